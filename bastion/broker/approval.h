@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_BROKER_APPROVAL_H
+#define SP_BROKER_APPROVAL_H
+
+#include "bastion/broker/broker.h"
+#include "policy/policy.h"
+
+/* What a request and a grant are for, resolved from names. */
+struct sp_ask {
+	uint8_t person[16], target[16], account[16];
+	char person_name[64], target_name[64], account_name[64];
+	char addr[64];		/* of the target */
+	uint16_t port;
+	char host_keys[4096];	/* lines of "algo base64" */
+	char tags[512];		/* separated by spaces */
+	uint8_t cred_kind;	/* enum sp_cred_kind */
+	uint8_t secret[16];	/* nil for certificates */
+};
+
+/* A decision of the policy on an ask, with what is owed and what there is. */
+struct sp_judgement {
+	struct sp_verdict verdict;	/* policy/policy.h */
+	bool has_grant;			/* a valid grant covers it now */
+	uint8_t grant[16];
+	int64_t grant_ends_us;
+	char reasons[1024];		/* for people and the audit */
+};
+typedef void (*sp_judge_cb)(void *arg, enum sp_err e,
+    const struct sp_ask *ask, const struct sp_judgement *j);
+/* Resolves person, account@target, loads groups and grants (all seals
+ * checked), asks the policy. SP_ERR_NOTFOUND, SP_ERR_DENIED come with reasons;
+ * everything else also means deny. Facts that policy cannot know are unknown. */
+void sp_judge(struct sp_broker *b, const struct sp_actor *who,
+    const char *account, const char *target, sp_judge_cb cb, void *arg);
+
+/* Files a request. reason must not be empty; ticket may be NULL; seconds 0:
+ * the policy's longest. Gives its number. An open request of the same person
+ * for the same account is returned instead of a second one. */
+typedef void (*sp_request_cb)(void *arg, enum sp_err e, uint64_t number,
+    const char *text);
+void sp_request_file(struct sp_broker *b, const struct sp_actor *who,
+    const struct sp_ask *ask, const struct sp_judgement *j, const char *reason,
+    const char *ticket, int64_t seconds, sp_request_cb cb, void *arg);
+/* approve or deny, with checks in code and, again, in the database; the grant
+ * is made in the same transaction when the last approval comes. */
+void sp_request_decide(struct sp_broker *b, const struct sp_actor *who,
+    uint64_t number, bool approve, const char *comment, sp_request_cb cb,
+    void *arg);
+/* Takes back a request (its owner) or revokes its grant (approver, admin):
+ * sessions under it end within two seconds. */
+void sp_request_revoke(struct sp_broker *b, const struct sp_actor *who,
+    uint64_t number, const char *why, sp_request_cb cb, void *arg);
+/* Names of the people who may approve this request, never the requester. */
+typedef void (*sp_names_cb)(void *arg, enum sp_err e, const char *const *names,
+    size_t n);
+void sp_request_approvers(struct sp_broker *b, const uint8_t requester[static 16],
+    const char *group, sp_names_cb cb, void *arg);
+
+/* A waiter is told at once what becomes of a request: state is "approved",
+ * "denied", "revoked", "expired"; by and comment may be "". */
+typedef void (*sp_wait_cb)(void *arg, uint64_t number, const char *state,
+    const char *by, const char *comment);
+void *sp_request_wait(struct sp_broker *b, uint64_t number, sp_wait_cb cb, void *arg);
+void sp_request_unwait(struct sp_broker *b, void *handle);
+
+/*
+ * The conversation "approval owed": asks for a reason, files the request, shows
+ * number, approvers and time left, waits. The same for keyboard-interactive
+ * and for a terminal: the caller gives the mouth and the ears.
+ */
+struct sp_elevation_ops {
+	void (*say)(void *arg, const char *text);	/* a line or more, no CR */
+	void (*ask)(void *arg, const char *prompt);	/* answer by sp_elevation_answer */
+	/* over: SP_OK when a grant is there now */
+	void (*over)(void *arg, enum sp_err e, const char *text);
+};
+struct sp_elevation;
+struct sp_elevation *sp_elevation_begin(struct sp_broker *b,
+    const struct sp_actor *who, const struct sp_ask *ask,
+    const struct sp_judgement *j, const struct sp_elevation_ops *ops, void *arg);
+void sp_elevation_answer(struct sp_elevation *v, const char *text);
+void sp_elevation_cancel(struct sp_elevation *v); /* no callback; frees */
+
+#endif

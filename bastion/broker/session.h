@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_BROKER_SESSION_H
+#define SP_BROKER_SESSION_H
+
+#include "bastion/broker/approval.h"
+
+/*
+ * A session, from an allowing judgement to its end: session row, recorder with
+ * its OPEN record on disk, dial, lease, login at the target, relay. Its state
+ * changes in one function only; each state has a deadline.
+ */
+struct sp_session;
+struct sp_session_ops {
+	/* The login at the target is done. stream: the ingress side's
+	 * descriptor, owned by the callee. */
+	void (*on_ready)(void *arg, struct sp_session *s, int stream);
+	/* It could not begin (text says why, for the user), or it is over. */
+	void (*on_end)(void *arg, struct sp_session *s, uint8_t end_code,
+	    const char *text);
+};
+/* grant: nil where the policy asks for no approval. ends_us: when it must end
+ * at the latest. Judges again right before the lease. */
+struct sp_session *sp_session_begin(struct sp_broker *b,
+    const struct sp_actor *who, const struct sp_ask *ask,
+    const struct sp_judgement *j, const struct sp_session_ops *ops, void *arg);
+/* The user side is gone (its owner forgets it): the session ends by itself
+ * when the recorder sees the end of the stream. */
+void sp_session_forget(struct sp_session *s);
+/* Ends it within two seconds, whatever its processes do. */
+void sp_session_end(struct sp_session *s, uint8_t end_code, const char *text);
+struct sp_session *sp_session_find(struct sp_broker *b,
+    const uint8_t id[static 16]);
+/* By unambiguous prefix of its text form, at least 4 characters; running
+ * sessions only. */
+struct sp_session *sp_session_find_prefix(struct sp_broker *b, const char *prefix);
+const uint8_t *sp_session_id(const struct sp_session *s);
+/* Ends all sessions under a grant, of a person, or on a target (nil: any). */
+size_t sp_session_end_where(struct sp_broker *b, const uint8_t *grant,
+    const uint8_t *person, const uint8_t *target, uint8_t end_code,
+    const char *text);
+/* Running sessions are judged again (policy, people, grants changed; every 30
+ * s). While the database is away they neither end nor extend. */
+void sp_session_judge_all(struct sp_broker *b);
+/* At start: rows that still say running are recovered (supervisor's recover),
+ * closed with RECOVERED, and audited. */
+void sp_session_recover_all(struct sp_broker *b);
+
+/* A viewer: replay, verify, export. The stream goes to the ingress or the CLI;
+ * result comes when the player ends. Audited before the first byte is shown. */
+typedef void (*sp_play_cb)(void *arg, enum sp_err e, int stream, const char *text);
+void sp_session_play(struct sp_broker *b, const struct sp_actor *who,
+    const uint8_t session[static 16], const struct sp_msg_play_start *how,
+    sp_play_cb cb, void *arg);
+
+#endif

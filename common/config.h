@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_COMMON_CONFIG_H
+#define SP_COMMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+
+/*
+ * The instance's configuration, DIR/sallyport.conf: lines of `name value`,
+ * comments from `#`. One row here makes the field, its default, its parser,
+ * the dump and the manual page. No row opens anything.
+ *
+ * X(kind, name, default, lowest, highest, help); kinds: text, number, words
+ */
+#define SP_CONFIG_TABLE(X)                                                    \
+	X(text, listen, "127.0.0.1:2222", 0, 0,                               \
+	    "addresses with port to listen on, separated by spaces; [::1]:2222 for IPv6") \
+	X(text, node, "", 0, 0, "name of this bastion; empty: the host's name") \
+	X(text, banner, "", 0, 0, "a line that is shown before login")        \
+	X(text, durability, "input", 0, 0,                                    \
+	    "when a recorded byte is safe enough to forward: process, input or full") \
+	X(number, login_grace_s, "120", 5, 600, "seconds that a login may take") \
+	X(number, max_connections, "4096", 1, 100000, "connections at once")  \
+	X(number, max_startups, "100", 1, 10000, "connections at once that have not logged in") \
+	X(number, max_per_source, "64", 1, 100000, "connections at once from one address") \
+	X(number, max_tries, "6", 1, 20, "authentication attempts in a connection") \
+	X(number, dial_timeout_ms, "10000", 100, 60000, "time to connect to a target and log in there") \
+	X(number, approval_wait_s, "900", 5, 86400, "how long a login waits for an approval") \
+	X(number, request_life_s, "86400", 60, 604800, "how long a request stays open") \
+	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \
+	X(number, recording_reserve_mb, "64", 1, 1048576, "disk kept free; below it sessions end") \
+	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
+	X(text, environment, "LANG LC_* TERM COLORTERM TZ", 0, 0, "names that pass from user to target") \
+	X(text, database, "embedded", 0, 0, "embedded, or a libpq connection string") \
+	X(text, pam_service, "sallyport", 0, 0, "PAM service, in DIR/pam.d") \
+	X(number, debug, "0", 0, 1, "1: debug lines in the log")
+
+struct sp_config {
+#define SP_CONFIG_FIELD_text(name) char name[512];
+#define SP_CONFIG_FIELD_number(name) uint64_t name;
+#define SP_CONFIG_FIELD(kind, name, def, lo, hi, help) SP_CONFIG_FIELD_##kind(name)
+	SP_CONFIG_TABLE(SP_CONFIG_FIELD)
+#undef SP_CONFIG_FIELD
+};
+
+struct sp_config_diag {
+	unsigned line;
+	char text[200];		/* what is wrong and what would be right */
+};
+
+/* Parses the whole text over the defaults; an unknown name, a number out of
+ * range, a name given twice is SP_ERR_SYNTAX with the line in diag. */
+SP_MUST enum sp_err sp_config_parse(struct sp_config *c, struct sp_span text,
+    struct sp_config_diag *diag);
+/* A commented file with every row and its default. */
+SP_MUST enum sp_err sp_config_dump(const struct sp_config *c, struct sp_buf *out);
+
+#endif

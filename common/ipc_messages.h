@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_COMMON_IPC_MESSAGES_H
+#define SP_COMMON_IPC_MESSAGES_H
+
+/*
+ * The whole contract between our processes. Every message has one row: its
+ * name, number, who may send it, who may receive it, the states of the link
+ * (as the receiver sees it) in which it is allowed, how many descriptors come
+ * with it, and its fields. From this table come the structs, the codecs, the
+ * permission check, the log names, doc/messages.md and the fuzz dispatcher.
+ *
+ * Field kinds: u8 u16 u32 u64 (little-endian), i64 (as u64), uuid (16 bytes),
+ * h32 (32 bytes), sig (64 bytes), str (UTF-8, no NUL, at most cap bytes),
+ * bytes (at most cap bytes). Times are microseconds of the wall clock unless
+ * the name says boot. Numbers are never reused.
+ */
+
+/* Processes, as bits. A parent of many children speaks with its role's bit. */
+enum sp_role {
+	SP_ROLE_SUP = 1 << 0,	/* sallyportd */
+	SP_ROLE_ING = 1 << 1,	/* sallyport-ingress */
+	SP_ROLE_AUT = 1 << 2,	/* sallyport-auth */
+	SP_ROLE_BRK = 1 << 3,	/* sallyport-broker */
+	SP_ROLE_VLT = 1 << 4,	/* sallyport-vault */
+	SP_ROLE_REC = 1 << 5,	/* sallyport-recorder */
+	SP_ROLE_EGR = 1 << 6,	/* sallyport-egress */
+	SP_ROLE_PLY = 1 << 7,	/* sallyport-player */
+	SP_ROLE_CLI = 1 << 8,	/* sallyport, over a control socket */
+};
+#define SP_ROLE_CHILDREN                                                      \
+	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
+	    SP_ROLE_EGR | SP_ROLE_PLY)
+#define SP_ROLE_PARENTS (SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY)
+
+/* States of a link as its receiver sees it, as bits. */
+enum sp_link_state {
+	SP_ST_NEW = 1 << 0,	/* nothing said yet */
+	SP_ST_READY = 1 << 1,	/* started; the normal state */
+	SP_ST_KEYED = 1 << 2,	/* ING at BRK: first factor given */
+	SP_ST_AUTHED = 1 << 3,	/* ING at BRK: both factors given */
+	SP_ST_LIVE = 1 << 4,	/* REC, EGR: bytes flow */
+	SP_ST_ENDING = 1 << 5,	/* told to end; only the last reports */
+};
+#define SP_ST_ANY                                                             \
+	(SP_ST_NEW | SP_ST_READY | SP_ST_KEYED | SP_ST_AUTHED | SP_ST_LIVE |  \
+	    SP_ST_ENDING)
+
+#define SP_IPC_BODY_MAX 65536	/* bytes of one message's body */
+#define SP_IPC_FDS_MAX 6
+
+/* name, number, sender, receiver, states, descriptors */
+#define SP_IPC_TABLE(M)                                                       \
+	/* -- start-up: supervisor and every process it executes -- */        \
+	M(hello, 0x0001, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)         \
+	M(start_vault, 0x0002, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_NEW, 2)        \
+	M(start_broker, 0x0003, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_NEW, 1)       \
+	M(start_ingress, 0x0004, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW, 1)      \
+	M(start_parent, 0x0005, SP_ROLE_SUP,                                  \
+	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY, SP_ST_NEW, 0)            \
+	M(started, 0x0006, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)       \
+	M(peer_link, 0x0007, SP_ROLE_SUP, SP_ROLE_BRK | SP_ROLE_VLT,          \
+	    SP_ST_READY, 1)                                                   \
+	M(stop, 0x0008, SP_ROLE_SUP, SP_ROLE_CHILDREN, SP_ST_ANY, 0)          \
+	/* -- children of a parent -- */                                      \
+	M(spawn_ingress, 0x0010, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_READY, 2)    \
+	M(spawn_recorder, 0x0011, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 4)   \
+	M(spawn_recover, 0x0012, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 2)    \
+	M(spawn_egress, 0x0013, SP_ROLE_SUP, SP_ROLE_EGR, SP_ST_READY, 5)     \
+	M(spawn_player, 0x0014, SP_ROLE_SUP, SP_ROLE_PLY, SP_ST_READY, 4)     \
+	M(spawned, 0x0018, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)      \
+	M(exited, 0x0019, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	/* -- supervisor and broker -- */                                     \
+	M(conn_new, 0x0020, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)         \
+	M(conn_end, 0x0021, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
+	M(conn_kill, 0x0022, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)        \
+	M(auth_spawn, 0x0023, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(auth_spawned, 0x0024, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)     \
+	M(session_spawn, 0x0025, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)    \
+	M(session_spawned, 0x0026, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 2)  \
+	M(session_dial, 0x0027, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	M(session_dialed, 0x0028, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)   \
+	M(session_kill, 0x0029, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	M(session_child_end, 0x002a, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0) \
+	M(spawn_failed, 0x002b, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)     \
+	M(recover, 0x002c, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)          \
+	M(recover_spawned, 0x002d, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)  \
+	M(play_spawn, 0x002e, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(play_spawned, 0x002f, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 2)     \
+	M(scan_key, 0x0030, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)         \
+	M(scan_spawned, 0x0031, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)     \
+	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT, SP_ROLE_BRK,     \
+	    SP_ST_ANY, 0)                                                     \
+	/* -- supervisor and vault -- */                                      \
+	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
+	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
+	/* -- ingress and broker: logging in -- */                            \
+	M(auth_key, 0x0040, SP_ROLE_ING, SP_ROLE_BRK,                         \
+	    SP_ST_READY | SP_ST_KEYED, 0)                                     \
+	M(auth_key_result, 0x0041, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0)    \
+	M(mfa_begin, 0x0042, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_KEYED, 0)        \
+	M(dialog, 0x0043, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0)             \
+	M(dialog_answer, 0x0044, SP_ROLE_ING, SP_ROLE_BRK,                    \
+	    SP_ST_KEYED | SP_ST_AUTHED, 0)                                    \
+	M(auth_refused, 0x0045, SP_ROLE_ING, SP_ROLE_BRK,                     \
+	    SP_ST_READY | SP_ST_KEYED, 0)                                     \
+	/* -- ingress and broker: targets and channels -- */                  \
+	M(target_open, 0x0048, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_AUTHED, 0)     \
+	M(target_open_result, 0x0049, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0) \
+	M(target_login, 0x004a, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_AUTHED, 0)    \
+	M(target_login_result, 0x004b, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0) \
+	M(target_close, 0x004c, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_AUTHED, 0)    \
+	M(chan_open, 0x004d, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_AUTHED, 0)       \
+	M(chan_stream, 0x004e, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 1)        \
+	M(chan_refused, 0x004f, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0)       \
+	M(conn_notice, 0x0050, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0)        \
+	M(policy_refusal, 0x0051, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_ANY, 0)     \
+	/* -- auth (PAM) and broker -- */                                     \
+	M(pam_start, 0x0060, SP_ROLE_BRK, SP_ROLE_AUT, SP_ST_NEW, 0)          \
+	M(pam_prompt, 0x0061, SP_ROLE_AUT, SP_ROLE_BRK, SP_ST_READY, 0)       \
+	M(pam_answer, 0x0062, SP_ROLE_BRK, SP_ROLE_AUT, SP_ST_READY, 0)       \
+	M(pam_check_totp, 0x0063, SP_ROLE_AUT, SP_ROLE_BRK, SP_ST_READY, 0)   \
+	M(pam_check_acct, 0x0064, SP_ROLE_AUT, SP_ROLE_BRK, SP_ST_READY, 0)   \
+	M(pam_verdict, 0x0065, SP_ROLE_BRK, SP_ROLE_AUT, SP_ST_READY, 0)      \
+	M(pam_result, 0x0066, SP_ROLE_AUT, SP_ROLE_BRK, SP_ST_READY, 0)       \
+	/* -- recorder and broker -- */                                       \
+	M(rec_open, 0x0070, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_NEW, 0)           \
+	M(rec_opened, 0x0071, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)         \
+	M(rec_cert, 0x0072, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
+	M(rec_ready, 0x0073, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_READY, 0)        \
+	M(rec_note, 0x0075, SP_ROLE_BRK, SP_ROLE_REC,                         \
+	    SP_ST_READY | SP_ST_LIVE, 0)                                      \
+	M(rec_end, 0x0076, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_ANY, 0)            \
+	M(rec_event, 0x0077, SP_ROLE_REC, SP_ROLE_BRK,                        \
+	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
+	M(rec_closed, 0x0078, SP_ROLE_REC, SP_ROLE_BRK,                       \
+	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
+	M(rec_recovered, 0x0079, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)      \
+	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
+	/* -- egress and broker -- */                                         \
+	M(egr_start, 0x0080, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_NEW, 0)          \
+	M(egr_ready, 0x0081, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_READY, 0)        \
+	M(egr_failed, 0x0082, SP_ROLE_EGR, SP_ROLE_BRK,                       \
+	    SP_ST_READY | SP_ST_LIVE, 0)                                      \
+	M(egr_scan, 0x0083, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_NEW, 0)           \
+	M(egr_scanned, 0x0084, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	/* -- broker and vault: a request and its reply share `corr` -- */    \
+	M(v_status, 0x0090, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
+	M(v_status_r, 0x0091, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)       \
+	M(v_row_seal, 0x0092, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(v_row_seal_r, 0x0093, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)     \
+	M(v_row_check, 0x0094, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(v_row_check_r, 0x0095, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	M(v_totp_check, 0x0096, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_totp_check_r, 0x0097, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)   \
+	M(v_lease, 0x0098, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)          \
+	M(v_lease_r, 0x0099, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)        \
+	M(v_lease_end, 0x009a, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(v_lease_used, 0x009b, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)     \
+	M(v_sign_recording, 0x009c, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0) \
+	M(v_sign_close, 0x009d, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_sign_audit, 0x009e, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_sign_r, 0x009f, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)         \
+	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
+	/* -- vault and one egress, vault and one player -- */                \
+	M(host_proof, 0x00b0, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(host_proof_r, 0x00b1, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)       \
+	M(take_password, 0x00b2, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_LIVE, 0)     \
+	M(password, 0x00b3, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 1)           \
+	M(play_keys, 0x00b8, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(play_keys_r, 0x00b9, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)        \
+	/* -- broker and one player -- */                                     \
+	M(play_start, 0x00c0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_NEW, 0)         \
+	M(play_result, 0x00c1, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	/* -- the CLI over the broker's control socket -- */                  \
+	M(ctl_verb, 0x00d0, SP_ROLE_CLI, SP_ROLE_BRK, SP_ST_NEW, 0)           \
+	M(ctl_stream, 0x00d1, SP_ROLE_BRK, SP_ROLE_CLI, SP_ST_ANY, 1)         \
+	M(ctl_refused, 0x00d2, SP_ROLE_BRK, SP_ROLE_CLI, SP_ST_ANY, 0)        \
+	/* -- the CLI over the vault's own socket -- */                       \
+	M(vc_status, 0x00e0, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(vc_unseal, 0x00e1, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(vc_seal, 0x00e2, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)          \
+	M(vc_secret_new, 0x00e3, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)    \
+	M(vc_secret_new_r, 0x00e4, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)    \
+	M(vc_totp_new, 0x00e5, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(vc_totp_new_r, 0x00e6, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
+	M(vc_status_r, 0x00e7, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)        \
+	M(vc_done, 0x00e8, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
+
+/* ------------------------------------------------------------------ fields
+ * One macro a message: F(kind, name, cap). Descriptors are listed in the
+ * comment, in their order. */
+
+/* First word of every executed process: the hash of this table, its sandbox. */
+#define SP_FIELDS_hello(F) F(h32, table, 0) F(str, sandbox, 128)
+/* fds: its directory, the listening vault control socket */
+#define SP_FIELDS_start_vault(F) F(str, config, 32768)
+/* fds: the listening control socket. `db` is the libpq connection string. */
+#define SP_FIELDS_start_broker(F)                                             \
+	F(str, config, 32768) F(str, db, 1024) F(str, node, 64)
+/* fds: a descriptor of the host key file (OpenSSH private key form) */
+#define SP_FIELDS_start_ingress(F) F(str, config, 32768)
+#define SP_FIELDS_start_parent(F) F(str, config, 32768)
+#define SP_FIELDS_started(F) F(str, sandbox, 128)
+/* fds: our end of a new link with that role (also after that role restarts) */
+#define SP_FIELDS_peer_link(F) F(u16, role, 0)
+#define SP_FIELDS_stop(F) F(u8, graceful, 0)
+
+/* fds: client's TCP socket, link to the broker */
+#define SP_FIELDS_spawn_ingress(F)                                            \
+	F(u64, id, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)
+/* fds: recording file (rw), link to the broker, stream of the ingress side,
+ * stream of the egress side */
+#define SP_FIELDS_spawn_recorder(F) F(u64, id, 0) F(uuid, session, 0)
+/* fds: recording file (rw), link to the broker */
+#define SP_FIELDS_spawn_recover(F) F(u64, id, 0) F(uuid, session, 0)
+/* fds: connected socket to the target, stream of the recorder side, link to
+ * the broker, link to the vault, ssh-agent stream of the vault */
+#define SP_FIELDS_spawn_egress(F) F(u64, id, 0) F(uuid, session, 0)
+/* fds: recording file (ro), link to the broker, viewer's stream, link to the
+ * vault */
+#define SP_FIELDS_spawn_player(F) F(u64, id, 0) F(uuid, session, 0)
+#define SP_FIELDS_spawned(F) F(u64, id, 0) F(u32, pid, 0)
+/* status as of waitpid(2) */
+#define SP_FIELDS_exited(F) F(u64, id, 0) F(u32, pid, 0) F(u32, status, 0)
+
+/* fds: the broker's end of the link with that ingress child */
+#define SP_FIELDS_conn_new(F)                                                 \
+	F(u64, conn, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)            \
+	F(str, local_addr, 64) F(u16, local_port, 0)
+#define SP_FIELDS_conn_end(F) F(u64, conn, 0) F(u32, status, 0)
+#define SP_FIELDS_conn_kill(F) F(u64, conn, 0)
+#define SP_FIELDS_auth_spawn(F) F(u64, login, 0)
+/* fds: link with the auth process */
+#define SP_FIELDS_auth_spawned(F) F(u64, login, 0)
+/* Makes the recording file and its recorder; nothing is dialled yet. */
+#define SP_FIELDS_session_spawn(F) F(uuid, session, 0)
+/* fds: link with the recorder, the ingress side's stream */
+#define SP_FIELDS_session_spawned(F) F(uuid, session, 0)
+/* addr is numeric; deadline is a length of time. */
+#define SP_FIELDS_session_dial(F)                                             \
+	F(uuid, session, 0) F(str, addr, 64) F(u16, port, 0)                  \
+	F(u32, deadline_ms, 0)
+/* fds: link with the egress */
+#define SP_FIELDS_session_dialed(F) F(uuid, session, 0)
+/* Kills what is left of a session's processes, by pid, at once. */
+#define SP_FIELDS_session_kill(F) F(uuid, session, 0)
+/* role SP_ROLE_REC or SP_ROLE_EGR; status as of waitpid(2) */
+#define SP_FIELDS_session_child_end(F)                                        \
+	F(uuid, session, 0) F(u16, role, 0) F(u32, status, 0)
+/* The answer to auth_spawn, session_spawn, session_dial, recover, play_spawn
+ * or scan_key when it could not be done; corr is the request's. */
+#define SP_FIELDS_spawn_failed(F)                                             \
+	F(uuid, session, 0) F(u64, id, 0) F(u32, err_no, 0) F(str, text, 256)
+/* An unfinished recording: cut it at the last whole chunk and seal it. */
+#define SP_FIELDS_recover(F) F(uuid, session, 0)
+/* fds: link with the recovering recorder */
+#define SP_FIELDS_recover_spawned(F) F(uuid, session, 0)
+#define SP_FIELDS_play_spawn(F) F(u64, play, 0) F(uuid, session, 0)
+/* fds: link with the player, the viewer's stream */
+#define SP_FIELDS_play_spawned(F) F(u64, play, 0)
+/* Connects only to read a target's host key (target add --scan). */
+#define SP_FIELDS_scan_key(F)                                                 \
+	F(u64, id, 0) F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0)
+/* fds: link with an egress in scan mode */
+#define SP_FIELDS_scan_spawned(F) F(u64, id, 0)
+/* What the sender saw and refused: becomes an audit event. */
+#define SP_FIELDS_security_event(F)                                           \
+	F(str, what, 64) F(uuid, session, 0) F(str, detail, 512)
+
+/* fds: vault's end of the link, vault's end of the agent stream */
+#define SP_FIELDS_egress_link(F) F(uuid, session, 0)
+/* fds: vault's end of the link */
+#define SP_FIELDS_player_link(F) F(u64, play, 0) F(uuid, session, 0)
+
+/* A key was offered (is_signed 0) or its signature verified (1) for the login
+ * name, as the client wrote it. corr is echoed. */
+#define SP_FIELDS_auth_key(F)                                                 \
+	F(str, login, 255) F(str, algo, 64) F(bytes, blob, 4096)              \
+	F(u8, is_signed, 0)
+#define SP_FIELDS_auth_key_result(F) F(u8, ok, 0)
+/* The client asked for keyboard-interactive after its key. */
+#define SP_FIELDS_mfa_begin(F) F(str, login, 255)
+/* What to show or ask, in the keyboard-interactive conversation `dialog`
+ * (0: the outer login; else the inner login's id). kind: enum sp_dialog. */
+#define SP_FIELDS_dialog(F)                                                   \
+	F(u32, dialog, 0) F(u8, kind, 0) F(str, title, 256) F(str, text, 4096)
+#define SP_FIELDS_dialog_answer(F) F(u32, dialog, 0) F(str, text, 1024)
+/* The ingress refused or saw something before authentication: why (audit). */
+#define SP_FIELDS_auth_refused(F) F(str, why, 128) F(bytes, detail, 512)
+
+/* A direct-tcpip channel (ssh -J): id is the ingress's, never 0. */
+#define SP_FIELDS_target_open(F) F(u32, id, 0) F(str, host, 255) F(u16, port, 0)
+#define SP_FIELDS_target_open_result(F)                                       \
+	F(u32, id, 0) F(u8, ok, 0) F(str, text, 512)
+/* Inner login. method: enum sp_login_method; blob is the key for publickey
+ * (already verified by the ingress when is_signed). */
+#define SP_FIELDS_target_login(F)                                             \
+	F(u32, id, 0) F(str, login, 255) F(u8, method, 0) F(str, algo, 64)    \
+	F(bytes, blob, 4096) F(u8, is_signed, 0)
+/* verdict: enum sp_login_verdict. NEXT: go on with keyboard-interactive, a
+ * dialog with this id follows once the client asks for it. */
+#define SP_FIELDS_target_login_result(F) F(u32, id, 0) F(u8, verdict, 0)
+#define SP_FIELDS_target_close(F) F(u32, id, 0)
+/* A shell, exec or subsystem request. ctx 0: the outer connection (a verb, or
+ * the target of USER+ACCOUNT+TARGET); else the inner login's id. open is the
+ * payload of the stream's OPEN frame (common/stream.h). */
+#define SP_FIELDS_chan_open(F) F(u32, ctx, 0) F(u32, chan, 0) F(bytes, open, 36864)
+/* fds: the stream that carries this channel; the ingress sends the OPEN frame
+ * on it. shared 1: later channels of this ctx use the same stream without
+ * asking again. */
+#define SP_FIELDS_chan_stream(F) F(u32, ctx, 0) F(u32, chan, 0) F(u8, shared, 0)
+#define SP_FIELDS_chan_refused(F)                                             \
+	F(u32, ctx, 0) F(u32, chan, 0) F(u8, exit_code, 0) F(str, text, 2048)
+/* Shown on every terminal of the connection; end 1: then disconnect. */
+#define SP_FIELDS_conn_notice(F) F(u8, end, 0) F(str, text, 1024)
+/* The ingress refused something by itself (agent, X11, -R, ...): audit. */
+#define SP_FIELDS_policy_refusal(F) F(str, what, 64) F(str, detail, 512)
+
+#define SP_FIELDS_pam_start(F)                                                \
+	F(str, user, 64) F(str, rhost, 64) F(str, service, 32)
+/* style as of pam_conv(3) */
+#define SP_FIELDS_pam_prompt(F) F(u8, style, 0) F(str, text, 512)
+#define SP_FIELDS_pam_answer(F) F(u8, ok, 0) F(str, text, 512)
+#define SP_FIELDS_pam_check_totp(F) F(str, user, 64) F(str, code, 64)
+#define SP_FIELDS_pam_check_acct(F) F(str, user, 64)
+/* verdict: enum sp_pam_verdict */
+#define SP_FIELDS_pam_verdict(F) F(u8, verdict, 0) F(str, text, 256)
+/* the PAM return values of pam_authenticate and pam_acct_mgmt */
+#define SP_FIELDS_pam_result(F) F(u32, auth, 0) F(u32, acct, 0)
+
+/* rights: enum sp_rights bits. durability: enum sp_durability. recipients:
+ * X25519 public keys, 32 bytes each. meta: JSON text of who, what, where. */
+#define SP_FIELDS_rec_open(F)                                                 \
+	F(uuid, session, 0) F(u32, rights, 0) F(u8, durability, 0)            \
+	F(bytes, recipients, 1024) F(h32, audit_key, 0)                       \
+	F(u64, reserve_bytes, 0) F(str, meta, 8192)
+#define SP_FIELDS_rec_opened(F)                                               \
+	F(uuid, session, 0) F(h32, rec_key, 0) F(h32, header_hash, 0)         \
+	F(i64, opened_us, 0)
+/* the vault's signature over the recording's key and header */
+#define SP_FIELDS_rec_cert(F) F(sig, signature, 0)
+/* The OPEN record is on disk; the recorder relays from now on. */
+#define SP_FIELDS_rec_ready(F) F(uuid, session, 0) F(h32, head, 0)
+/* A text for the user's terminal and the META lane (expiry warnings). */
+#define SP_FIELDS_rec_note(F) F(u8, show, 0) F(str, text, 1024)
+/* code: enum sp_end_code */
+#define SP_FIELDS_rec_end(F) F(u8, code, 0) F(str, text, 512)
+/* what happened on the wire, for the audit log: channel opened, refused,
+ * protocol broken by a leg, checkpoint */
+#define SP_FIELDS_rec_event(F)                                                \
+	F(str, what, 64) F(u32, chan, 0) F(str, detail, 2048)
+#define SP_FIELDS_rec_closed(F)                                               \
+	F(uuid, session, 0) F(u8, code, 0) F(str, reason, 512) F(h32, head, 0) \
+	F(u64, chunks, 0) F(u64, bytes_in, 0) F(u64, bytes_out, 0)            \
+	F(u64, file_bytes, 0)
+/* closed 1: the file was whole and had its CLOSE. */
+#define SP_FIELDS_rec_recovered(F)                                            \
+	F(uuid, session, 0) F(u8, closed, 0) F(h32, head, 0) F(u64, chunks, 0) \
+	F(u64, cut_bytes, 0) F(u64, file_bytes, 0)
+/* the vault's signature over session, head and chunks of the recovered file */
+#define SP_FIELDS_rec_seal(F) F(sig, signature, 0) F(i64, at_us, 0)
+
+/* method: enum sp_cred_kind. host_keys: SSH public key blobs, each as an SSH
+ * string, one after the other: the pins. legacy: reserved, 0. */
+#define SP_FIELDS_egr_start(F)                                                \
+	F(uuid, session, 0) F(str, account, 64) F(u8, method, 0)              \
+	F(bytes, host_keys, 8192) F(u32, deadline_ms, 0) F(u8, legacy, 0)
+#define SP_FIELDS_egr_ready(F) F(uuid, session, 0)
+/* code: enum sp_egr_fail */
+#define SP_FIELDS_egr_failed(F) F(uuid, session, 0) F(u8, code, 0) F(str, text, 512)
+#define SP_FIELDS_egr_scan(F) F(u32, deadline_ms, 0)
+#define SP_FIELDS_egr_scanned(F) F(bytes, host_key, 4096)
+
+#define SP_FIELDS_v_status(F)
+#define SP_FIELDS_v_status_r(F)                                               \
+	F(u8, sealed, 0) F(u8, demo, 0) F(h32, audit_key, 0)                  \
+	F(h32, recording_key, 0) F(bytes, ca_key, 256)
+/* canon: the row's canonical bytes; mac covers table, id, version, canon. */
+#define SP_FIELDS_v_row_seal(F)                                               \
+	F(str, table, 32) F(uuid, id, 0) F(u64, version, 0) F(bytes, canon, 61440)
+#define SP_FIELDS_v_row_seal_r(F) F(u8, ok, 0) F(h32, mac, 0)
+#define SP_FIELDS_v_row_check(F)                                              \
+	F(str, table, 32) F(uuid, id, 0) F(u64, version, 0)                   \
+	F(bytes, canon, 61440) F(h32, mac, 0)
+#define SP_FIELDS_v_row_check_r(F) F(u8, ok, 0)
+/* A sealed secret as it stands in its row: id, version, owner and kind are
+ * additional data of its seal. */
+#define SP_FIELDS_v_totp_check(F)                                             \
+	F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)                   \
+	F(bytes, sealed, 1024) F(str, code, 64)
+/* step: the RFC 6238 time step that matched, to be spent by the broker */
+#define SP_FIELDS_v_totp_check_r(F) F(u8, ok, 0) F(u64, step, 0)
+/* The right to one login: account at the target with the pinned host keys,
+ * until not_after. For SP_CRED_PASSWORD/SP_CRED_KEY the sealed secret's row.
+ * source: the address that the certificate is good from ("" for none). */
+#define SP_FIELDS_v_lease(F)                                                  \
+	F(uuid, session, 0) F(u8, kind, 0) F(str, account, 64)                \
+	F(uuid, target, 0) F(str, target_name, 64) F(bytes, host_keys, 8192)  \
+	F(i64, not_after, 0) F(u64, serial, 0) F(u32, rights, 0)              \
+	F(str, source, 64) F(uuid, secret_id, 0) F(u64, secret_version, 0)    \
+	F(uuid, secret_owner, 0) F(bytes, sealed, 8192)
+#define SP_FIELDS_v_lease_r(F) F(u8, err, 0) F(str, text, 256)
+#define SP_FIELDS_v_lease_end(F) F(uuid, session, 0)
+/* Sent once, when the one login was signed for or the password handed out. */
+#define SP_FIELDS_v_lease_used(F) F(uuid, session, 0) F(u8, kind, 0)
+#define SP_FIELDS_v_sign_recording(F)                                         \
+	F(uuid, session, 0) F(h32, rec_key, 0) F(h32, header_hash, 0)         \
+	F(i64, opened_us, 0)
+/* recovered 1: signs the RECOVERED record; 0: countersigns a CLOSE. */
+#define SP_FIELDS_v_sign_close(F)                                             \
+	F(uuid, session, 0) F(u8, recovered, 0) F(h32, head, 0)               \
+	F(u64, chunks, 0) F(i64, at_us, 0)
+#define SP_FIELDS_v_sign_audit(F) F(u64, seq, 0) F(h32, head, 0) F(i64, at_us, 0)
+#define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
+#define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0)
+#define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
+
+/* The host's key and its signature over the exchange hash, both as they stood
+ * in the key exchange reply (RFC 5656, 4; RFC 8731). */
+#define SP_FIELDS_host_proof(F) F(bytes, host_key, 4096) F(bytes, signature, 2048)
+#define SP_FIELDS_host_proof_r(F) F(u8, ok, 0) F(str, text, 256)
+#define SP_FIELDS_take_password(F) F(bytes, session_id, 64)
+/* fds: a sealed memfd with the password */
+#define SP_FIELDS_password(F) F(u32, len, 0)
+/* sealed: lane keys as they stand in the recording's header, 48+48 bytes each
+ * with the lane number before: u8 lane, 120 bytes (see recording format) */
+#define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
+#define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024)
+/* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who
+ * watches. */
+#define SP_FIELDS_play_start(F)                                               \
+	F(u64, play, 0) F(uuid, session, 0) F(u8, mode, 0) F(u32, speed, 0)   \
+	F(u64, at_us, 0) F(u64, idle_us, 0) F(h32, audit_key, 0)              \
+	F(h32, known_head, 0) F(u8, head_is_known, 0) F(u8, json, 0)          \
+	F(str, name, 64)
+#define SP_FIELDS_play_result(F) F(u8, verdict, 0) F(str, text, 1024)
+
+/* argv: each argument as u32 length and bytes; open: an OPEN payload that says
+ * whether there is a terminal and how large it is. */
+#define SP_FIELDS_ctl_verb(F) F(bytes, argv, 49152) F(bytes, open, 4096)
+/* fds: the stream with the verb's input and output, channel 1 */
+#define SP_FIELDS_ctl_stream(F)
+#define SP_FIELDS_ctl_refused(F) F(u8, exit_code, 0) F(str, text, 512)
+
+#define SP_FIELDS_vc_status(F)
+#define SP_FIELDS_vc_status_r(F)                                              \
+	F(u8, sealed, 0) F(u8, demo, 0) F(u32, slots, 0) F(h32, audit_key, 0) \
+	F(h32, recording_key, 0) F(bytes, ca_key, 256)
+#define SP_FIELDS_vc_unseal(F) F(bytes, passphrase, 1024)
+#define SP_FIELDS_vc_seal(F)
+/* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind. */
+#define SP_FIELDS_vc_secret_new(F)                                            \
+	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
+	F(bytes, clear, 4096)
+#define SP_FIELDS_vc_secret_new_r(F) F(u8, err, 0) F(bytes, sealed, 8192)
+#define SP_FIELDS_vc_totp_new(F) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)
+/* seed: for the person's own device, shown once */
+#define SP_FIELDS_vc_totp_new_r(F) F(u8, err, 0) F(bytes, sealed, 1024) F(bytes, seed, 64)
+#define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
+
+/* ------------------------------------------------------------------ values */
+
+enum sp_dialog {
+	SP_DIALOG_INFO = 1,	/* show text */
+	SP_DIALOG_ASK_HIDDEN = 2, /* ask, without echo */
+	SP_DIALOG_ASK = 3,	/* ask, with echo */
+	SP_DIALOG_OK = 4,	/* the conversation ends: authenticated */
+	SP_DIALOG_FAIL = 5,	/* the conversation ends: refused */
+};
+enum sp_login_method { SP_LOGIN_NONE = 1, SP_LOGIN_KEY = 2, SP_LOGIN_KBDINT = 3 };
+enum sp_login_verdict { SP_LOGIN_DENY = 0, SP_LOGIN_ACCEPT = 1, SP_LOGIN_NEXT = 2 };
+enum sp_pam_verdict {
+	SP_PAM_DENY = 0,
+	SP_PAM_OK = 1,
+	SP_PAM_UNAVAILABLE = 2,
+	SP_PAM_MAXTRIES = 3,
+	SP_PAM_EXPIRED = 4,
+};
+enum sp_rights {
+	SP_RIGHT_SHELL = 1 << 0,
+	SP_RIGHT_EXEC = 1 << 1,
+	SP_RIGHT_SUBSYSTEM = 1 << 2,
+	SP_RIGHT_UPLOAD = 1 << 3,	/* the next issue */
+	SP_RIGHT_DOWNLOAD = 1 << 4,
+	SP_RIGHT_FORWARD = 1 << 5,
+};
+enum sp_durability {
+	SP_DURABLE_PROCESS = 1,	/* survives any crash of ours */
+	SP_DURABLE_INPUT = 2,	/* input on disk before it is forwarded */
+	SP_DURABLE_FULL = 3,	/* both directions on disk first */
+};
+enum sp_cred_kind {
+	SP_CRED_SSH_CERT = 1,
+	SP_CRED_SSH_KEY = 2,
+	SP_CRED_SSH_PASSWORD = 3,
+	SP_CRED_TOTP_SEED = 4,
+};
+enum sp_end_code {
+	SP_END_NORMAL = 0,	/* by the user or the target */
+	SP_END_EXPIRED = 1,
+	SP_END_REVOKED = 2,
+	SP_END_KILLED = 3,
+	SP_END_DISK = 4,	/* the recording could not be written */
+	SP_END_PROTOCOL = 5,	/* a leg broke the protocol */
+	SP_END_LEG_DIED = 6,	/* a leg went away without a word */
+	SP_END_BROKER = 7,	/* the broker went away */
+	SP_END_TARGET = 8,	/* the login at the target failed */
+	SP_END_SHUTDOWN = 9,
+	SP_END_POLICY = 10,
+};
+enum sp_egr_fail {
+	SP_EGR_TRANSPORT = 1,
+	SP_EGR_HOSTKEY = 2,	/* not one of the pinned keys */
+	SP_EGR_AUTH = 3,
+	SP_EGR_VAULT = 4,	/* the vault refused */
+	SP_EGR_TIMEOUT = 5,
+};
+enum sp_play_mode {
+	SP_PLAY_REPLAY = 1,
+	SP_PLAY_VERIFY = 2,
+	SP_PLAY_ASCIICAST = 3,
+};
+/* What a verifier says of a recording. */
+enum sp_rec_verdict {
+	SP_REC_INTACT = 0,
+	SP_REC_CUT = 1,		/* whole up to a point, then nothing */
+	SP_REC_FORGED = 2,
+	SP_REC_UNKNOWN = 3,	/* not ours, or signed by another key */
+	SP_REC_MISSING = 4,
+	SP_REC_RECOVERED = 5,	/* intact, sealed after a crash */
+	SP_REC_OPEN = 6,	/* intact so far, the session is running */
+};
+
+#endif
