@@ -423,8 +423,8 @@ enum sp_link_state {
 #define SP_FIELDS_take_password(F) F(bytes, session_id, 64)
 /* fds: a sealed memfd with the password */
 #define SP_FIELDS_password(F) F(u32, len, 0)
-/* sealed: lane keys as they stand in the recording's header, 48+48 bytes each
- * with the lane number before: u8 lane, 120 bytes (see recording format) */
+/* sealed: lane keys as they stand in the recording header,
+ * u8 lane and 97 bytes each (common/signed.h) */
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
 #define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024)
 /* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who

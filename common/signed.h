@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_COMMON_SIGNED_H
+#define SP_COMMON_SIGNED_H
+
+#include "common/ipc_messages.h"
+#include "common/buf.h"
+
+/*
+ * The bytes that the vault's audit key (Ed25519) signs, one form for each
+ * purpose, so that no signature is good for another. Both who signs and who
+ * verifies build them here from their own data.
+ *
+ *   recording  "sallyport recording v1" 0 session[16] rec_key[32]
+ *              header_hash[32] opened_us
+ *   close      "sallyport close v1" 0 session[16] head[32] chunks at_us
+ *   recovered  "sallyport recovered v1" 0 session[16] head[32] chunks at_us
+ *   audit      "sallyport audit v1" 0 seq head[32] at_us
+ * Integers are 64 bits, little-endian.
+ */
+#define SP_SIGNED_MAX 160
+SP_MUST enum sp_err sp_signed_recording(struct sp_buf *b,
+    const uint8_t session[static 16], const uint8_t rec_key[static 32],
+    const uint8_t header_hash[static 32], int64_t opened_us);
+SP_MUST enum sp_err sp_signed_close(struct sp_buf *b, bool recovered,
+    const uint8_t session[static 16], const uint8_t head[static 32],
+    uint64_t chunks, int64_t at_us);
+SP_MUST enum sp_err sp_signed_audit(struct sp_buf *b, uint64_t seq,
+    const uint8_t head[static 32], int64_t at_us);
+
+/*
+ * Lane keys of a recording. In its header each stands as a libsodium sealed
+ * box (crypto_box_seal) to a recipient's X25519 key over
+ *   lane key[32] session[16] lane u8      (49 bytes, 97 sealed)
+ * In the play_keys message: u8 lane and the 97 bytes, for each lane; in
+ * play_keys_r: u8 lane and the 32 bytes. The vault refuses a box whose session
+ * is not the granted one or whose lane does not match.
+ */
+#define SP_LANE_KEY_BYTES 32
+#define SP_LANE_PLAIN_BYTES 49
+#define SP_LANE_SEALED_BYTES 97
+enum sp_lane { SP_LANE_OUT = 1, SP_LANE_IN = 2, SP_LANE_META = 3 };
+
+#endif
