@@ -307,8 +307,8 @@ enum sp_link_state {
  * payload of the stream's OPEN frame (common/stream.h). */
 #define SP_FIELDS_chan_open(F) F(u32, ctx, 0) F(u32, chan, 0) F(bytes, open, 36864)
 /* fds: the stream that carries this channel; the ingress sends the OPEN frame
- * on it. shared 1: later channels of this ctx use the same stream without
- * asking again. */
+ * on it. shared 1: this and every other channel of this ctx that waits for an
+ * answer, and later ones without asking again, use the same stream. */
 #define SP_FIELDS_chan_stream(F) F(u32, ctx, 0) F(u32, chan, 0) F(u8, shared, 0)
 #define SP_FIELDS_chan_refused(F)                                             \
 	F(u32, ctx, 0) F(u32, chan, 0) F(u8, exit_code, 0) F(str, text, 2048)

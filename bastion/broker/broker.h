@@ -59,6 +59,10 @@ struct sp_actor {
 	uint8_t mfa;			/* enum sp_mfa of policy/policy.h */
 };
 bool sp_actor_in(const struct sp_actor *a, const char *group);
+/* After a change of ours to people, keys, groups, targets, accounts, grants or
+ * the policy: the newest policy is loaded, what runs is judged again, waiters
+ * are told. (Other nodes get there by NOTIFY.) main.c */
+void sp_broker_changed(struct sp_broker *b);
 /* Reserved groups: who may read all sessions, who may change the inventory. */
 #define SP_GROUP_AUDITORS "auditors"
 #define SP_GROUP_ADMINS "administrators"

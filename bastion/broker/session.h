@@ -45,11 +45,23 @@ void sp_session_judge_all(struct sp_broker *b);
  * closed with RECOVERED, and audited. */
 void sp_session_recover_all(struct sp_broker *b);
 
-/* A viewer: replay, verify, export. The stream goes to the ingress or the CLI;
- * result comes when the player ends. Audited before the first byte is shown. */
+/* A viewer: replay, verify, export. The stream goes to the ingress or the CLI.
+ * Audited before the first byte is shown. Of `how` the caller fills mode, speed,
+ * at_us, idle_us and json; the rest is filled here. cb is called exactly once:
+ * SP_OK with the user side's stream (owned by the callee), else stream -1 and
+ * text, e.g. SP_ERR_NOTFOUND for a recording whose file is missing,
+ * SP_ERR_DENIED. What the player found at its end goes to the audit. */
 typedef void (*sp_play_cb)(void *arg, enum sp_err e, int stream, const char *text);
 void sp_session_play(struct sp_broker *b, const struct sp_actor *who,
     const uint8_t session[static 16], const struct sp_msg_play_start *how,
     sp_play_cb cb, void *arg);
+
+/* Connects to addr (numeric) only to read its host key, as an SSH public key
+ * blob; for target add --scan. host_key is borrowed for the callback, which is
+ * called exactly once. */
+typedef void (*sp_scan_cb)(void *arg, enum sp_err e, struct sp_span host_key,
+    const char *text);
+void sp_session_scan(struct sp_broker *b, const char *addr, uint16_t port,
+    sp_scan_cb cb, void *arg);
 
 #endif
