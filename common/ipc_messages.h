@@ -90,6 +90,7 @@ enum sp_link_state {
 	M(scan_spawned, 0x0031, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)     \
 	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT, SP_ROLE_BRK,     \
 	    SP_ST_ANY, 0)                                                     \
+	M(conn_authed, 0x0033, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
@@ -230,6 +231,9 @@ enum sp_link_state {
 	F(str, local_addr, 64) F(u16, local_port, 0)
 #define SP_FIELDS_conn_end(F) F(u64, conn, 0) F(u32, status, 0)
 #define SP_FIELDS_conn_kill(F) F(u64, conn, 0)
+/* Both factors are given: the connection counts no more as a start-up
+ * (max_startups). Without it, it does until login_grace_s has passed. */
+#define SP_FIELDS_conn_authed(F) F(u64, conn, 0)
 #define SP_FIELDS_auth_spawn(F) F(u64, login, 0)
 /* fds: link with the auth process */
 #define SP_FIELDS_auth_spawned(F) F(u64, login, 0)
