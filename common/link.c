@@ -89,6 +89,7 @@ send_packet(int fd, const struct sp_link_packet *k)
 		mh.msg_control = c.room;
 		mh.msg_controllen = CMSG_SPACE(sizeof(int) * k->n_fds);
 		h = CMSG_FIRSTHDR(&mh);
+		SP_ASSERT(h != NULL);
 		h->cmsg_level = SOL_SOCKET;
 		h->cmsg_type = SCM_RIGHTS;
 		h->cmsg_len = CMSG_LEN(sizeof(int) * k->n_fds);
