@@ -35,7 +35,9 @@ struct sp_policy_diag {
 };
 
 struct sp_facts {
+	/* NULL or "" is unknown, for every name */
 	const char *user;
+	/* groups, tags: NULL with a count of 0 is none, with more unknown */
 	const char *const *groups;
 	size_t n_groups;
 	const char *target, *account;
