@@ -1,0 +1,85 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the small seed corpora of fuzz_ipc, fuzz_open and fuzz_config anew.
+
+usage: seeds.py CORPUS-DIRECTORY MESSAGE-TABLE   (common/ipc_messages.h)
+One seed for each message, with short fields; its relatives are made by
+replay.c and by libFuzzer. The seeds of fuzz_policy are written by hand.
+"""
+import os
+import re
+import struct
+import sys
+
+FIXED = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8, "uuid": 16,
+         "h32": 32, "sig": 64}
+
+
+def write(top, name, seed, data):
+    d = os.path.join(top, name)
+    os.makedirs(d, exist_ok=True)
+    with open(os.path.join(d, seed), "wb") as f:
+        f.write(data)
+
+
+def counted(data):
+    return struct.pack("<I", len(data)) + data
+
+
+def ipc(top, table):
+    with open(table, encoding="utf-8") as f:
+        text = f.read().replace("\\\n", " ")
+    numbers = dict(re.findall(r"M\((\w+), (0x[0-9a-f]{4}),", text))
+    for name, fields in re.findall(r"#define SP_FIELDS_(\w+)\(F\)([^\n]*)", text):
+        body = b""
+        for i, (kind, _) in enumerate(re.findall(r"F\((\w+), (\w+), \d+\)", fields)):
+            if kind in FIXED:
+                body += bytes([i + 1]) * FIXED[kind]
+            else:
+                body += counted("é核".encode())
+        write(top, "ipc", name, struct.pack("<H", int(numbers[name], 16)) + body)
+
+
+def opened(kind, pty, term, command, env):
+    pairs = b"".join(counted(k) + counted(v) for k, v in env)
+    return (struct.pack("<BBIIII", kind, pty, 80, 24, 0, 0) + counted(term) +
+            counted(command) + counted(pairs))
+
+
+def frame(kind, chan, payload=b"", lane=0):
+    return struct.pack("<IBBHI", len(payload), kind, lane, 0, chan) + payload
+
+
+def stream(top):
+    shell = opened(1, 1, b"xterm-256color", b"", [(b"LANG", b"C.UTF-8"), (b"TZ", b"")])
+    run = opened(2, 0, b"", b"id -un", [])
+    sftp = opened(3, 0, b"", b"sftp", [])
+    for name, data in (("shell", shell), ("exec", run), ("subsystem", sftp)):
+        write(top, "open", name, data)
+    write(top, "open", "user-side", frame(1, 1, run) + frame(4, 1, b"ls\n") +
+          frame(5, 1, struct.pack("<I", 4096)) +
+          frame(7, 1, struct.pack("<IIII", 80, 24, 0, 0)) +
+          frame(8, 1, counted(b"INT")) + frame(9, 1, struct.pack("<I", 500)) +
+          frame(6, 1) + frame(12, 1))
+    write(top, "open", "target-side", frame(2, 1) + frame(4, 1, b"out", 1) +
+          frame(4, 1, b"err", 2) + frame(10, 1, struct.pack("<I", 3)) +
+          frame(11, 1, counted(b"TERM") + b"\0" + counted(b"killed")) +
+          frame(13, 0, counted("到期".encode())) +
+          frame(14, 0, b"\1" + counted(b"expired")) + frame(3, 2, counted(b"no")) +
+          frame(15, 1) + frame(12, 1))
+
+
+def config(top):
+    write(top, "config", "plain", b"# a comment\nlisten 127.0.0.1:2222 [::1]:2222\n"
+          b"node b1\nmax_tries 3\ndebug 1\n")
+    write(top, "config", "text", "banner 僅限授權人員 # shown first\r\n\n".encode())
+    write(top, "config", "wrong", b"max_tries 21\n")
+    write(top, "config", "empty", b"\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    ipc(sys.argv[1], sys.argv[2])
+    stream(sys.argv[1])
+    config(sys.argv[1])
