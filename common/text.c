@@ -374,27 +374,45 @@ sp_boot_us(void)
 	return clock_us(CLOCK_BOOTTIME);
 }
 
+/* Days since 1970 to a date of the proleptic Gregorian calendar. Our own,
+ * because gmtime_r(3) reads the zone files, which a sandbox kills for. */
+static void
+civil(int64_t days, int64_t *y, unsigned *m, unsigned *d)
+{
+	int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097;
+	unsigned doe = (unsigned)(z - era * 146097);
+	unsigned yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+	unsigned doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+	unsigned mp = (5 * doy + 2) / 153;
+
+	*d = doy - (153 * mp + 2) / 5 + 1;
+	*m = mp < 10 ? mp + 3 : mp - 9;
+	*y = (int64_t)yoe + era * 400 + (*m <= 2);
+}
+
 void
 sp_time_text(char t[static SP_TIME_TEXT], int64_t us, bool micros)
 {
-	int64_t rest = us % 1000000;
-	time_t s = (time_t)(us / 1000000);
-	struct tm tm;
-	size_t n;
+	int64_t s = us / 1000000, rest = us % 1000000, y;
+	unsigned m, d, sec;
+	int n;
 
 	if (rest < 0) {
 		rest += 1000000;
 		s--;
 	}
-	if (gmtime_r(&s, &tm) == NULL) {
+	sec = (unsigned)((s % 86400 + 86400) % 86400);
+	civil((s - (int64_t)sec) / 86400, &y, &m, &d);
+	if (y < 0 || y > 9999) {
 		snprintf(t, SP_TIME_TEXT, "?");
 		return;
 	}
-	n = strftime(t, SP_TIME_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
+	n = snprintf(t, SP_TIME_TEXT, "%04d-%02u-%02uT%02u:%02u:%02u", (int)y, m,
+	    d, sec / 3600, sec / 60 % 60, sec % 60);
 	if (micros)
-		snprintf(t + n, SP_TIME_TEXT - n, ".%06dZ", (int)rest);
+		snprintf(t + n, SP_TIME_TEXT - (size_t)n, ".%06dZ", (int)rest);
 	else
-		snprintf(t + n, SP_TIME_TEXT - n, "Z");
+		snprintf(t + n, SP_TIME_TEXT - (size_t)n, "Z");
 }
 
 void

@@ -110,7 +110,8 @@ struct sp_policy_ctx {
 	struct sp_policy *p;
 	struct sp_policy_diag *diag;
 	enum sp_err err;		/* the first error wins */
-	struct sp_pos now, next;	/* of the token in hand, of what follows */
+	/* of the token in hand, of what follows, behind the last token */
+	struct sp_pos now, next, after;
 	char token[64];			/* its text, for messages */
 	struct sp_rule *rule;
 	struct sp_def *def;

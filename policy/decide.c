@@ -66,7 +66,7 @@ sp_policy_parse(struct sp_span text, struct sp_policy **out,
 		p->def_tail = &p->defs;
 		c->p = p;
 		c->diag = diag;
-		c->now = c->next = (struct sp_pos){1, 1};
+		c->now = c->next = c->after = (struct sp_pos){1, 1};
 		c->ref_tail = &c->refs;
 		e = parse(c, text);
 	}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_EGRESS_EGRESS_H
+#define SP_EGRESS_EGRESS_H
+
+#include <libssh/callbacks.h>
+#include <libssh/libssh.h>
+
+#include "common/ipc.h"
+#include "common/log.h"
+#include "common/sandbox.h"
+#include "common/stream.h"
+
+/*
+ * The leg towards the target. One child holds one connected socket, one lease
+ * and three links: to the recorder (stream), the broker and the vault. It can
+ * open nothing.
+ *   main.c   the parent: warms libssh up, forks children
+ *   login.c  key exchange, pin, proof for the vault, authentication
+ *   relay.c  the loop: frames to channels, channels to frames
+ *   chan.c   one channel
+ *   tap.c    what libssh does not tell
+ *   nofiles.c  open(2) and its kin that open nothing
+ */
+struct sp_egress {
+	uint8_t session[16];
+	ssh_session ssh;
+	ssh_event event;
+	int tcp;
+	struct sp_stream rec;		/* towards the recorder */
+	struct sp_link broker, vault;
+	int agent;			/* the vault's ssh-agent stream; -1: given away */
+	struct sp_chan *chans[SP_STREAM_CHANNELS_MAX];
+	bool progress;			/* set by anything that moved */
+	bool over;			/* the recorder said END or went away */
+};
+extern const struct sp_syscall sp_egress_syscalls[];
+extern const size_t sp_egress_n_syscalls;
+
+/* Everything up to an authenticated session; reports failures to the broker
+ * itself (egr_failed). SP_OK: egr_ready has been sent. */
+SP_MUST enum sp_err sp_egress_login(struct sp_egress *g);
+/* Key exchange only, then egr_scanned: for `target add --scan`. */
+SP_MUST enum sp_err sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms);
+/* The relay until its end; returns the process's exit status. */
+int sp_egress_relay(struct sp_egress *g);
+/* Waits until a descriptor of the set is ready or the deadline (boot us). */
+void sp_egress_failed(struct sp_egress *g, uint8_t code, const char *text);
+/* The options every session has: no files, no names, our algorithms. */
+SP_MUST enum sp_err sp_egress_session(ssh_session *out, int fd, const char *user);
+/* A full handshake against a server in this very process, before the first
+ * fork: children then share the pages that it touched. */
+SP_MUST enum sp_err sp_egress_warm(void);
+
+/* ---- one channel */
+struct sp_chan;
+struct sp_chan *sp_chan_new(struct sp_egress *g, uint32_t id,
+    const struct sp_open *o);		/* NULL: out of memory */
+void sp_chan_free(struct sp_chan *c);
+uint32_t sp_chan_id(const struct sp_chan *c);
+/* Takes a frame of the user side. SP_ERR_PROTO: the frame cannot be. */
+SP_MUST enum sp_err sp_chan_frame(struct sp_chan *c, const struct sp_frame *f);
+/* Moves what can be moved, both ways. SP_ERR_EOF: the channel is over and may
+ * be freed; SP_ERR_FULL, SP_ERR_IO: the session is over. */
+SP_MUST enum sp_err sp_chan_step(struct sp_chan *c);
+/* Does the target wait for a window that only reading can bring? */
+bool sp_chan_waits_for_window(const struct sp_chan *c);
+/* The target went away: what is buffered is forwarded, then CLOSE. */
+void sp_chan_target_gone(struct sp_chan *c);
+
+#endif

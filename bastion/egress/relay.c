@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bastion/egress/egress.h"
+
+/*
+ * Pull style: nothing is written from a libssh callback. A pass moves what can
+ * be moved until nothing moves any more, and only then sleeps: libssh's own
+ * calls run its packet machine, so data can appear behind any of them.
+ */
+#define PAUSE_BYTES 65536	/* waiting towards the recorder: stop reading */
+#define FLUSH_MS 1000
+
+static struct sp_chan *
+find(struct sp_egress *g, uint32_t id, size_t *slot)
+{
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		if (g->chans[i] != NULL && sp_chan_id(g->chans[i]) == id) {
+			*slot = i;
+			return g->chans[i];
+		}
+	return NULL;
+}
+
+static enum sp_err
+open_channel(struct sp_egress *g, const struct sp_frame *f)
+{
+	struct sp_open o;
+	size_t slot;
+
+	if (f->chan == 0 || find(g, f->chan, &slot) != NULL)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_open_decode(f->payload, &o));
+	for (slot = 0; slot < SP_STREAM_CHANNELS_MAX; slot++)
+		if (g->chans[slot] == NULL)
+			break;
+	if (slot == SP_STREAM_CHANNELS_MAX)
+		return SP_ERR_PROTO;
+	g->chans[slot] = sp_chan_new(g, f->chan, &o);
+	return g->chans[slot] == NULL ? SP_ERR_NOMEM : SP_OK;
+}
+
+static enum sp_err
+take_frame(struct sp_egress *g, const struct sp_frame *f)
+{
+	struct sp_chan *c;
+	size_t slot;
+
+	if (f->type == SP_FRAME_OPEN)
+		return open_channel(g, f);
+	if ((c = find(g, f->chan, &slot)) == NULL)
+		return f->type == SP_FRAME_CREDIT || f->type == SP_FRAME_CLOSE ?
+		    SP_OK : SP_ERR_PROTO;
+	return sp_chan_frame(c, f);
+}
+
+static enum sp_err
+take_frames(struct sp_egress *g)
+{
+	struct sp_frame f;
+	enum sp_err e;
+
+	do {
+		e = sp_stream_fill(&g->rec);
+		if (e == SP_ERR_EOF)
+			g->over = true;
+		else if (e != SP_OK && e != SP_ERR_AGAIN)
+			return e;
+		while ((e = sp_stream_next(&g->rec, &f)) == SP_OK) {
+			g->progress = true;
+			if ((e = take_frame(g, &f)) != SP_OK)
+				return e;
+		}
+		if (e != SP_ERR_AGAIN)
+			return e;
+	} while (!g->over && g->rec.rx.len >= SP_FRAME_HEADER + PAUSE_BYTES);
+	return SP_OK;
+}
+
+static enum sp_err
+step_channels(struct sp_egress *g)
+{
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++) {
+		enum sp_err e;
+
+		if (g->chans[i] == NULL)
+			continue;
+		e = sp_chan_step(g->chans[i]);
+		if (e == SP_ERR_EOF) {
+			sp_chan_free(g->chans[i]);
+			g->chans[i] = NULL;
+			g->progress = true;
+		} else if (e != SP_OK) {
+			return e;
+		}
+	}
+	return SP_OK;
+}
+
+static bool
+may_read_target(const struct sp_egress *g)
+{
+	if (sp_stream_pending(&g->rec) < PAUSE_BYTES)
+		return true;
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		if (g->chans[i] != NULL && sp_chan_waits_for_window(g->chans[i]))
+			return true;
+	return false;
+}
+
+static bool
+target_is_gone(struct sp_egress *g)
+{
+	return ssh_is_connected(g->ssh) == 0 ||
+	    (ssh_get_status(g->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)) != 0;
+}
+
+/* One pass over everything; g->progress says whether something moved. */
+static enum sp_err
+pass(struct sp_egress *g, bool target_ready)
+{
+	enum sp_err e;
+
+	g->progress = false;
+	SP_TRY(take_frames(g));
+	if (target_ready && !target_is_gone(g) &&
+	    ssh_event_dopoll(g->event, 0) == SSH_ERROR && !target_is_gone(g))
+		return SP_ERR_IO;
+	SP_TRY(step_channels(g));
+	e = sp_stream_flush(&g->rec);
+	if (e == SP_ERR_EOF)
+		g->over = true;
+	else if (e != SP_OK && e != SP_ERR_AGAIN)
+		return e;
+	return SP_OK;
+}
+
+static enum sp_err
+wait_any(struct sp_egress *g, bool *target_ready)
+{
+	struct pollfd pf[3] = {{.fd = g->rec.fd, .events = POLLIN},
+	    {.fd = g->tcp, .events = 0}, {.fd = g->broker.fd, .events = POLLIN}};
+	struct sp_packet p;
+
+	if (sp_stream_pending(&g->rec) > 0)
+		pf[0].events |= POLLOUT;
+	if (may_read_target(g))
+		pf[1].events |= POLLIN;
+	if ((ssh_get_poll_flags(g->ssh) & SSH_WRITE_PENDING) != 0)
+		pf[1].events |= POLLOUT;
+	if (pf[1].events == 0)
+		pf[1].fd = -1;	/* a hang-up must not spin while we pause */
+	if (poll(pf, 3, -1) < 0 && errno != EINTR)
+		return SP_ERR_IO;
+	*target_ready = pf[1].revents != 0;
+	if (pf[2].revents != 0) {
+		/* The broker has nothing to say to us now: its end, or an
+		 * attack; either way the recorder decides what follows. */
+		enum sp_err e = sp_link_recv(&g->broker, &p);
+
+		if (e == SP_OK)
+			sp_packet_close_fds(&p);
+		if (e != SP_ERR_AGAIN)
+			sp_link_fini(&g->broker);
+	}
+	return SP_OK;
+}
+
+/* The target went away: what it sent before is still owed to the user. */
+static int
+finish(struct sp_egress *g)
+{
+	int64_t end = sp_boot_us() + FLUSH_MS * 1000;
+
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		if (g->chans[i] != NULL)
+			sp_chan_target_gone(g->chans[i]);
+	while (!g->over && sp_boot_us() < end) {
+		struct pollfd pf = {.fd = g->rec.fd, .events = POLLIN};
+		bool open = false;
+
+		if (pass(g, false) != SP_OK)
+			break;
+		for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+			open |= g->chans[i] != NULL;
+		if (!open && sp_stream_pending(&g->rec) == 0)
+			break;
+		if (g->progress)
+			continue;
+		if (sp_stream_pending(&g->rec) > 0)
+			pf.events |= POLLOUT;
+		if (poll(&pf, 1, 100) < 0 && errno != EINTR)
+			break;
+	}
+	return 0;
+}
+
+int
+sp_egress_relay(struct sp_egress *g)
+{
+	bool ready = true;
+	enum sp_err e = SP_OK;
+
+	if ((g->event = ssh_event_new()) == NULL ||
+	    ssh_event_add_session(g->event, g->ssh) != SSH_OK)
+		return 1;
+	while (!g->over && !target_is_gone(g)) {
+		if ((e = pass(g, ready && may_read_target(g))) != SP_OK)
+			break;
+		if (g->progress) {
+			ready = true;
+			continue;
+		}
+		if ((e = wait_any(g, &ready)) != SP_OK)
+			break;
+		/* Writing may wait for the socket while reading is paused. */
+		if (ready && !may_read_target(g))
+			(void)ssh_blocking_flush(g->ssh, 0);
+	}
+	if (e == SP_ERR_PROTO) {
+		sp_log(SP_ERROR, "stream_fault", g->session, "fault=\"%s\"",
+		    g->rec.fault);
+		return 3;
+	}
+	if (!g->over)
+		(void)finish(g);
+	if (!target_is_gone(g))
+		ssh_disconnect(g->ssh);
+	return e == SP_OK ? 0 : 1;
+}

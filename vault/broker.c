@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sodium.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/signed.h"
+#include "vault/rows.h"
+#include "vault/vaultd.h"
+#include "vault/poison.h"
+
+/* One row a request: each handler decodes, answers, and gives an error only
+ * when the broker broke the protocol or is gone. */
+typedef enum sp_err (*handler)(struct sp_vaultd *v, struct sp_packet *p);
+
+static enum sp_err
+on_status(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_status m;
+	struct sp_msg_v_status_r r = {.sealed = !v->root.is_open,
+	    .demo = v->is_demo};
+	SP_BUF_AUTO ca = {.max = 256};
+
+	SP_TRY(sp_dec_v_status(p->body, &m));
+	/* Sealed, the public keys are only what a file says: not given. */
+	if (v->root.is_open) {
+		memcpy(r.audit_key, v->root.audit_pk, 32);
+		memcpy(r.recording_key, v->root.rec_pk, 32);
+		SP_TRY(sp_ssh_ed25519_line(&ca, v->root.ca_pk, "sallyport-ca"));
+		r.ca_key = sp_buf_span(&ca);
+	}
+	return sp_send_v_status_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_row_seal(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_row_seal m;
+	struct sp_msg_v_row_seal_r r = {.ok = 0};
+
+	SP_TRY(sp_dec_v_row_seal(p->body, &m));
+	r.ok = sp_row_mac(&v->root, m.table, m.id, m.version, m.canon, r.mac) ==
+	    SP_OK;
+	return sp_send_v_row_seal_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_row_check(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_row_check m;
+	struct sp_msg_v_row_check_r r = {.ok = 0};
+
+	SP_TRY(sp_dec_v_row_check(p->body, &m));
+	r.ok = sp_row_is_sealed(&v->root, m.table, m.id, m.version, m.canon,
+	    m.mac);
+	return sp_send_v_row_check_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_totp_check(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_secret_row row = {.kind = SP_CRED_TOTP_SEED};
+	struct sp_msg_v_totp_check m;
+	struct sp_msg_v_totp_check_r r = {.ok = 0};
+	SP_SECRET_AUTO seed = {0};
+	enum sp_err e;
+
+	SP_TRY(sp_dec_v_totp_check(p->body, &m));
+	memcpy(row.id, m.id, 16);
+	memcpy(row.owner, m.owner, 16);
+	row.version = m.version;
+	e = sp_secret_unseal(&v->root, &row, m.sealed, &seed);
+	if (e == SP_ERR_CRYPTO)
+		sp_vaultd_event(v, "secret_row_broken", NULL,
+		    "a TOTP seed does not open: its row was changed, or belongs "
+		    "elsewhere");
+	if (e == SP_OK)
+		e = sp_totp_check(v->spent, m.id, &seed, m.code, sp_now_us(),
+		    &r.step);
+	if (e == SP_ERR_EXISTS)
+		sp_vaultd_event(v, "totp_code_again", NULL,
+		    "a one-time code was offered a second time");
+	sp_packet_wipe(&v->brk, p);
+	r.ok = e == SP_OK;
+	if (!r.ok)
+		r.step = 0;
+	return sp_send_v_totp_check_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_lease(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_lease m;
+	struct sp_msg_v_lease_r r;
+	char text[256];
+
+	SP_TRY(sp_dec_v_lease(p->body, &m));
+	r.err = (uint8_t)sp_lease_grant(v->leases, &m, sp_now_us(), text);
+	r.text = sp_span_str(text);
+	sp_log(SP_INFO, "lease", m.session, "kind=%u result=\"%s\"", m.kind,
+	    sp_err_text(r.err));
+	return sp_send_v_lease_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+done(struct sp_vaultd *v, uint64_t corr, enum sp_err e)
+{
+	struct sp_msg_v_done r = {.err = (uint8_t)e,
+	    .text = sp_span_str(e == SP_OK ? "" : sp_err_text(e))};
+
+	return sp_send_v_done(&v->brk, corr, &r, NULL);
+}
+
+static enum sp_err
+on_lease_end(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_lease_end m;
+
+	SP_TRY(sp_dec_v_lease_end(p->body, &m));
+	return done(v, p->corr, sp_lease_end(v->leases, m.session));
+}
+
+/* Never a signing oracle: the bytes are built here, from the fields. */
+static enum sp_err
+sign(struct sp_vaultd *v, uint64_t corr, enum sp_err built, struct sp_buf *b)
+{
+	struct sp_msg_v_sign_r r = {.ok = 0};
+
+	if (built == SP_OK)
+		r.ok = sp_root_sign(&v->root, sp_buf_span(b), r.signature) == SP_OK;
+	return sp_send_v_sign_r(&v->brk, corr, &r, NULL);
+}
+
+static enum sp_err
+on_sign_recording(struct sp_vaultd *v, struct sp_packet *p)
+{
+	SP_BUF_AUTO b = {.max = SP_SIGNED_MAX};
+	struct sp_msg_v_sign_recording m;
+
+	SP_TRY(sp_dec_v_sign_recording(p->body, &m));
+	return sign(v, p->corr, sp_signed_recording(&b, m.session, m.rec_key,
+	    m.header_hash, m.opened_us), &b);
+}
+
+static enum sp_err
+on_sign_close(struct sp_vaultd *v, struct sp_packet *p)
+{
+	SP_BUF_AUTO b = {.max = SP_SIGNED_MAX};
+	struct sp_msg_v_sign_close m;
+
+	SP_TRY(sp_dec_v_sign_close(p->body, &m));
+	if (m.recovered > 1)
+		return SP_ERR_PROTO;
+	return sign(v, p->corr, sp_signed_close(&b, m.recovered == 1, m.session,
+	    m.head, m.chunks, m.at_us), &b);
+}
+
+static enum sp_err
+on_sign_audit(struct sp_vaultd *v, struct sp_packet *p)
+{
+	SP_BUF_AUTO b = {.max = SP_SIGNED_MAX};
+	struct sp_msg_v_sign_audit m;
+
+	SP_TRY(sp_dec_v_sign_audit(p->body, &m));
+	return sign(v, p->corr, sp_signed_audit(&b, m.seq, m.head, m.at_us), &b);
+}
+
+static enum sp_err
+on_play_grant(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_play_grant m;
+
+	SP_TRY(sp_dec_v_play_grant(p->body, &m));
+	return done(v, p->corr, sp_play_grant(v->plays, m.play, m.session));
+}
+
+static const struct {
+	uint16_t type;
+	handler fn;
+} handlers[] = {
+    {SP_MSG_v_status, on_status},
+    {SP_MSG_v_row_seal, on_row_seal},
+    {SP_MSG_v_row_check, on_row_check},
+    {SP_MSG_v_totp_check, on_totp_check},
+    {SP_MSG_v_lease, on_lease},
+    {SP_MSG_v_lease_end, on_lease_end},
+    {SP_MSG_v_sign_recording, on_sign_recording},
+    {SP_MSG_v_sign_close, on_sign_close},
+    {SP_MSG_v_sign_audit, on_sign_audit},
+    {SP_MSG_v_play_grant, on_play_grant},
+};
+
+static enum sp_err
+dispatch(struct sp_vaultd *v, struct sp_packet *p)
+{
+	for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
+		if (handlers[i].type == p->type)
+			return handlers[i].fn(v, p);
+	return SP_ERR_PROTO;
+}
+
+enum sp_err
+sp_broker_serve(struct sp_vaultd *v)
+{
+	enum sp_err e = sp_link_flush(&v->brk);
+
+	if (e == SP_ERR_AGAIN)
+		e = SP_OK;
+	/* So many in one turn, and the others have theirs. */
+	for (unsigned i = 0; e == SP_OK && i < 64; i++) {
+		struct sp_packet p;
+
+		if ((e = sp_link_recv(&v->brk, &p)) != SP_OK)
+			break;
+		e = dispatch(v, &p);
+		sp_packet_close_fds(&p);
+	}
+	return e == SP_ERR_AGAIN ? SP_OK : e;
+}
+
+void
+sp_broker_drop(struct sp_vaultd *v)
+{
+	if (v->brk.fd < 0)
+		return;
+	sp_log(SP_WARN, "broker_gone", NULL, "fault=\"%s\"", v->brk.fault);
+	sp_link_fini(&v->brk);
+	/* Nobody is left who could end what it granted. */
+	sp_leases_end_unused(v->leases, "the broker is gone");
+	sp_plays_end_all(v->plays);
+}
+
+void
+sp_broker_attach(struct sp_vaultd *v, int fd)
+{
+	sp_broker_drop(v);
+	if (sp_link_init(&v->brk, fd, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY) !=
+	    SP_OK)
+		return;
+	while (v->n_events > 0) {
+		struct sp_event *k = &v->events[0];
+		struct sp_msg_security_event m = {.what = sp_span_str(k->what),
+		    .detail = sp_span_str(k->detail)};
+
+		memcpy(m.session, k->session, 16);
+		if (sp_send_security_event(&v->brk, 0, &m, NULL) != SP_OK)
+			return;
+		memmove(&v->events[0], &v->events[1],
+		    --v->n_events * sizeof(v->events[0]));
+	}
+}

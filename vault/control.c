@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "vault/vaultd.h"
+#include "vault/poison.h"
+
+/* What an administrator did to the vault is an audit event as well. */
+static void
+note(struct sp_vaultd *v, const struct sp_control *c, const char *what,
+    enum sp_err e)
+{
+	char detail[128];
+
+	snprintf(detail, sizeof(detail), "uid=%ju result=\"%s\"",
+	    (uintmax_t)c->uid, sp_err_text(e));
+	sp_vaultd_event(v, what, NULL, detail);
+}
+
+static enum sp_err
+done(struct sp_control *c, uint64_t corr, enum sp_err e, const char *text)
+{
+	struct sp_msg_vc_done r = {.err = (uint8_t)e, .text = sp_span_str(text)};
+
+	return sp_send_vc_done(&c->link, corr, &r, NULL);
+}
+
+static enum sp_err
+on_status(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	struct sp_msg_vc_status m;
+	struct sp_msg_vc_status_r r = {.sealed = !v->root.is_open,
+	    .demo = v->is_demo, .slots = v->state_fault != NULL ? 0 :
+	    (uint32_t)v->state.n_slots};
+	SP_BUF_AUTO ca = {.max = 256};
+
+	SP_TRY(sp_dec_vc_status(p->body, &m));
+	if (v->root.is_open) {
+		memcpy(r.audit_key, v->root.audit_pk, 32);
+		memcpy(r.recording_key, v->root.rec_pk, 32);
+		SP_TRY(sp_ssh_ed25519_line(&ca, v->root.ca_pk, "sallyport-ca"));
+		r.ca_key = sp_buf_span(&ca);
+	}
+	return sp_send_vc_status_r(&c->link, p->corr, &r, NULL);
+}
+
+static const char *
+unseal_text(const struct sp_vaultd *v, enum sp_err e)
+{
+	if (v->state_fault != NULL)
+		return v->state_fault;
+	if (e == SP_ERR_STATE)
+		return "the vault is open already";
+	if (e == SP_ERR_DENIED)
+		return "wrong passphrase: it opens no slot";
+	if (e == SP_ERR_CRYPTO)
+		return "the passphrase is right, but the vault's state file was "
+		    "changed by someone without the key: restore it";
+	if (e == SP_ERR_NOMEM)
+		return "not enough memory for Argon2id (256 MiB are needed)";
+	return e == SP_OK ? "unsealed" : sp_err_text(e);
+}
+
+static enum sp_err
+on_unseal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	struct sp_msg_vc_unseal m;
+	enum sp_err e;
+
+	SP_TRY(sp_dec_vc_unseal(p->body, &m));
+	e = sp_vaultd_unseal(v, m.passphrase);
+	sp_packet_wipe(&c->link, p);
+	note(v, c, e == SP_OK ? "vault_unsealed" : "vault_unseal_failed", e);
+	return done(c, p->corr, e, unseal_text(v, e));
+}
+
+static enum sp_err
+on_seal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	struct sp_msg_vc_seal m;
+
+	SP_TRY(sp_dec_vc_seal(p->body, &m));
+	sp_vaultd_seal(v);
+	note(v, c, "vault_sealed", SP_OK);
+	return done(c, p->corr, SP_OK, "sealed: no new session until it is "
+	    "unsealed; running ones go on");
+}
+
+static enum sp_err
+on_secret_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	SP_BUF_AUTO sealed = {.max = 8192};
+	SP_SECRET_AUTO s = {0};
+	struct sp_msg_vc_secret_new m;
+	struct sp_msg_vc_secret_new_r r = {.err = SP_ERR_SEALED};
+	struct sp_secret_row row;
+	enum sp_err e;
+
+	SP_TRY(sp_dec_vc_secret_new(p->body, &m));
+	row = (struct sp_secret_row){.kind = m.kind, .version = m.version};
+	memcpy(row.id, m.id, 16);
+	memcpy(row.owner, m.owner, 16);
+	e = v->root.is_open ? sp_secret_import(m.kind, m.clear, &s) :
+	    SP_ERR_SEALED;
+	if (e == SP_OK)
+		e = sp_secret_seal(&v->root, &row, sp_span_of(s.p, s.n), &sealed);
+	sp_packet_wipe(&c->link, p);
+	note(v, c, "secret_sealed", e);
+	r.err = (uint8_t)e;
+	if (e == SP_OK)
+		r.sealed = sp_buf_span(&sealed);
+	return sp_send_vc_secret_new_r(&c->link, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_totp_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	SP_BUF_AUTO sealed = {.max = 1024};
+	SP_SECRET_AUTO seed = {0};
+	struct sp_msg_vc_totp_new m;
+	struct sp_msg_vc_totp_new_r r = {.err = SP_ERR_SEALED};
+	struct sp_secret_row row = {.kind = SP_CRED_TOTP_SEED};
+	enum sp_err e = SP_ERR_SEALED;
+
+	SP_TRY(sp_dec_vc_totp_new(p->body, &m));
+	memcpy(row.id, m.id, 16);
+	memcpy(row.owner, m.owner, 16);
+	row.version = m.version;
+	if (v->root.is_open)
+		e = sp_secret_random(&seed, SP_TOTP_SEED_BYTES);
+	if (e == SP_OK)
+		e = sp_secret_seal(&v->root, &row, sp_span_of(seed.p, seed.n),
+		    &sealed);
+	note(v, c, "totp_seed_made", e);
+	r.err = (uint8_t)e;
+	if (e == SP_OK) {
+		r.sealed = sp_buf_span(&sealed);
+		r.seed = sp_span_of(seed.p, seed.n);
+	}
+	return sp_send_vc_totp_new_r(&c->link, p->corr, &r, NULL);
+}
+
+static enum sp_err
+dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
+{
+	switch (p->type) {
+	case SP_MSG_vc_status:
+		return on_status(v, c, p);
+	case SP_MSG_vc_unseal:
+		return on_unseal(v, c, p);
+	case SP_MSG_vc_seal:
+		return on_seal(v, c, p);
+	case SP_MSG_vc_secret_new:
+		return on_secret_new(v, c, p);
+	case SP_MSG_vc_totp_new:
+		return on_totp_new(v, c, p);
+	default:
+		return SP_ERR_PROTO;
+	}
+}
+
+bool
+sp_control_serve(struct sp_vaultd *v, struct sp_control *c)
+{
+	struct sp_packet p;
+	enum sp_err e = sp_link_flush(&c->link);
+
+	if (e == SP_ERR_AGAIN)
+		e = SP_OK;
+	if (e == SP_OK && (e = sp_link_recv(&c->link, &p)) == SP_OK) {
+		c->due_us = sp_boot_us() + SP_CONTROL_IDLE_US;
+		e = dispatch(v, c, &p);
+		sp_packet_wipe(&c->link, &p);
+		sp_packet_close_fds(&p);
+	}
+	if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG)
+		sp_vaultd_event(v, "control_protocol", NULL, c->link.fault);
+	return e == SP_OK || e == SP_ERR_AGAIN;
+}
+
+void
+sp_control_add(struct sp_vaultd *v, int fd, uid_t uid)
+{
+	struct sp_control *c = &v->ctl[v->n_ctl];
+
+	if (v->n_ctl == SP_CONTROLS_MAX ||
+	    sp_link_init(&c->link, fd, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_READY) !=
+	    SP_OK) {
+		if (v->n_ctl == SP_CONTROLS_MAX)
+			close(fd);
+		return;
+	}
+	c->uid = uid;
+	c->due_us = sp_boot_us() + SP_CONTROL_IDLE_US;
+	v->n_ctl++;
+}
+
+void
+sp_control_accept(struct sp_vaultd *v)
+{
+	struct ucred who = {.uid = (uid_t)-1};
+	socklen_t n = sizeof(who);
+	char detail[64];
+	int fd;
+
+	fd = accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) != 0 ||
+	    n != sizeof(who) || (who.uid != 0 && who.uid != v->owner)) {
+		snprintf(detail, sizeof(detail), "uid=%ju", (uintmax_t)who.uid);
+		sp_vaultd_event(v, "control_peer_refused", NULL, detail);
+		close(fd);
+		return;
+	}
+	sp_control_add(v, fd, who.uid);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_VAULT_LEASE_INT_H
+#define SP_VAULT_LEASE_INT_H
+
+#include "vault/lease.h"
+
+/* Shared by lease.c (the table and a lease's life) and lease_use.c (what an
+ * egress may ask). */
+struct sp_lease {
+	enum sp_lease_state state;	/* sp_lease_set_state() only */
+	struct sp_leases *table;
+	uint8_t session[16], kind;
+	char account[65], target_name[65], source[65];
+	struct sp_buf pins, sealed;
+	struct sp_secret_row row;
+	int64_t not_after_us, due_boot_us;
+	uint64_t serial;
+	uint32_t rights;
+
+	struct sp_link link;
+	int agent_fd;
+	struct sp_agent agent;
+
+	struct sp_buf host_key, host_sig;	/* the proof */
+	struct sp_secret key;	/* Ed25519, from listing to signing */
+	struct sp_buf blob;	/* what was listed: certificate or key */
+};
+
+struct sp_leases {
+	struct sp_root *root;
+	struct sp_lease_ops ops;
+	size_t n;
+	struct sp_lease *row[SP_LEASES_MAX];
+};
+
+/* The one setter. A transition that is not in the table is a bug of ours. */
+void sp_lease_set_state(struct sp_lease *l, enum sp_lease_state to);
+bool sp_lease_is_over_time(const struct sp_lease *l);
+/* Tells the broker, ends the lease; sp_lease_refuse gives SP_ERR_DENIED. */
+void sp_lease_abort(struct sp_lease *l, const char *what, const char *detail);
+SP_MUST enum sp_err sp_lease_refuse(struct sp_lease *l, const char *what,
+    const char *detail);
+/* A message from the egress; owns its descriptors. Errors drop the link. */
+SP_MUST enum sp_err sp_lease_message(struct sp_lease *l, struct sp_packet *p);
+/* Bytes of the agent stream. Errors drop the stream. */
+SP_MUST enum sp_err sp_lease_agent_bytes(struct sp_lease *l, struct sp_span in);
+
+#endif

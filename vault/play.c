@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vault/play.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/signed.h"
+#include "vault/poison.h"
+
+#define WAIT_US 30000000
+
+struct play {
+	uint64_t id;
+	bool is_granted, is_served, is_over;
+	uint8_t session[16];
+	int64_t due_us;		/* boot-time clock; by then it has asked */
+	struct sp_link link;
+};
+
+struct sp_plays {
+	struct sp_root *root;
+	struct sp_lease_ops ops;
+	size_t n;
+	struct play *row[SP_PLAYS_MAX];
+};
+
+struct sp_plays *
+sp_plays_new(struct sp_root *root, const struct sp_lease_ops *ops)
+{
+	struct sp_plays *t = calloc(1, sizeof(*t));
+
+	if (t != NULL) {
+		t->root = root;
+		t->ops = *ops;
+	}
+	return t;
+}
+
+static void
+play_free(struct play *y)
+{
+	sp_link_fini(&y->link);
+	free(y);
+}
+
+void
+sp_plays_free(struct sp_plays *t)
+{
+	for (size_t i = 0; t != NULL && i < t->n; i++)
+		play_free(t->row[i]);
+	free(t);
+}
+
+static struct play *
+find_or_add(struct sp_plays *t, uint64_t id)
+{
+	struct play *y;
+
+	for (size_t i = 0; i < t->n; i++)
+		if (t->row[i]->id == id && !t->row[i]->is_over)
+			return t->row[i];
+	if (t->n == SP_PLAYS_MAX || (y = calloc(1, sizeof(*y))) == NULL)
+		return NULL;
+	y->id = id;
+	y->link.fd = -1;
+	y->link.tx_tail = &y->link.tx_head;
+	y->due_us = sp_boot_us() + WAIT_US;
+	t->row[t->n++] = y;
+	return y;
+}
+
+enum sp_err
+sp_play_grant(struct sp_plays *t, uint64_t play, const uint8_t session[static 16])
+{
+	struct play *y;
+
+	if (!t->root->is_open)
+		return SP_ERR_SEALED;
+	if (sp_uuid_is_nil(session))
+		return SP_ERR_INVAL;
+	if ((y = find_or_add(t, play)) == NULL)
+		return SP_ERR_FULL;
+	if (y->is_granted)
+		return SP_ERR_EXISTS;
+	y->is_granted = true;
+	if (y->link.fd < 0)
+		y->due_us = sp_boot_us() + WAIT_US;
+	memcpy(y->session, session, 16);
+	return SP_OK;
+}
+
+enum sp_err
+sp_play_link(struct sp_plays *t, uint64_t play, int fd)
+{
+	struct play *y = find_or_add(t, play);
+	enum sp_err e;
+
+	if (y == NULL || y->link.fd >= 0) {
+		close(fd);
+		return y == NULL ? SP_ERR_FULL : SP_ERR_EXISTS;
+	}
+	e = sp_link_init(&y->link, fd, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_READY);
+	y->is_over = e != SP_OK;
+	return e;
+}
+
+void
+sp_plays_end_all(struct sp_plays *t)
+{
+	for (size_t i = 0; i < t->n; i++)
+		t->row[i]->is_over = true;
+}
+
+/* ------------------------------------------------------------------- keys */
+
+static enum sp_err
+open_box(const struct sp_root *r, const uint8_t session[static 16],
+    uint8_t lane, const uint8_t *box, struct sp_buf *out)
+{
+	SP_SECRET_AUTO s = {0};
+
+	SP_TRY(sp_secret_new(&s, SP_LANE_PLAIN_BYTES));
+	if (crypto_box_seal_open(s.p, box, SP_LANE_SEALED_BYTES, r->rec_pk,
+	    r->rec.p) != 0)
+		return SP_ERR_CRYPTO;
+	if (sodium_memcmp(s.p + SP_LANE_KEY_BYTES, session, 16) != 0 ||
+	    s.p[SP_LANE_KEY_BYTES + 16] != lane)
+		return SP_ERR_DENIED;
+	SP_TRY(sp_buf_put_u8(out, lane));
+	return sp_buf_put(out, s.p, SP_LANE_KEY_BYTES);
+}
+
+enum sp_err
+sp_lane_keys_open(const struct sp_root *r, const uint8_t session[static 16],
+    struct sp_span sealed, struct sp_buf *out)
+{
+	size_t lanes = 0;
+
+	if (!r->is_open)
+		return SP_ERR_SEALED;
+	while (sealed.n > 0) {
+		const uint8_t *box;
+		uint8_t lane;
+
+		SP_TRY(sp_get_u8(&sealed, &lane));
+		SP_TRY(sp_get(&sealed, SP_LANE_SEALED_BYTES, &box));
+		if (++lanes > SP_PLAY_LANES_MAX)
+			return SP_ERR_TOOBIG;
+		SP_TRY(open_box(r, session, lane, box, out));
+	}
+	return lanes == 0 ? SP_ERR_INVAL : SP_OK;
+}
+
+static void
+refuse(struct sp_plays *t, struct play *y, const char *what, const char *detail)
+{
+	t->ops.event(t->ops.arg, what, y->session, detail);
+	y->is_over = true;
+}
+
+static enum sp_err
+on_play_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
+{
+	SP_BUF_AUTO keys = {.max = 1024};
+	struct sp_msg_play_keys_r r = {0};
+	struct sp_msg_play_keys m;
+	enum sp_err e = SP_ERR_DENIED;
+
+	SP_TRY(sp_dec_play_keys(p->body, &m));
+	if (y->is_granted && !y->is_served && sp_span_eq(sp_span_of(m.session, 16),
+	    sp_span_of(y->session, 16)))
+		e = sp_lane_keys_open(t->root, y->session, m.sealed, &keys);
+	if (e != SP_OK)
+		refuse(t, y, "recording_keys_refused", sp_err_text(e));
+	r.ok = e == SP_OK;
+	if (r.ok)
+		r.keys = sp_buf_span(&keys);
+	y->is_served = true;
+	y->due_us = INT64_MAX;	/* until the player hangs up */
+	return sp_send_play_keys_r(&y->link, p->corr, &r, NULL);
+}
+
+static void
+serve(struct sp_plays *t, struct play *y)
+{
+	struct sp_packet p;
+	enum sp_err e = sp_link_recv(&y->link, &p);
+
+	if (e == SP_ERR_AGAIN)
+		return;
+	if (e == SP_OK) {
+		e = p.type == SP_MSG_play_keys ? on_play_keys(t, y, &p) :
+		    SP_ERR_PROTO;
+		sp_packet_close_fds(&p);
+	}
+	if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG)
+		refuse(t, y, "player_protocol", y->link.fault);
+	else if (e != SP_OK)
+		y->is_over = true;
+}
+
+size_t
+sp_plays_poll(struct sp_plays *t, struct pollfd *pf, size_t cap)
+{
+	size_t n = 0;
+
+	for (; n < t->n && n < cap; n++)
+		pf[n] = (struct pollfd){.fd = t->row[n]->link.fd,
+		    .events = POLLIN};
+	return n;
+}
+
+void
+sp_plays_serve(struct sp_plays *t, const struct pollfd *pf, size_t n)
+{
+	for (size_t i = 0; i < n && i < t->n; i++)
+		if (pf[i].revents != 0 && !t->row[i]->is_over &&
+		    t->row[i]->link.fd >= 0 && t->row[i]->link.fd == pf[i].fd)
+			serve(t, t->row[i]);
+}
+
+void
+sp_plays_tick(struct sp_plays *t, int64_t boot_us)
+{
+	size_t keep = 0;
+
+	for (size_t i = 0; i < t->n; i++) {
+		if (t->row[i]->is_over || boot_us >= t->row[i]->due_us)
+			play_free(t->row[i]);
+		else
+			t->row[keep++] = t->row[i];
+	}
+	t->n = keep;
+}
+
+int64_t
+sp_plays_due_us(const struct sp_plays *t)
+{
+	int64_t due = INT64_MAX;
+
+	for (size_t i = 0; i < t->n; i++) {
+		if (t->row[i]->is_over)
+			return 0;
+		if (t->row[i]->due_us < due)
+			due = t->row[i]->due_us;
+	}
+	return due;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_VAULT_PLAY_H
+#define SP_VAULT_PLAY_H
+
+#include <poll.h>
+
+#include "common/ipc.h"
+#include "vault/lease.h"
+#include "vault/root.h"
+
+/*
+ * Opening recordings for a player: the broker grants one recording
+ * (v_play_grant), the supervisor brings the player's link (player_link), in
+ * either order. The player asks once for the lane keys of that recording; a box
+ * of another session, or of another lane than it says, ends it.
+ */
+#define SP_PLAYS_MAX 256
+#define SP_PLAY_LANES_MAX 8
+
+struct sp_plays;
+struct sp_plays *sp_plays_new(struct sp_root *root,
+    const struct sp_lease_ops *ops);	/* `used` is not called */
+void sp_plays_free(struct sp_plays *t);
+SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
+    const uint8_t session[static 16]);
+/* Takes the descriptor in any case. */
+SP_MUST enum sp_err sp_play_link(struct sp_plays *t, uint64_t play, int fd);
+void sp_plays_end_all(struct sp_plays *t);
+size_t sp_plays_poll(struct sp_plays *t, struct pollfd *pf, size_t cap);
+void sp_plays_serve(struct sp_plays *t, const struct pollfd *pf, size_t n);
+void sp_plays_tick(struct sp_plays *t, int64_t boot_us);
+int64_t sp_plays_due_us(const struct sp_plays *t);
+
+/* Opens the boxes of a play_keys message into the form of play_keys_r. */
+SP_MUST enum sp_err sp_lane_keys_open(const struct sp_root *r,
+    const uint8_t session[static 16], struct sp_span sealed, struct sp_buf *out);
+
+#endif

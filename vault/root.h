@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_VAULT_ROOT_H
+#define SP_VAULT_ROOT_H
+
+#include "vault/state.h"
+
+/*
+ * The root key and all that hangs below it, in the arena while unsealed:
+ *
+ *   slot key > root key > KEKs by purpose and epoch > data keys, X25519, CA...
+ *
+ * The root key encrypts nothing itself: a wrapping key for the KEKs and a key
+ * for the state's MAC are derived from it.
+ */
+struct sp_kek {
+	uint8_t purpose;
+	uint32_t epoch;
+	struct sp_secret key;
+};
+
+struct sp_root {
+	bool is_open;
+	size_t n_keks;
+	struct sp_kek keks[SP_KEKS_MAX];
+	struct sp_secret audit, ca;	/* Ed25519 secret keys, 64 bytes */
+	struct sp_secret rec;		/* X25519 secret key */
+	uint8_t audit_pk[32], rec_pk[32], ca_pk[32]; /* checked */
+};
+
+/* A fresh hierarchy; the caller adds slots for *root, then sp_root_sign_state. */
+SP_MUST enum sp_err sp_root_make(struct sp_state *s, struct sp_secret *root);
+/* Computes the mac after the slots are in. */
+SP_MUST enum sp_err sp_root_sign_state(const struct sp_secret *root,
+    struct sp_state *s);
+/* Opens with a passphrase, or the text of the demo key file. SP_ERR_DENIED: it
+ * opens no slot; SP_ERR_CRYPTO: it does, yet the state was tampered with. */
+SP_MUST enum sp_err sp_root_open(struct sp_root *r, const struct sp_state *s,
+    struct sp_span passphrase);
+void sp_root_close(struct sp_root *r);	/* wipes every key */
+
+/* The KEK of a purpose: epoch 0 means the current one. NULL: no such epoch. */
+const struct sp_kek *sp_root_kek(const struct sp_root *r, uint8_t purpose,
+    uint32_t epoch);
+/* Ed25519 signature of the audit key. */
+SP_MUST enum sp_err sp_root_sign(const struct sp_root *r, struct sp_span what,
+    uint8_t sig[static 64]);
+/* "ssh-ed25519" public key blob (RFC 8709, 4) and its authorized_keys line. */
+SP_MUST enum sp_err sp_ssh_ed25519_blob(struct sp_buf *out,
+    const uint8_t pk[static 32]);
+SP_MUST enum sp_err sp_ssh_ed25519_line(struct sp_buf *out,
+    const uint8_t pk[static 32], const char *comment);
+
+#endif

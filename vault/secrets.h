@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_VAULT_SECRETS_H
+#define SP_VAULT_SECRETS_H
+
+#include "vault/root.h"
+
+/*
+ * A secret as it stands in its row:
+ *
+ *   "SPSC" u8 format = 1, u32 epoch, commit[32], wrapped data key[72],
+ *   nonce[24] ciphertext tag[16]
+ *
+ * Additional data of both encryptions, canonical, built from the request and
+ * never from what was read: label, format, epoch, kind, row id, version,
+ * owner. XChaCha20-Poly1305 does not commit to its key: `commit` is BLAKE2b-256
+ * keyed with the data key over the nonce and the additional data, checked
+ * first. The clear text is a u32 length, the bytes, and zeros up to a multiple
+ * of 64: a reader of the database does not learn how long a password is.
+ */
+struct sp_secret_row {
+	uint8_t kind;		/* enum sp_cred_kind */
+	uint8_t id[16], owner[16];
+	uint64_t version;
+};
+#define SP_SECRET_CLEAR_MAX 4096
+#define SP_TOTP_SEED_BYTES 20
+
+SP_MUST enum sp_err sp_secret_seal(const struct sp_root *r,
+    const struct sp_secret_row *row, struct sp_span clear, struct sp_buf *out);
+/* SP_ERR_CRYPTO: another row's, another version, tampered with. */
+SP_MUST enum sp_err sp_secret_unseal(const struct sp_root *r,
+    const struct sp_secret_row *row, struct sp_span sealed,
+    struct sp_secret *clear);
+/* What a person hands in, checked and brought to the form that is kept: a
+ * password (no NUL, no line end), a TOTP seed (16 to 64 bytes), the Ed25519
+ * seed of an unencrypted OpenSSH private key. SP_ERR_UNSUPPORTED for other
+ * keys. */
+SP_MUST enum sp_err sp_secret_import(uint8_t kind, struct sp_span given,
+    struct sp_secret *out);
+
+#endif

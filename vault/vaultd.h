@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_VAULT_VAULTD_H
+#define SP_VAULT_VAULTD_H
+
+#include <sys/types.h>
+
+#include "common/ipc.h"
+#include "common/sandbox.h"
+#include "vault/lease.h"
+#include "vault/play.h"
+#include "vault/root.h"
+#include "vault/totp.h"
+
+/*
+ * The vault process: one poll loop, bounded tables, no file, no network and no
+ * database once it runs.
+ *
+ *   main.c     start, sandbox, `init` and `pubkeys`
+ *   loop.c     the loop; the supervisor's link
+ *   broker.c   v_*: requests of the broker
+ *   control.c  vc_*: the administrator on the host
+ *   syscalls.c what it may ask of the kernel, and why
+ *
+ * The state file is read once at start and kept: sealing and unsealing need no
+ * file. Sealed, every request is refused with SP_ERR_SEALED.
+ *
+ * Who may use the control socket: uid 0, and the owner of the directory above
+ * ours (the instance's), by SO_PEERCRED. Not our own uid: a second process of
+ * the vault's user has no business here.
+ */
+#define SP_CONTROLS_MAX 16
+#define SP_CONTROL_IDLE_US 60000000
+#define SP_EVENTS_MAX 256	/* kept while no broker is there */
+
+struct sp_control {
+	struct sp_link link;
+	uid_t uid;
+	int64_t due_us;
+};
+
+struct sp_event {
+	char what[65], detail[513];
+	uint8_t session[16];
+};
+
+struct sp_vaultd {
+	struct sp_state state;
+	const char *state_fault;	/* NULL: `state` is there */
+	bool is_demo;			/* a demo key file was found */
+	struct sp_root root;
+	struct sp_leases *leases;
+	struct sp_plays *plays;
+	struct sp_totp_spent *spent;
+	struct sp_link sup, brk;
+	int listen_fd;
+	uid_t owner;
+	struct sp_control ctl[SP_CONTROLS_MAX];
+	size_t n_ctl;
+	struct sp_event events[SP_EVENTS_MAX];
+	size_t n_events;
+	bool stop;
+};
+
+SP_MUST enum sp_err sp_vaultd_init(struct sp_vaultd *v);
+void sp_vaultd_fini(struct sp_vaultd *v);
+/* Reads state and demo key from the directory; never fails: what is missing or
+ * broken is in state_fault, and the vault stays sealed. */
+void sp_vaultd_load(struct sp_vaultd *v, int dirfd);
+/* SP_ERR_STATE when open already; SP_ERR_NOTFOUND without a state file. */
+SP_MUST enum sp_err sp_vaultd_unseal(struct sp_vaultd *v,
+    struct sp_span passphrase);
+/* Wipes every key; leases that were not used and players end. */
+void sp_vaultd_seal(struct sp_vaultd *v);
+/* Logs and tells the broker, or keeps it until there is one. session may be
+ * NULL; detail is untrusted text. */
+void sp_vaultd_event(struct sp_vaultd *v, const char *what,
+    const uint8_t *session, const char *detail);
+
+/* One turn: waits at most timeout_ms for something, serves it. SP_ERR_EOF: the
+ * supervisor is gone or said stop. */
+SP_MUST enum sp_err sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms);
+
+/* broker.c: a new link; what came on it. An error drops the link. */
+void sp_broker_attach(struct sp_vaultd *v, int fd);
+void sp_broker_drop(struct sp_vaultd *v);
+SP_MUST enum sp_err sp_broker_serve(struct sp_vaultd *v);
+/* control.c */
+void sp_control_accept(struct sp_vaultd *v);
+void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
+/* false: drop it */
+bool sp_control_serve(struct sp_vaultd *v, struct sp_control *c);
+
+extern const struct sp_syscall sp_vault_syscalls[];
+extern const size_t sp_vault_n_syscalls;
+
+/* A message's body held a secret: wipes it in the receive buffer. */
+void sp_packet_wipe(struct sp_link *l, const struct sp_packet *p);
+
+#endif
