@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recorder/pack.h"
+#include "recorder/read.h"
+
+/* Places to come back to; every other one goes when the table is full. */
+#define PLACES_MAX 4096
+
+struct lane {
+	bool has;
+	uint8_t first[32];	/* the key of the header */
+	uint8_t state[32];	/* the ratchet, at `segment` */
+	uint32_t segment;
+	bool is_fresh;		/* unpack was begun for `segment` */
+	struct sp_rec_unpack unpack;
+};
+
+struct sp_rec_decoder {
+	struct sp_rec_file *f;
+	struct sp_rec_crypto crypto;
+	struct lane lane[SP_REC_LANES];
+	struct sp_rec_place place[PLACES_MAX];
+	size_t n_places;
+	unsigned stride, passed;	/* one of so many segments is kept */
+	struct sp_buf clear, raw;
+	struct sp_span left;		/* records not handed out yet */
+	struct sp_rec_chunk_header at;
+};
+
+enum sp_err
+sp_rec_sealed_keys(const struct sp_rec_header *h, size_t recipient,
+    struct sp_buf *out)
+{
+	if (recipient >= h->n_recipients)
+		return SP_ERR_NOTFOUND;
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		SP_TRY(sp_buf_put_u8(out, (uint8_t)(l + 1)));
+		SP_TRY(sp_buf_put(out, h->sealed[l][recipient],
+		    SP_LANE_SEALED_BYTES));
+	}
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_parse_keys(struct sp_span s, struct sp_rec_lane_keys *k)
+{
+	*k = (struct sp_rec_lane_keys){0};
+	while (s.n > 0) {
+		const uint8_t *key;
+		uint8_t lane = 0;
+
+		SP_TRY(sp_get_u8(&s, &lane));
+		SP_TRY(sp_get(&s, SP_LANE_KEY_BYTES, &key));
+		if (lane < 1 || lane > SP_REC_LANES || k->has[lane - 1])
+			return SP_ERR_PROTO;
+		memcpy(k->key[lane - 1], key, SP_LANE_KEY_BYTES);
+		k->has[lane - 1] = true;
+	}
+	return SP_OK;
+}
+
+static void
+rewind_lane(struct lane *l)
+{
+	memcpy(l->state, l->first, 32);
+	l->segment = 0;
+	l->is_fresh = false;
+}
+
+enum sp_err
+sp_rec_decoder_new(int fd, const struct sp_rec_lane_keys *keys,
+    struct sp_rec_decoder **out)
+{
+	struct sp_rec_decoder *d = calloc(1, sizeof(*d));
+	enum sp_err e;
+
+	if (d == NULL)
+		return SP_ERR_NOMEM;
+	d->stride = 1;
+	sp_buf_init(&d->clear, SP_REC_BODY_MAX);
+	/* One more than a chunk can hold: a full one is no bomb. */
+	sp_buf_init(&d->raw, SP_REC_RAW_MAX + 1);
+	e = sp_rec_crypto_init(&d->crypto);
+	if (e == SP_OK)
+		e = sp_rec_file_open(fd, &d->f);
+	if (e != SP_OK) {
+		sp_rec_decoder_free(d);
+		return e;
+	}
+	for (size_t i = 0; i < SP_REC_LANES; i++) {
+		d->lane[i].has = keys->has[i];
+		memcpy(d->lane[i].first, keys->key[i], 32);
+		rewind_lane(&d->lane[i]);
+	}
+	*out = d;
+	return SP_OK;
+}
+
+void
+sp_rec_decoder_free(struct sp_rec_decoder *d)
+{
+	if (d == NULL)
+		return;
+	for (size_t i = 0; i < SP_REC_LANES; i++)
+		sp_rec_unpack_fini(&d->lane[i].unpack);
+	sp_buf_fini(&d->clear);
+	sp_buf_fini(&d->raw);
+	sp_rec_file_close(d->f);
+	sp_rec_crypto_fini(&d->crypto);
+	explicit_bzero(d, sizeof(*d));
+	free(d);
+}
+
+const struct sp_rec_header *
+sp_rec_decoder_header(const struct sp_rec_decoder *d)
+{
+	return sp_rec_file_header(d->f);
+}
+
+static void
+keep_place(struct sp_rec_decoder *d, const struct sp_rec_place *p)
+{
+	size_t n = 0;
+
+	if (d->n_places > 0 && p->off <= d->place[d->n_places - 1].off)
+		return;
+	if (d->passed++ % d->stride != 0)
+		return;
+	if (d->n_places == PLACES_MAX) {
+		for (size_t i = 0; i < PLACES_MAX; i += 2)
+			d->place[n++] = d->place[i];
+		d->n_places = n;
+		d->stride *= 2;
+		d->passed = 1;
+	}
+	d->place[d->n_places++] = *p;
+}
+
+/* The next chunk; where a segment begins its place is kept. */
+static enum sp_err
+step(struct sp_rec_decoder *d, struct sp_rec_chunk *c)
+{
+	struct sp_rec_place before;
+
+	sp_rec_file_tell(d->f, &before);
+	switch (sp_rec_file_next(d->f, c)) {
+	case SP_REC_STEP_CHUNK:
+		break;
+	case SP_REC_STEP_END:
+	case SP_REC_STEP_PARTIAL:
+		return SP_ERR_EOF;
+	case SP_REC_STEP_BROKEN:
+		return SP_ERR_CRYPTO;
+	case SP_REC_STEP_IO:
+	default:
+		return SP_ERR_IO;
+	}
+	if (c->h.seq == 0 || c->h.segment != before.segment) {
+		before.at_us = c->h.at_us;
+		keep_place(d, &before);
+	}
+	return SP_OK;
+}
+
+static enum sp_err
+go_to_segment(struct lane *l, uint8_t lane, uint32_t segment)
+{
+	if (segment < l->segment)
+		rewind_lane(l);
+	while (l->segment < segment) {
+		SP_TRY(sp_rec_ratchet(l->state, lane, l->segment));
+		l->segment++;
+		l->is_fresh = false;
+	}
+	if (!l->is_fresh)
+		SP_TRY(sp_rec_unpack_new_segment(&l->unpack));
+	l->is_fresh = true;
+	return SP_OK;
+}
+
+static enum sp_err
+decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
+{
+	struct lane *l = &d->lane[c->h.lane - 1];
+	uint8_t key[32], *at;
+	size_t n;
+	enum sp_err e;
+
+	if (c->h.len < SP_REC_TAG)
+		return SP_ERR_PROTO;
+	n = c->h.len - SP_REC_TAG;
+	SP_TRY(go_to_segment(l, c->h.lane, c->h.segment));
+	SP_TRY(sp_rec_chunk_key(l->state, c->h.lane, c->h.segment, key));
+	sp_buf_reset(&d->clear);
+	sp_buf_reset(&d->raw);
+	SP_TRY(sp_buf_reserve(&d->clear, n + 1, &at));
+	e = sp_rec_unseal(&d->crypto, key, c->prev, &c->h, c->body, at);
+	sodium_memzero(key, sizeof(key));
+	SP_TRY(e);
+	sp_buf_commit(&d->clear, n);
+	if ((c->h.flags & SP_REC_F_ZSTD) == 0) {
+		d->left = sp_buf_span(&d->clear);
+	} else {
+		SP_TRY(sp_rec_unpack(&l->unpack, sp_buf_span(&d->clear), &d->raw));
+		d->left = sp_buf_span(&d->raw);
+	}
+	if (d->left.n > SP_REC_RAW_MAX)
+		return SP_ERR_TOOBIG;
+	d->at = c->h;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_decoder_next(struct sp_rec_decoder *d, struct sp_rec_record *r)
+{
+	struct sp_rec_chunk c;
+	enum sp_err e;
+
+	while ((e = sp_rec_record_get(&d->left, r)) == SP_ERR_EOF) {
+		SP_TRY(step(d, &c));
+		if (c.h.type == SP_REC_DATA_CHUNK && c.h.lane >= 1 &&
+		    c.h.lane <= SP_REC_LANES && d->lane[c.h.lane - 1].has)
+			SP_TRY(decode_chunk(d, &c));
+	}
+	SP_TRY(e);
+	if (r->at_us > SP_REC_TIME_MAX)
+		return SP_ERR_PROTO;
+	r->at_us += d->at.at_us;
+	r->lane = d->at.lane;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_decoder_scan(struct sp_rec_decoder *d, uint64_t *end_us)
+{
+	struct sp_rec_place here;
+	struct sp_rec_chunk c;
+	uint64_t end;
+	enum sp_err e;
+
+	sp_rec_file_tell(d->f, &here);
+	end = here.at_us;
+	while ((e = step(d, &c)) == SP_OK)
+		end = c.h.at_us;
+	sp_rec_file_seek(d->f, &here);
+	if (e != SP_ERR_EOF)
+		return e;
+	*end_us = end;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_decoder_seek(struct sp_rec_decoder *d, uint64_t at_us)
+{
+	size_t i = d->n_places;
+
+	while (i > 0 && d->place[i - 1].at_us > at_us)
+		i--;
+	if (i == 0)
+		return SP_ERR_NOTFOUND;
+	d->left = (struct sp_span){0};
+	sp_rec_file_seek(d->f, &d->place[i - 1]);
+	/* A stream is decodable from the first chunk of a segment only. */
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		d->lane[l].is_fresh = false;
+	return SP_OK;
+}

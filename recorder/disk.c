@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define _GNU_SOURCE /* fallocate(2) */
+#include "recorder/disk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "common/text.h"
+
+#define STEP_MIN (128u << 10)
+#define STEP_MAX (8u << 20)
+#define LOOK_US 100000
+
+void
+sp_rec_disk_init(struct sp_rec_disk *d, int fd, uint64_t reserve_bytes)
+{
+	*d = (struct sp_rec_disk){.fd = fd, .reserve_bytes = reserve_bytes};
+}
+
+static enum sp_err
+of_errno(void)
+{
+	return errno == ENOSPC || errno == EDQUOT || errno == EFBIG ?
+	    SP_ERR_FULL : SP_ERR_IO;
+}
+
+static enum sp_err
+look_at_reserve(struct sp_rec_disk *d)
+{
+	struct statfs f;
+	int64_t now = sp_boot_us();
+
+	if (d->checked_us != 0 && now - d->checked_us < LOOK_US)
+		return SP_OK;
+	if (fstatfs(d->fd, &f) != 0)
+		return SP_ERR_IO;
+	d->checked_us = now;
+	/* Division, so that no product of hostile numbers can wrap. */
+	if (f.f_bsize > 0 &&
+	    (uint64_t)f.f_bavail < d->reserve_bytes / (uint64_t)f.f_bsize)
+		return SP_ERR_FULL;
+	return SP_OK;
+}
+
+static enum sp_err
+grow(struct sp_rec_disk *d, uint64_t want)
+{
+	uint64_t step = d->off / 4;
+	int r;
+
+	step = step < STEP_MIN ? STEP_MIN : step > STEP_MAX ? STEP_MAX : step;
+	step = (step + 4095) & ~UINT64_C(4095);
+	if (d->allocated + step < want)
+		step = want - d->allocated;
+	do
+		r = fallocate(d->fd, FALLOC_FL_KEEP_SIZE, (off_t)d->allocated,
+		    (off_t)step);
+	while (r != 0 && errno == EINTR);
+	if (r != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) {
+		d->no_fallocate = true;
+		return SP_OK;
+	}
+	if (r != 0)
+		return of_errno();
+	d->allocated += step;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_room(struct sp_rec_disk *d, size_t n)
+{
+	uint64_t want = d->off + n + SP_REC_TAIL_BYTES;
+
+	SP_TRY(look_at_reserve(d));
+	if (d->no_fallocate || want <= d->allocated)
+		return SP_OK;
+	return grow(d, want);
+}
+
+enum sp_err
+sp_rec_disk_append(struct sp_rec_disk *d, struct sp_span s)
+{
+	uint64_t at = d->off;
+
+	while (s.n > 0) {
+		ssize_t n = pwrite(d->fd, s.p, s.n, (off_t)at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return of_errno();
+		if (n == 0)
+			return SP_ERR_IO;
+		d->is_dirty = true;
+		at += (uint64_t)n;
+		s.p += n;
+		s.n -= (size_t)n;
+	}
+	d->off = at;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_sync(struct sp_rec_disk *d)
+{
+	int r;
+
+	if (!d->is_dirty)
+		return SP_OK;
+	do
+		r = fdatasync(d->fd);
+	while (r != 0 && errno == EINTR);
+	/* After a failed sync the kernel may have dropped the pages: what was
+	 * written can no longer be called safe, and asking again would lie. */
+	if (r != 0)
+		return SP_ERR_IO;
+	d->is_dirty = false;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_finish(struct sp_rec_disk *d)
+{
+	int r;
+
+	do
+		r = ftruncate(d->fd, (off_t)d->off);
+	while (r != 0 && errno == EINTR);
+	if (r != 0)
+		return SP_ERR_IO;
+	d->is_dirty = true;
+	return sp_rec_disk_sync(d);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_RECORDER_DISK_H
+#define SP_RECORDER_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+
+/*
+ * The room of one file that is appended to: preallocated in steps, with a tail
+ * kept back for the end, and never into the reserve of the file system.
+ */
+struct sp_rec_disk {
+	int fd;
+	uint64_t off;		/* where the next byte goes */
+	uint64_t allocated;	/* end of what the file system has promised */
+	uint64_t reserve_bytes;
+	int64_t checked_us;	/* when the free space was last looked at */
+	bool no_fallocate;	/* the file system does not know it */
+	bool is_dirty;		/* written since the last sync */
+};
+#define SP_REC_TAIL_BYTES (16u << 10)
+
+void sp_rec_disk_init(struct sp_rec_disk *d, int fd, uint64_t reserve_bytes);
+/* Room for n bytes more beside the tail: SP_ERR_FULL, SP_ERR_IO. */
+SP_MUST enum sp_err sp_rec_disk_room(struct sp_rec_disk *d, size_t n);
+/* Writes all of s at off and moves off; on failure off stays. */
+SP_MUST enum sp_err sp_rec_disk_append(struct sp_rec_disk *d, struct sp_span s);
+SP_MUST enum sp_err sp_rec_disk_sync(struct sp_rec_disk *d);
+/* Cuts the file at off and gives what was preallocated back. */
+SP_MUST enum sp_err sp_rec_disk_finish(struct sp_rec_disk *d);
+
+#endif

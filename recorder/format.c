@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/format.h"
+
+#include <string.h>
+
+const char *
+sp_rec_kind_name(uint8_t kind)
+{
+	switch (kind) {
+#define NAME(name, num, text)                                                 \
+	case (num):                                                           \
+		return (text);
+		SP_REC_KINDS(NAME)
+#undef NAME
+	default:
+		return "unknown";
+	}
+}
+
+static size_t
+header_bytes(size_t n_recipients)
+{
+	return SP_REC_HEADER_FIXED + n_recipients * 32 +
+	    SP_REC_LANES * (1 + n_recipients * SP_LANE_SEALED_BYTES);
+}
+
+enum sp_err
+sp_rec_header_encode(struct sp_buf *b, const struct sp_rec_header *h)
+{
+	if (h->n_recipients == 0 || h->n_recipients > SP_REC_RECIPIENTS_MAX)
+		return SP_ERR_INVAL;
+	SP_TRY(sp_buf_put(b, SP_REC_MAGIC, SP_REC_MAGIC_BYTES));
+	SP_TRY(sp_buf_put_u8(b, SP_REC_VERSION));
+	SP_TRY(sp_buf_put_u8(b, SP_REC_SUITE));
+	SP_TRY(sp_buf_put_u16(b, 0));
+	SP_TRY(sp_buf_put_u32(b, (uint32_t)header_bytes(h->n_recipients)));
+	SP_TRY(sp_buf_put(b, h->session, 16));
+	SP_TRY(sp_buf_put_u64(b, (uint64_t)h->t0_wall_us));
+	SP_TRY(sp_buf_put_u64(b, (uint64_t)h->t0_boot_us));
+	SP_TRY(sp_buf_put(b, h->rec_key, 32));
+	SP_TRY(sp_buf_put_u8(b, SP_REC_LANES));
+	SP_TRY(sp_buf_put_u8(b, h->n_recipients));
+	SP_TRY(sp_buf_put_u16(b, 0));
+	for (size_t i = 0; i < h->n_recipients; i++)
+		SP_TRY(sp_buf_put(b, h->recipient[i], 32));
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		SP_TRY(sp_buf_put_u8(b, (uint8_t)(l + 1)));
+		for (size_t i = 0; i < h->n_recipients; i++)
+			SP_TRY(sp_buf_put(b, h->sealed[l][i],
+			    SP_LANE_SEALED_BYTES));
+	}
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_header_length(struct sp_span s, uint32_t *len)
+{
+	const uint8_t *magic;
+	uint8_t version = 0, suite = 0;
+	uint16_t zero = 0;
+	uint32_t n = 0;
+
+	SP_TRY(sp_get(&s, SP_REC_MAGIC_BYTES, &magic));
+	SP_TRY(sp_get_u8(&s, &version));
+	SP_TRY(sp_get_u8(&s, &suite));
+	SP_TRY(sp_get_u16(&s, &zero));
+	SP_TRY(sp_get_u32(&s, &n));
+	if (memcmp(magic, SP_REC_MAGIC, SP_REC_MAGIC_BYTES) != 0 ||
+	    version != SP_REC_VERSION || suite != SP_REC_SUITE || zero != 0)
+		return SP_ERR_PROTO;
+	if (n < header_bytes(1) || n > SP_REC_HEADER_MAX)
+		return SP_ERR_PROTO;
+	*len = n;
+	return SP_OK;
+}
+
+static enum sp_err
+get_array(struct sp_span *s, uint8_t *dst, size_t n)
+{
+	const uint8_t *p;
+
+	SP_TRY(sp_get(s, n, &p));
+	memcpy(dst, p, n);
+	return SP_OK;
+}
+
+static enum sp_err
+get_fixed(struct sp_span *s, struct sp_rec_header *h)
+{
+	uint64_t wall = 0, boot = 0;
+	uint8_t lanes = 0;
+	uint16_t zero = 0;
+
+	SP_TRY(get_array(s, h->session, 16));
+	SP_TRY(sp_get_u64(s, &wall));
+	SP_TRY(sp_get_u64(s, &boot));
+	SP_TRY(get_array(s, h->rec_key, 32));
+	SP_TRY(sp_get_u8(s, &lanes));
+	SP_TRY(sp_get_u8(s, &h->n_recipients));
+	SP_TRY(sp_get_u16(s, &zero));
+	if (lanes != SP_REC_LANES || zero != 0 || h->n_recipients == 0 ||
+	    h->n_recipients > SP_REC_RECIPIENTS_MAX ||
+	    wall > SP_REC_TIME_MAX || boot > SP_REC_TIME_MAX)
+		return SP_ERR_PROTO;
+	h->t0_wall_us = (int64_t)wall;
+	h->t0_boot_us = (int64_t)boot;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_header_decode(struct sp_span s, struct sp_rec_header *h)
+{
+	const uint8_t *skip;
+	uint32_t len = 0;
+
+	SP_TRY(sp_rec_header_length(s, &len));
+	if (s.n != len)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_get(&s, 16, &skip));
+	SP_TRY(get_fixed(&s, h));
+	if (len != header_bytes(h->n_recipients))
+		return SP_ERR_PROTO;
+	for (size_t i = 0; i < h->n_recipients; i++)
+		SP_TRY(get_array(&s, h->recipient[i], 32));
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		uint8_t lane = 0;
+
+		SP_TRY(sp_get_u8(&s, &lane));
+		if (lane != l + 1)
+			return SP_ERR_PROTO;
+		for (size_t i = 0; i < h->n_recipients; i++)
+			SP_TRY(get_array(&s, h->sealed[l][i],
+			    SP_LANE_SEALED_BYTES));
+	}
+	return s.n == 0 ? SP_OK : SP_ERR_PROTO;
+}
+
+static void
+le_put(uint8_t *o, uint64_t v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		o[i] = (uint8_t)(v >> (8 * i));
+}
+
+static uint64_t
+le_get(const uint8_t *p, size_t n)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < n; i++)
+		v |= (uint64_t)p[i] << (8 * i);
+	return v;
+}
+
+void
+sp_rec_chunk_header_encode(uint8_t o[static SP_REC_CHUNK_HEADER],
+    const struct sp_rec_chunk_header *h)
+{
+	le_put(o, h->len, 4);
+	o[4] = h->type;
+	o[5] = h->lane;
+	le_put(o + 6, h->flags, 2);
+	le_put(o + 8, h->segment, 4);
+	le_put(o + 12, h->seq, 8);
+	le_put(o + 20, h->at_us, 8);
+}
+
+void
+sp_rec_chunk_header_decode(const uint8_t p[static SP_REC_CHUNK_HEADER],
+    struct sp_rec_chunk_header *h)
+{
+	h->len = (uint32_t)le_get(p, 4);
+	h->type = p[4];
+	h->lane = p[5];
+	h->flags = (uint16_t)le_get(p + 6, 2);
+	h->segment = (uint32_t)le_get(p + 8, 4);
+	h->seq = le_get(p + 12, 8);
+	h->at_us = le_get(p + 20, 8);
+}
+
+static size_t
+varint_put(uint8_t *o, uint64_t v)
+{
+	size_t n = 0;
+
+	while (v >= 0x80) {
+		o[n++] = (uint8_t)(v | 0x80);
+		v >>= 7;
+	}
+	o[n++] = (uint8_t)v;
+	return n;
+}
+
+/* One encoding for each number: no overlong forms, nothing beyond max. */
+static enum sp_err
+varint_get(struct sp_span *s, uint64_t max, uint64_t *v)
+{
+	uint64_t x = 0;
+
+	for (unsigned shift = 0; shift < 64; shift += 7) {
+		uint8_t b = 0;
+
+		SP_TRY(sp_get_u8(s, &b));
+		if (shift == 63 && b > 1)
+			return SP_ERR_PROTO;
+		x |= (uint64_t)(b & 0x7f) << shift;
+		if ((b & 0x80) != 0)
+			continue;
+		if ((b == 0 && shift > 0) || x > max)
+			return SP_ERR_PROTO;
+		*v = x;
+		return SP_OK;
+	}
+	return SP_ERR_PROTO;
+}
+
+enum sp_err
+sp_rec_record_put(struct sp_buf *b, uint64_t dt_us, uint8_t kind,
+    uint32_t chan, struct sp_span data)
+{
+	uint8_t head[SP_REC_RECORD_HEAD_MAX];
+	size_t n = varint_put(head, dt_us);
+
+	head[n++] = kind;
+	n += varint_put(head + n, chan);
+	n += varint_put(head + n, data.n);
+	SP_TRY(sp_buf_put(b, head, n));
+	return sp_buf_put(b, data.p, data.n);
+}
+
+enum sp_err
+sp_rec_record_get(struct sp_span *s, struct sp_rec_record *r)
+{
+	uint64_t chan = 0, len = 0;
+	const uint8_t *p;
+
+	if (s->n == 0)
+		return SP_ERR_EOF;
+	SP_TRY(varint_get(s, INT64_MAX, &r->at_us));
+	SP_TRY(sp_get_u8(s, &r->kind));
+	SP_TRY(varint_get(s, UINT32_MAX, &chan));
+	SP_TRY(varint_get(s, SP_REC_RAW_MAX, &len));
+	SP_TRY(sp_get(s, (size_t)len, &p));
+	r->chan = (uint32_t)chan;
+	r->data = sp_span_of(p, (size_t)len);
+	return SP_OK;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_RECORDER_FORMAT_H
+#define SP_RECORDER_FORMAT_H
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+#include "common/signed.h"
+
+/*
+ * The recording format SPREC1, byte by byte in doc/recording-format.md: a
+ * header, then chunks. Here are its constants, its codecs and its
+ * cryptography; writer.h writes it, read.h reads and judges it.
+ */
+#define SP_REC_MAGIC "SPREC1\r\n"
+#define SP_REC_MAGIC_BYTES 8
+#define SP_REC_VERSION 1
+#define SP_REC_SUITE 1
+#define SP_REC_LANES 3
+#define SP_REC_RECIPIENTS_MAX 32
+#define SP_REC_HEADER_FIXED 84
+#define SP_REC_HEADER_MAX                                                     \
+	(SP_REC_HEADER_FIXED + SP_REC_RECIPIENTS_MAX * 32 +                   \
+	    SP_REC_LANES * (1 + SP_REC_RECIPIENTS_MAX * SP_LANE_SEALED_BYTES))
+#define SP_REC_CHUNK_HEADER 28
+#define SP_REC_CHAIN 32
+#define SP_REC_TAG 16
+#define SP_REC_SIG 64
+#define SP_REC_OVERHEAD (SP_REC_CHUNK_HEADER + SP_REC_CHAIN)
+#define SP_REC_RAW_MAX (512u << 10)	/* records of one chunk */
+#define SP_REC_BODY_MAX (576u << 10)	/* what stands in the file for it */
+#define SP_REC_SEGMENT_BYTES (256u << 10)
+#define SP_REC_SEGMENT_US INT64_C(30000000)
+#define SP_REC_CHECKPOINT_BYTES (1u << 20)
+#define SP_REC_CHECKPOINT_US INT64_C(5000000)
+#define SP_REC_WINDOW_LOG 15
+#define SP_REC_REASON_MAX 512
+#define SP_REC_TIME_MAX (INT64_C(1) << 53) /* us; sums cannot overflow */
+
+enum sp_rec_chunk_type {
+	SP_REC_OPEN_CHUNK = 1,
+	SP_REC_DATA_CHUNK = 2,
+	SP_REC_CHECKPOINT_CHUNK = 3,
+	SP_REC_CLOSE_CHUNK = 4,
+	SP_REC_RECOVERED_CHUNK = 5,
+};
+#define SP_REC_F_ZSTD 1u
+
+/* Kinds of records inside a lane. The bytes of each are in the document. */
+#define SP_REC_KINDS(K)                                                       \
+	K(IN, 1, "in")                                                        \
+	K(OUT, 2, "out")                                                      \
+	K(ERR, 3, "err")                                                      \
+	K(OPEN, 4, "open")                                                    \
+	K(OPEN_OK, 5, "open_ok")                                              \
+	K(OPEN_FAIL, 6, "open_fail")                                          \
+	K(RESIZE, 7, "resize")                                                \
+	K(SIGNAL, 8, "signal")                                                \
+	K(BREAK, 9, "break")                                                  \
+	K(EOF, 10, "eof")                                                     \
+	K(EXIT, 11, "exit")                                                   \
+	K(EXIT_SIGNAL, 12, "exit_signal")                                     \
+	K(CLOSE, 13, "close")                                                 \
+	K(NOTICE, 14, "notice")                                               \
+	K(META, 15, "meta")                                                   \
+	K(END, 16, "end")
+
+enum sp_rec_kind {
+#define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),
+	SP_REC_KINDS(SP_REC_KIND_ENUM)
+#undef SP_REC_KIND_ENUM
+};
+const char *sp_rec_kind_name(uint8_t kind); /* "unknown" if unknown */
+
+struct sp_rec_header {
+	uint8_t session[16];
+	int64_t t0_wall_us, t0_boot_us;
+	uint8_t rec_key[32];	/* Ed25519, of this recording alone */
+	uint8_t n_recipients;
+	uint8_t recipient[SP_REC_RECIPIENTS_MAX][32];
+	/* [lane - 1][recipient] */
+	uint8_t sealed[SP_REC_LANES][SP_REC_RECIPIENTS_MAX][SP_LANE_SEALED_BYTES];
+};
+
+struct sp_rec_chunk_header {
+	uint32_t len;		/* bytes of the body */
+	uint8_t type, lane;
+	uint16_t flags;
+	uint32_t segment;
+	uint64_t seq;
+	uint64_t at_us;		/* since t0, boot-time clock */
+};
+
+SP_MUST enum sp_err sp_rec_header_encode(struct sp_buf *b,
+    const struct sp_rec_header *h);
+/* The length that the header claims, from its first 16 bytes: SP_ERR_PROTO if
+ * it is not ours or out of bounds. */
+SP_MUST enum sp_err sp_rec_header_length(struct sp_span first16, uint32_t *len);
+/* Refuses short, trailing or unknown content. */
+SP_MUST enum sp_err sp_rec_header_decode(struct sp_span s,
+    struct sp_rec_header *h);
+
+void sp_rec_chunk_header_encode(uint8_t o[static SP_REC_CHUNK_HEADER],
+    const struct sp_rec_chunk_header *h);
+void sp_rec_chunk_header_decode(const uint8_t p[static SP_REC_CHUNK_HEADER],
+    struct sp_rec_chunk_header *h);
+
+/* A record: varint dt_us since the chunk's at_us, u8 kind, varint channel,
+ * varint length, bytes. */
+struct sp_rec_record {
+	uint64_t at_us;		/* since t0 */
+	uint8_t lane, kind;
+	uint32_t chan;
+	struct sp_span data;
+};
+#define SP_REC_RECORD_HEAD_MAX (10 + 1 + 5 + 5)
+SP_MUST enum sp_err sp_rec_record_put(struct sp_buf *b, uint64_t dt_us,
+    uint8_t kind, uint32_t chan, struct sp_span data);
+/* Moves s forward; r->at_us is dt_us here. SP_ERR_EOF at the end. */
+SP_MUST enum sp_err sp_rec_record_get(struct sp_span *s,
+    struct sp_rec_record *r);
+
+/* ---------------------------------------------------------- cryptography */
+
+/* Contexts that are made once and used for every chunk. */
+struct sp_rec_crypto {
+	EVP_MD *sha256;
+	EVP_CIPHER *gcm;
+	EVP_MD_CTX *md;
+	EVP_CIPHER_CTX *cipher;
+};
+SP_MUST enum sp_err sp_rec_crypto_init(struct sp_rec_crypto *c);
+void sp_rec_crypto_fini(struct sp_rec_crypto *c);
+SP_MUST enum sp_err sp_rec_sha256(struct sp_rec_crypto *c, struct sp_span s,
+    uint8_t out[static 32]);
+/* SHA-256(previous chain, chunk header, body). */
+SP_MUST enum sp_err sp_rec_chain(struct sp_rec_crypto *c,
+    const uint8_t prev[static 32],
+    const uint8_t head[static SP_REC_CHUNK_HEADER], struct sp_span body,
+    uint8_t out[static 32]);
+/* AES-256-GCM; the additional data are the chunk header and the previous
+ * chain; the nonce comes from the header. out has in.n + SP_REC_TAG bytes. */
+SP_MUST enum sp_err sp_rec_seal(struct sp_rec_crypto *c,
+    const uint8_t key[static 32], const uint8_t prev[static 32],
+    const struct sp_rec_chunk_header *h, struct sp_span in, uint8_t *out);
+/* The other way; out has in.n - SP_REC_TAG bytes. SP_ERR_CRYPTO. */
+SP_MUST enum sp_err sp_rec_unseal(struct sp_rec_crypto *c,
+    const uint8_t key[static 32], const uint8_t prev[static 32],
+    const struct sp_rec_chunk_header *h, struct sp_span in, uint8_t *out);
+
+/* The key of a lane's chunks in a segment, from the lane's state there; and
+ * the state of the next segment, which overwrites this one. */
+SP_MUST enum sp_err sp_rec_chunk_key(const uint8_t state[static 32],
+    uint8_t lane, uint32_t segment, uint8_t key[static 32]);
+SP_MUST enum sp_err sp_rec_ratchet(uint8_t state[static 32], uint8_t lane,
+    uint32_t segment);
+
+/* What the recording's own key signs in a clear chunk. */
+SP_MUST enum sp_err sp_rec_signed_chunk(struct sp_buf *b,
+    const uint8_t prev[static 32],
+    const uint8_t head[static SP_REC_CHUNK_HEADER], struct sp_span body);
+
+/* Once in the parent of many: one of each operation, so that children share
+ * the pages that it touches. */
+SP_MUST enum sp_err sp_rec_warm_up(void);
+
+#endif

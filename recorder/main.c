@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sallyport-recorder: the parent of all recorders. It warms the libraries up
+ * once; a child takes its descriptors, enters the filter and lives one session.
+ */
+#include <linux/falloc.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "common/log.h"
+#include "common/parent.h"
+#include "common/sandbox.h"
+#include "recorder/format.h"
+#include "recorder/recover.h"
+#include "recorder/relay.h"
+
+static const struct sp_syscall rows[] = {
+    SP_CALL(pread64, "recovery walks the file"),
+    SP_CALL(pwrite64, "the recording"),
+    SP_CALL(fdatasync, "the recording reaches the disk"),
+    SP_CALL(fsync, "after a cut"),
+    SP_CALL(ftruncate, "the end of the recording; a cut"),
+    SP_CALL_IF(fallocate, 1, FALLOC_FL_KEEP_SIZE, "room before it is needed"),
+    SP_CALL(fstatfs, "the reserve of the disk"),
+    SP_CALL_IF(setsockopt, 1, SOL_SOCKET, "larger buffers while bulk flows"),
+    SP_CALL(mlock, "keys stay out of swap"),
+    SP_CALL(munlock, "keys"),
+};
+
+static enum sp_err
+start(void *ctx, struct sp_packet *p)
+{
+	char when[SP_TIME_TEXT];
+
+	(void)ctx;
+	if (p->type != SP_MSG_start_parent)
+		return SP_ERR_PROTO;
+	/* The first use of calendar time reads the time zone from a file. */
+	sp_time_text(when, sp_now_us(), true);
+	return sp_rec_warm_up();
+}
+
+static int
+record(struct sp_packet *p)
+{
+	struct sp_msg_spawn_recorder m;
+	struct sp_relay r;
+	int status = 1, file = p->fds[0];
+
+	if (sp_dec_spawn_recorder(p->body, &m) != SP_OK) {
+		sp_packet_close_fds(p);
+		return 1;
+	}
+	if (sp_relay_init(&r, p->fds[1], p->fds[2], p->fds[3]) == SP_OK) {
+		memcpy(r.session, m.session, 16);
+		status = sp_relay_run(&r, file);
+	}
+	sp_relay_fini(&r);
+	sp_close_fds(&file, 1);
+	return status;
+}
+
+static int
+recover(struct sp_packet *p)
+{
+	struct sp_msg_spawn_recover m;
+	int status, file = p->fds[0];
+
+	if (sp_dec_spawn_recover(p->body, &m) != SP_OK) {
+		sp_packet_close_fds(p);
+		return 1;
+	}
+	status = sp_recover_run(file, p->fds[1], m.session);
+	sp_close_fds(&file, 1);
+	return status;
+}
+
+static int
+child(void *ctx, struct sp_packet *p)
+{
+	char level[64] = "";
+
+	(void)ctx;
+	if (sp_sandbox_enter(rows, sizeof(rows) / sizeof(rows[0]), level,
+	    sizeof(level)) != SP_OK) {
+		sp_log(SP_ERROR, "sandbox_failed", NULL, "type=%u", p->type);
+		return 1;
+	}
+	if (p->type == SP_MSG_spawn_recorder && p->n_fds == 4)
+		return record(p);
+	if (p->type == SP_MSG_spawn_recover && p->n_fds == 2)
+		return recover(p);
+	return 1;
+}
+
+int
+main(void)
+{
+	static const struct sp_parent ops = {.role = SP_ROLE_REC,
+	    .start = start, .child = child};
+
+	sp_harden(NULL);
+	/* A file size limit is an error to report, not a reason to die. */
+	if (signal(SIGXFSZ, SIG_IGN) == SIG_ERR)
+		return 1;
+	sp_log_init("sallyport-recorder", false);
+	return sp_parent_main(&ops, NULL);
+}

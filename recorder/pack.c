@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/pack.h"
+
+#include "recorder/format.h"
+
+#define SMALL 48		/* below: a flushed block costs more than it saves */
+#define JUDGE_FROM 2048		/* a chunk that says something about the stream */
+#define BACKOFF_MAX 64
+#define UNPACK_STEP (64u << 10)
+
+void
+sp_rec_pack_fini(struct sp_rec_pack *k)
+{
+	ZSTD_freeCCtx(k->z);
+	*k = (struct sp_rec_pack){0};
+}
+
+void
+sp_rec_pack_new_segment(struct sp_rec_pack *k)
+{
+	k->is_started = false;
+}
+
+static enum sp_err
+start(struct sp_rec_pack *k)
+{
+	size_t bad = 0;
+
+	if (k->z == NULL) {
+		if ((k->z = ZSTD_createCCtx()) == NULL)
+			return SP_ERR_NOMEM;
+		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
+		    ZSTD_c_compressionLevel, 1));
+		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
+		    ZSTD_c_windowLog, SP_REC_WINDOW_LOG));
+		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
+		    ZSTD_c_hashLog, 13));
+	}
+	bad |= ZSTD_isError(ZSTD_CCtx_reset(k->z, ZSTD_reset_session_only));
+	k->is_started = true;
+	return bad == 0 ? SP_OK : SP_ERR_IO;
+}
+
+enum sp_err
+sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
+    bool *packed)
+{
+	ZSTD_inBuffer i = {in.p, in.n, 0};
+	ZSTD_outBuffer o;
+	uint8_t *at;
+
+	out->off = out->len = 0;
+	*packed = false;
+	if (in.n < SMALL)
+		return SP_OK;
+	if (k->skip > 0) {
+		k->skip--;
+		return SP_OK;
+	}
+	if (!k->is_started)
+		SP_TRY(start(k));
+	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));
+	o = (ZSTD_outBuffer){at, ZSTD_compressBound(in.n) + 64, 0};
+	/* The bound leaves room for a whole flush: anything left is a bug. */
+	if (ZSTD_compressStream2(k->z, &o, &i, ZSTD_e_flush) != 0 ||
+	    i.pos != i.size)
+		return SP_ERR_IO;
+	sp_buf_commit(out, o.pos);
+	if (in.n >= JUDGE_FROM) {
+		bool poor = o.pos > in.n - in.n / 16;
+
+		k->backoff = !poor ? 0 : k->backoff == 0 ? 4 :
+		    k->backoff < BACKOFF_MAX ? k->backoff * 2 : BACKOFF_MAX;
+		k->skip = k->backoff;
+	}
+	*packed = true;
+	return SP_OK;
+}
+
+void
+sp_rec_unpack_fini(struct sp_rec_unpack *k)
+{
+	ZSTD_freeDCtx(k->z);
+	k->z = NULL;
+}
+
+enum sp_err
+sp_rec_unpack_new_segment(struct sp_rec_unpack *k)
+{
+	if (k->z == NULL) {
+		if ((k->z = ZSTD_createDCtx()) == NULL)
+			return SP_ERR_NOMEM;
+		if (ZSTD_isError(ZSTD_DCtx_setParameter(k->z,
+		    ZSTD_d_windowLogMax, SP_REC_WINDOW_LOG + 1)))
+			return SP_ERR_IO;
+	}
+	return ZSTD_isError(ZSTD_DCtx_reset(k->z, ZSTD_reset_session_only)) ?
+	    SP_ERR_IO : SP_OK;
+}
+
+enum sp_err
+sp_rec_unpack(struct sp_rec_unpack *k, struct sp_span in, struct sp_buf *out)
+{
+	ZSTD_inBuffer i = {in.p, in.n, 0};
+	bool is_full;
+
+	if (k->z == NULL)
+		SP_TRY(sp_rec_unpack_new_segment(k));
+	do {
+		size_t room = out->max - out->len, r;
+		ZSTD_outBuffer o;
+		uint8_t *at;
+
+		if (room == 0)
+			return SP_ERR_TOOBIG;
+		room = room > UNPACK_STEP ? UNPACK_STEP : room;
+		SP_TRY(sp_buf_reserve(out, room, &at));
+		o = (ZSTD_outBuffer){at, room, 0};
+		r = ZSTD_decompressStream(k->z, &o, &i);
+		if (ZSTD_isError(r))
+			return SP_ERR_PROTO;
+		sp_buf_commit(out, o.pos);
+		is_full = o.pos == room;
+		/* A stream of ours never ends its frame. */
+		if (r == 0 || (o.pos == 0 && i.pos < i.size))
+			return SP_ERR_PROTO;
+	} while (i.pos < i.size || is_full);
+	return SP_OK;
+}

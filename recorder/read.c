@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/read.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define IN_MAX (SP_REC_BODY_MAX + SP_REC_OVERHEAD)
+#define READ_STEP (64u << 10)
+/* The writer passes over a segment only when a batch failed. */
+#define SEGMENT_SKIP_MAX 16
+
+struct sp_rec_file {
+	int fd;
+	struct sp_rec_crypto crypto;
+	struct sp_rec_header header;
+	uint8_t header_hash[32];
+	uint64_t header_bytes;
+	struct sp_rec_place at;
+	struct sp_buf in;	/* bytes of the file from at.off on */
+	size_t handed_out;
+	const char *why;
+};
+
+/* Has `in` hold n bytes from at.off on. SP_ERR_EOF: the file is shorter. */
+static enum sp_err
+need(struct sp_rec_file *f, size_t n)
+{
+	while (f->in.len < n) {
+		size_t step = n - f->in.len;
+		uint8_t *at;
+		ssize_t got;
+
+		if (step < READ_STEP && f->in.len + READ_STEP <= IN_MAX)
+			step = READ_STEP;
+		SP_TRY(sp_buf_reserve(&f->in, step, &at));
+		got = pread(f->fd, at, step,
+		    (off_t)(f->at.off + f->in.len));
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return SP_ERR_IO;
+		if (got == 0)
+			return SP_ERR_EOF;
+		sp_buf_commit(&f->in, (size_t)got);
+	}
+	return SP_OK;
+}
+
+static enum sp_err
+read_header(struct sp_rec_file *f)
+{
+	struct sp_span s;
+	uint32_t len = 0;
+	enum sp_err e = need(f, 16);
+
+	s = sp_buf_span(&f->in);
+	if (e == SP_ERR_EOF && s.n >= SP_REC_MAGIC_BYTES &&
+	    memcmp(s.p, SP_REC_MAGIC, SP_REC_MAGIC_BYTES) != 0)
+		return SP_ERR_PROTO;
+	SP_TRY(e);
+	SP_TRY(sp_rec_header_length(s, &len));
+	SP_TRY(need(f, len));
+	s = sp_span_of(sp_buf_span(&f->in).p, len);
+	SP_TRY(sp_rec_header_decode(s, &f->header));
+	SP_TRY(sp_rec_sha256(&f->crypto, s, f->header_hash));
+	memcpy(f->at.chain, f->header_hash, 32);
+	f->header_bytes = len;
+	f->at.off = len;
+	sp_buf_consume(&f->in, len);
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_file_open(int fd, struct sp_rec_file **out)
+{
+	struct sp_rec_file *f = calloc(1, sizeof(*f));
+	enum sp_err e;
+
+	if (f == NULL)
+		return SP_ERR_NOMEM;
+	f->fd = fd;
+	f->why = "";
+	sp_buf_init(&f->in, IN_MAX);
+	e = sp_rec_crypto_init(&f->crypto);
+	if (e == SP_OK)
+		e = read_header(f);
+	if (e != SP_OK) {
+		sp_rec_file_close(f);
+		return e;
+	}
+	*out = f;
+	return SP_OK;
+}
+
+void
+sp_rec_file_close(struct sp_rec_file *f)
+{
+	if (f == NULL)
+		return;
+	sp_rec_crypto_fini(&f->crypto);
+	sp_buf_fini(&f->in);
+	free(f);
+}
+
+const struct sp_rec_header *
+sp_rec_file_header(const struct sp_rec_file *f)
+{
+	return &f->header;
+}
+
+const uint8_t *
+sp_rec_file_header_hash(const struct sp_rec_file *f)
+{
+	return f->header_hash;
+}
+
+uint64_t
+sp_rec_file_header_bytes(const struct sp_rec_file *f)
+{
+	return f->header_bytes;
+}
+
+const char *
+sp_rec_file_why(const struct sp_rec_file *f)
+{
+	return f->why;
+}
+
+void
+sp_rec_file_tell(const struct sp_rec_file *f, struct sp_rec_place *p)
+{
+	*p = f->at;
+	p->off += f->handed_out;
+}
+
+void
+sp_rec_file_seek(struct sp_rec_file *f, const struct sp_rec_place *p)
+{
+	f->at = *p;
+	f->handed_out = 0;
+	f->in.off = f->in.len = 0;
+}
+
+/* Numbers that every chunk must have right, of whatever type. */
+static const char *
+odd_header(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
+{
+	if (h->len > SP_REC_BODY_MAX)
+		return "a chunk larger than any";
+	if (h->seq != f->at.seq)
+		return "a chunk out of sequence";
+	if (h->segment < f->at.segment ||
+	    h->segment - f->at.segment > SEGMENT_SKIP_MAX)
+		return "a segment out of sequence";
+	if (h->at_us < f->at.at_us || h->at_us > SP_REC_TIME_MAX)
+		return "time goes back";
+	return NULL;
+}
+
+static enum sp_rec_step
+broken(struct sp_rec_file *f, const char *why)
+{
+	f->why = why;
+	return SP_REC_STEP_BROKEN;
+}
+
+static enum sp_rec_step
+of_need(enum sp_err e)
+{
+	return e == SP_ERR_EOF ? SP_REC_STEP_PARTIAL : SP_REC_STEP_IO;
+}
+
+enum sp_rec_step
+sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
+{
+	const uint8_t *p;
+	const char *odd;
+	enum sp_err e;
+
+	sp_buf_consume(&f->in, f->handed_out);
+	f->at.off += f->handed_out;
+	f->handed_out = 0;
+	if ((e = need(f, SP_REC_OVERHEAD)) != SP_OK)
+		return e == SP_ERR_EOF && f->in.len == 0 ? SP_REC_STEP_END :
+		    of_need(e);
+	memcpy(c->head, sp_buf_span(&f->in).p, SP_REC_CHUNK_HEADER);
+	sp_rec_chunk_header_decode(c->head, &c->h);
+	if ((odd = odd_header(f, &c->h)) != NULL)
+		return broken(f, odd);
+	if ((e = need(f, SP_REC_OVERHEAD + c->h.len)) != SP_OK)
+		return of_need(e);
+	p = sp_buf_span(&f->in).p;
+	c->body = sp_span_of(p + SP_REC_OVERHEAD, c->h.len);
+	memcpy(c->prev, f->at.chain, 32);
+	if (sp_rec_chain(&f->crypto, c->prev, c->head, c->body, c->chain) != SP_OK)
+		return SP_REC_STEP_IO;
+	if (memcmp(c->chain, p + SP_REC_CHUNK_HEADER, 32) != 0)
+		return broken(f, "the chain does not fit");
+	c->off = f->at.off;
+	c->size = SP_REC_OVERHEAD + c->h.len;
+	f->handed_out = (size_t)c->size;
+	memcpy(f->at.chain, c->chain, 32);
+	f->at.seq++;
+	f->at.segment = c->h.segment;
+	f->at.at_us = c->h.at_us;
+	return SP_REC_STEP_CHUNK;
+}

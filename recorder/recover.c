@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/recover.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "recorder/disk.h"
+#include "recorder/read.h"
+
+#define SEAL_MS 30000
+
+struct found {
+	bool has_header, is_opened, is_closed;
+	uint64_t good, size, chunks, at_us;
+	uint32_t segment;
+	uint8_t head[32];
+	struct sp_rec_crypto crypto;
+};
+
+static enum sp_err
+walk(struct sp_rec_file *f, struct found *o)
+{
+	struct sp_rec_chunk c;
+	enum sp_rec_step st;
+
+	o->has_header = true;
+	o->good = sp_rec_file_header_bytes(f);
+	memcpy(o->head, sp_rec_file_header_hash(f), 32);
+	while (!o->is_closed &&
+	    (st = sp_rec_file_next(f, &c)) == SP_REC_STEP_CHUNK) {
+		o->good = c.off + c.size;
+		o->chunks++;
+		o->at_us = c.h.at_us;
+		o->segment = c.h.segment;
+		o->is_opened |= c.h.type == SP_REC_OPEN_CHUNK;
+		o->is_closed = c.h.type == SP_REC_CLOSE_CHUNK ||
+		    c.h.type == SP_REC_RECOVERED_CHUNK;
+		memcpy(o->head, c.chain, 32);
+	}
+	return !o->is_closed && st == SP_REC_STEP_IO ? SP_ERR_IO : SP_OK;
+}
+
+static enum sp_err
+look(int fd, const uint8_t session[static 16], struct found *o)
+{
+	struct sp_rec_file *f = NULL;
+	off_t size = lseek(fd, 0, SEEK_END);
+	enum sp_err e;
+
+	if (size < 0)
+		return SP_ERR_IO;
+	o->size = (uint64_t)size;
+	e = sp_rec_file_open(fd, &f);
+	if (e == SP_ERR_EOF || e == SP_ERR_PROTO)
+		return SP_OK;	/* it died before the first word was written */
+	SP_TRY(e);
+	if (memcmp(sp_rec_file_header(f)->session, session, 16) != 0)
+		e = SP_ERR_DENIED;
+	else
+		e = walk(f, o);
+	sp_rec_file_close(f);
+	return e;
+}
+
+static enum sp_err
+cut(int fd, const struct found *o)
+{
+	int r;
+
+	if (!o->has_header || o->size == o->good)
+		return SP_OK;
+	do
+		r = ftruncate(fd, (off_t)o->good);
+	while (r != 0 && errno == EINTR);
+	return r == 0 && fsync(fd) == 0 ? SP_OK : SP_ERR_IO;
+}
+
+static enum sp_err
+append_recovered(int fd, struct found *o, const struct sp_msg_rec_seal *m)
+{
+	struct sp_rec_chunk_header h = {.type = SP_REC_RECOVERED_CHUNK,
+	    .len = 8 + SP_REC_SIG, .segment = o->segment, .seq = o->chunks,
+	    .at_us = o->at_us};
+	uint8_t head[SP_REC_CHUNK_HEADER], chain[32];
+	SP_BUF_AUTO body = {.max = 256};
+	SP_BUF_AUTO out = {.max = 512};
+	struct sp_rec_disk d;
+
+	sp_rec_chunk_header_encode(head, &h);
+	SP_TRY(sp_buf_put_u64(&body, (uint64_t)m->at_us));
+	SP_TRY(sp_buf_put(&body, m->signature, SP_REC_SIG));
+	SP_TRY(sp_rec_chain(&o->crypto, o->head, head, sp_buf_span(&body), chain));
+	SP_TRY(sp_buf_put(&out, head, sizeof(head)));
+	SP_TRY(sp_buf_put(&out, chain, sizeof(chain)));
+	SP_TRY(sp_buf_put(&out, body.p + body.off, body.len));
+	sp_rec_disk_init(&d, fd, 0);
+	d.off = o->good;
+	SP_TRY(sp_rec_disk_append(&d, sp_buf_span(&out)));
+	return sp_rec_disk_finish(&d);
+}
+
+static enum sp_err
+report(struct sp_link *l, const uint8_t session[static 16],
+    const struct found *o)
+{
+	struct sp_msg_rec_recovered m = {.closed = o->is_closed,
+	    .chunks = o->chunks,
+	    .cut_bytes = o->has_header ? o->size - o->good : 0,
+	    .file_bytes = o->has_header ? o->good : o->size};
+
+	memcpy(m.session, session, 16);
+	memcpy(m.head, o->head, 32);
+	return sp_send_rec_recovered(l, 0, &m, NULL);
+}
+
+static enum sp_err
+recover(int fd, struct sp_link *l, const uint8_t session[static 16],
+    struct found *o)
+{
+	struct sp_msg_rec_seal m;
+	struct sp_packet p;
+
+	SP_TRY(sp_rec_crypto_init(&o->crypto));
+	SP_TRY(look(fd, session, o));
+	SP_TRY(cut(fd, o));
+	SP_TRY(report(l, session, o));
+	l->state = SP_ST_READY;
+	if (o->is_closed)
+		return SP_OK;
+	SP_TRY(sp_link_wait(l, &p, SEAL_MS));
+	if (p.type != SP_MSG_rec_seal)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_dec_rec_seal(p.body, &m));
+	/* Without an OPEN there is nothing that a seal could be about. */
+	return o->is_opened ? append_recovered(fd, o, &m) : SP_OK;
+}
+
+int
+sp_recover_run(int file_fd, int link_fd, const uint8_t session[static 16])
+{
+	struct found o = {0};
+	struct sp_link l;
+	enum sp_err e = sp_link_init(&l, link_fd, SP_ROLE_REC, SP_ROLE_BRK,
+	    SP_ST_NEW);
+
+	if (e == SP_OK)
+		e = recover(file_fd, &l, session, &o);
+	sp_log(e == SP_OK ? SP_INFO : SP_ERROR, "recovered", session,
+	    "result=\"%s\" closed=%d chunks=%llu cut_bytes=%llu", sp_err_text(e),
+	    o.is_closed, (unsigned long long)o.chunks,
+	    (unsigned long long)(o.has_header ? o.size - o.good : 0));
+	sp_rec_crypto_fini(&o.crypto);
+	sp_link_fini(&l);
+	return e == SP_OK ? 0 : 1;
+}

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/relay.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/log.h"
+
+#define HANDSHAKE_MS 30000
+#define SYNC_WITHIN_US 100000
+#define BULK_BATCH (128u << 10)
+#define BULK_SNDBUF (1 << 20)
+#define FLUSH_US 1000000
+/* When the target's side ends the broker mostly knows why, a moment later. */
+#define REASON_WAIT_US 300000
+#define ANCHOR_US INT64_C(60000000)
+
+enum sp_err
+sp_relay_init(struct sp_relay *r, int link_fd, int user_fd, int target_fd)
+{
+	enum sp_err a, b, c;
+
+	*r = (struct sp_relay){0};
+	a = sp_link_init(&r->link, link_fd, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW);
+	b = sp_stream_init(&r->user, user_fd, true);
+	c = sp_stream_init(&r->target, target_fd, false);
+	return a != SP_OK ? a : b != SP_OK ? b : c;
+}
+
+void
+sp_relay_fini(struct sp_relay *r)
+{
+	sp_rec_writer_free(r->w);
+	r->w = NULL;
+	sp_stream_fini(&r->user);
+	sp_stream_fini(&r->target);
+	sp_link_fini(&r->link);
+}
+
+void
+sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (r->is_ending)
+		return;
+	r->is_ending = true;
+	r->code = code;
+	va_start(ap, fmt);
+	vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
+	va_end(ap);
+}
+
+void
+sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
+    const char *detail)
+{
+	struct sp_msg_rec_event m = {.what = sp_span_str(what), .chan = chan,
+	    .detail = sp_span_str(detail)};
+
+	if (sp_send_rec_event(&r->link, 0, &m, NULL) != SP_OK)
+		sp_relay_end(r, SP_END_BROKER, "the broker went away");
+}
+
+/* --------------------------------------------------------- the broker */
+
+static enum sp_err
+on_note(struct sp_relay *r, struct sp_span body)
+{
+	struct sp_msg_rec_note m;
+	char text[1001];
+	size_t n;
+
+	SP_TRY(sp_dec_rec_note(body, &m));
+	n = m.text.n < sizeof(text) ? m.text.n : sizeof(text) - 1;
+	memcpy(text, m.text.p, n);
+	text[n] = '\0';
+	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_META, SP_RECORD_NOTICE, m.show,
+	    m.text));
+	return m.show == 0 ? SP_OK :
+	    sp_stream_put_text(&r->user, SP_FRAME_NOTICE, 0, text);
+}
+
+static enum sp_err
+on_end(struct sp_relay *r, struct sp_span body)
+{
+	struct sp_msg_rec_end m;
+	char text[SP_REC_REASON_MAX];
+
+	SP_TRY(sp_dec_rec_end(body, &m));
+	snprintf(text, sizeof(text), "%.*s", (int)m.text.n,
+	    m.text.n == 0 ? "" : (const char *)m.text.p);
+	sp_relay_end(r, m.code, "%s", text);
+	return SP_OK;
+}
+
+/* SP_ERR_AGAIN when the broker has said all that it said. */
+static enum sp_err
+hear_broker(struct sp_relay *r)
+{
+	struct sp_packet p;
+	enum sp_err e;
+
+	SP_TRY(sp_link_recv(&r->link, &p));
+	sp_packet_close_fds(&p);
+	e = p.type == SP_MSG_rec_note ? on_note(r, p.body) :
+	    p.type == SP_MSG_rec_end ? on_end(r, p.body) : SP_ERR_PROTO;
+	return e == SP_ERR_AGAIN ? SP_ERR_PROTO : e;
+}
+
+static void
+broker(struct sp_relay *r)
+{
+	enum sp_err e = sp_link_flush(&r->link);
+
+	if (e == SP_OK || e == SP_ERR_AGAIN)
+		while (!r->is_ending && (e = hear_broker(r)) == SP_OK)
+			;
+	if (r->is_ending || e == SP_ERR_AGAIN || e == SP_OK)
+		return;
+	if (e == SP_ERR_PROTO)
+		sp_log(SP_ERROR, "broker_fault", r->session, "fault=\"%s\"",
+		    r->link.fault);
+	sp_relay_end(r, SP_END_BROKER, "the broker went away");
+}
+
+/* ---------------------------------------------------------- handshake */
+
+static enum sp_err
+open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
+    uint8_t audit_key[static 32], struct sp_buf *meta)
+{
+	struct sp_rec_params p = {.fd = file_fd};
+	struct sp_msg_rec_open m;
+	struct sp_msg_rec_opened o;
+
+	SP_TRY(sp_dec_rec_open(body, &m));
+	if (m.durability < SP_DURABLE_PROCESS || m.durability > SP_DURABLE_FULL ||
+	    memcmp(r->session, m.session, 16) != 0)
+		return SP_ERR_PROTO;
+	r->durability = m.durability;
+	sp_channels_init(&r->channels, m.rights);
+	memcpy(audit_key, m.audit_key, 32);
+	SP_TRY(sp_buf_put(meta, m.meta.p, m.meta.n));
+	memcpy(p.session, m.session, 16);
+	p.recipients = m.recipients;
+	p.reserve_bytes = m.reserve_bytes;
+	SP_TRY(sp_rec_writer_new(&p, &r->w));
+	memcpy(o.session, m.session, 16);
+	memcpy(o.rec_key, sp_rec_writer_header(r->w)->rec_key, 32);
+	memcpy(o.header_hash, sp_rec_writer_header_hash(r->w), 32);
+	o.opened_us = sp_rec_writer_header(r->w)->t0_wall_us;
+	return sp_send_rec_opened(&r->link, 0, &o, NULL);
+}
+
+static enum sp_err
+handshake(struct sp_relay *r, int file_fd)
+{
+	SP_BUF_AUTO meta = {.max = 8192};
+	struct sp_msg_rec_ready ready;
+	struct sp_msg_rec_cert cert;
+	struct sp_rec_totals t;
+	uint8_t audit_key[32];
+	struct sp_packet p;
+
+	SP_TRY(sp_link_wait(&r->link, &p, HANDSHAKE_MS));
+	if (p.type == SP_MSG_rec_end)
+		return on_end(r, p.body);
+	SP_TRY(open_writer(r, p.body, file_fd, audit_key, &meta));
+	r->link.state = SP_ST_READY;
+	SP_TRY(sp_link_wait(&r->link, &p, HANDSHAKE_MS));
+	if (p.type == SP_MSG_rec_end)
+		return on_end(r, p.body);
+	if (p.type != SP_MSG_rec_cert)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_dec_rec_cert(p.body, &cert));
+	SP_TRY(sp_rec_writer_certify(r->w, audit_key, cert.signature,
+	    sp_buf_span(&meta)));
+	r->is_certified = true;
+	sp_rec_writer_totals(r->w, &t);
+	memcpy(ready.session, r->session, 16);
+	memcpy(ready.head, t.head, 32);
+	SP_TRY(sp_send_rec_ready(&r->link, 0, &ready, NULL));
+	r->link.state = SP_ST_LIVE;
+	return SP_OK;
+}
+
+/* -------------------------------------------------------------- relay */
+
+/* Takes back what was queued after `mark`: it was not recorded. */
+static void
+unqueue(struct sp_stream *s, size_t mark)
+{
+	struct sp_buf *b = &s->tx;
+
+	if (b->len <= mark)
+		return;
+	explicit_bzero(b->p + b->off + mark, b->len - mark);
+	b->len = mark;
+}
+
+static void
+push(struct sp_relay *r, struct sp_stream *s)
+{
+	enum sp_err e = sp_stream_flush(s);
+
+	if (e == SP_OK || e == SP_ERR_AGAIN)
+		return;
+	/* It takes nothing more; what it said before is read and judged. */
+	unqueue(s, 0);
+	if (shutdown(s->fd, SHUT_WR) != 0 && errno != ENOTCONN)
+		sp_log(SP_DEBUG, "shutdown", r->session, "errno=%d", errno);
+	if (s == &r->target && r->target_gone_us == 0)
+		r->target_gone_us = sp_boot_us();
+}
+
+static void
+disk_failed(struct sp_relay *r, enum sp_err e)
+{
+	/* Over whatever else wanted to end it: what came with it was not
+	 * forwarded, and the record must say so. */
+	r->is_ending = false;
+	sp_relay_end(r, SP_END_DISK, "the recording cannot be written: %s",
+	    sp_err_text(e));
+	sp_log(SP_ERROR, "recording_failed", r->session, "error=\"%s\"",
+	    sp_err_text(e));
+}
+
+static void
+go_bulk(struct sp_relay *r)
+{
+	int n = BULK_SNDBUF;
+
+	/* A smaller buffer costs speed, nothing else. */
+	(void)setsockopt(r->user.fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof(n));
+	(void)setsockopt(r->target.fd, SOL_SOCKET, SO_SNDBUF, &n, sizeof(n));
+	r->is_bulk = true;
+}
+
+/* The promise of the product stands in these lines: commit, then forward. */
+static void
+commit_and_forward(struct sp_relay *r, size_t user_mark, size_t target_mark)
+{
+	bool full = r->durability == SP_DURABLE_FULL, is_committed;
+	bool sync = full || (r->durability == SP_DURABLE_INPUT && r->user_input);
+	enum sp_err e;
+
+	if (!r->is_bulk && sp_rec_writer_waiting(r->w) >= BULK_BATCH)
+		go_bulk(r);
+	e = sp_rec_writer_commit(r->w);
+	is_committed = e == SP_OK;
+	if (is_committed && !full)
+		push(r, &r->user);
+	if (is_committed && sync)
+		e = sp_rec_writer_sync(r->w);
+	if (e != SP_OK) {
+		if (full || !is_committed)
+			unqueue(&r->user, user_mark);
+		unqueue(&r->target, target_mark);
+		disk_failed(r, e);
+		return;
+	}
+	if (full)
+		push(r, &r->user);
+	push(r, &r->target);
+}
+
+static void
+one_batch(struct sp_relay *r)
+{
+	size_t user_mark = sp_stream_pending(&r->user);
+	size_t target_mark = sp_stream_pending(&r->target);
+
+	broker(r);
+	if (!r->is_ending)
+		sp_relay_take(r);
+	commit_and_forward(r, user_mark, target_mark);
+}
+
+/* The head of the recording, told to whoever keeps it elsewhere. */
+static void
+anchor(struct sp_relay *r, int64_t now)
+{
+	uint64_t n = sp_rec_writer_checkpoints(r->w);
+	struct sp_rec_totals t;
+	char hex[65], detail[160];
+
+	if (n == r->anchored || now - r->anchor_us < ANCHOR_US)
+		return;
+	r->anchored = n;
+	r->anchor_us = now;
+	sp_rec_writer_totals(r->w, &t);
+	sp_hex(hex, t.head, 32);
+	snprintf(detail, sizeof(detail), "chunks=%llu head=%s",
+	    (unsigned long long)t.chunks, hex);
+	sp_relay_event(r, "checkpoint", 0, detail);
+}
+
+static void
+timers(struct sp_relay *r)
+{
+	int64_t now = sp_boot_us();
+	enum sp_err e = sp_rec_writer_tick(r->w, now, &r->tick_us);
+
+	if (r->durability == SP_DURABLE_PROCESS ||
+	    !sp_rec_writer_is_dirty(r->w)) {
+		r->sync_by_us = 0;
+	} else if (r->sync_by_us == 0) {
+		r->sync_by_us = now + SYNC_WITHIN_US;
+	} else if (e == SP_OK && now >= r->sync_by_us) {
+		e = sp_rec_writer_sync(r->w);
+		r->sync_by_us = 0;
+	}
+	if (e != SP_OK)
+		disk_failed(r, e);
+	if (r->is_ending)
+		return;
+	anchor(r, now);
+	if (r->target_gone_us != 0 && now - r->target_gone_us >= REASON_WAIT_US)
+		sp_relay_end(r, sp_channels_n_open(&r->channels) == 0 ?
+		    SP_END_NORMAL : SP_END_LEG_DIED,
+		    "the target's side ended the connection");
+}
+
+static int
+wait_ms(const struct sp_relay *r)
+{
+	int64_t now = sp_boot_us(), next = r->tick_us;
+
+	if (r->more)
+		return 0;
+	if (r->sync_by_us != 0 && r->sync_by_us < next)
+		next = r->sync_by_us;
+	if (r->target_gone_us != 0 &&
+	    r->target_gone_us + REASON_WAIT_US < next)
+		next = r->target_gone_us + REASON_WAIT_US;
+	if (next - now > 60 * INT64_C(1000000))
+		return 60000;
+	return next <= now ? 0 : (int)((next - now + 999) / 1000);
+}
+
+static struct pollfd
+interest(const struct sp_stream *s, const struct sp_stream *other)
+{
+	struct pollfd p = {.fd = s->fd};
+
+	if (!s->eof && sp_stream_pending(other) <= SP_RELAY_HIGH)
+		p.events |= POLLIN;
+	if (sp_stream_pending(s) > 0)
+		p.events |= POLLOUT;
+	/* A hang-up is reported even to who did not ask. */
+	if (p.events == 0)
+		p.fd = -1;
+	return p;
+}
+
+static void
+relay(struct sp_relay *r)
+{
+	while (!r->is_ending) {
+		struct pollfd pf[3] = {interest(&r->user, &r->target),
+		    interest(&r->target, &r->user),
+		    {.fd = r->link.fd, .events = POLLIN}};
+
+		if (sp_link_wants_write(&r->link))
+			pf[2].events |= POLLOUT;
+		if (poll(pf, 3, wait_ms(r)) < 0 && errno != EINTR) {
+			sp_relay_end(r, SP_END_SHUTDOWN, "poll: errno %d", errno);
+			return;
+		}
+		one_batch(r);
+		if (!r->is_ending)
+			timers(r);
+	}
+}
+
+/* ---------------------------------------------------------------- end */
+
+static bool
+target_may_hear_no_more(uint8_t code)
+{
+	return code != SP_END_NORMAL && code != SP_END_LEG_DIED &&
+	    code != SP_END_TARGET && code != SP_END_BROKER &&
+	    code != SP_END_SHUTDOWN;
+}
+
+static void
+say_end(struct sp_relay *r)
+{
+	/* Input that was not delivered before a revocation stays undelivered. */
+	if (target_may_hear_no_more(r->code) &&
+	    sp_stream_pending(&r->target) > 0) {
+		unqueue(&r->target, 0);
+		if (shutdown(r->target.fd, SHUT_RDWR) != 0)
+			sp_log(SP_DEBUG, "shutdown", r->session, "errno=%d",
+			    errno);
+	} else if (sp_stream_put_end(&r->target, r->code, r->reason) != SP_OK) {
+		sp_log(SP_DEBUG, "no_end", r->session, "side=target");
+	}
+	if (sp_stream_put_end(&r->user, r->code, r->reason) != SP_OK)
+		sp_log(SP_DEBUG, "no_end", r->session, "side=user");
+}
+
+static void
+flush_ends(struct sp_relay *r)
+{
+	int64_t until = sp_boot_us() + FLUSH_US;
+
+	for (;;) {
+		int64_t left = until - sp_boot_us();
+		struct pollfd pf[2] = {{.fd = -1, .events = POLLOUT},
+		    {.fd = -1, .events = POLLOUT}};
+
+		if (sp_stream_flush(&r->user) == SP_ERR_AGAIN)
+			pf[0].fd = r->user.fd;
+		if (sp_stream_flush(&r->target) == SP_ERR_AGAIN)
+			pf[1].fd = r->target.fd;
+		if ((pf[0].fd < 0 && pf[1].fd < 0) || left <= 0)
+			return;
+		if (poll(pf, 2, (int)(left / 1000) + 1) < 0 && errno != EINTR)
+			return;
+	}
+}
+
+static void
+tell_closed(struct sp_relay *r)
+{
+	struct sp_msg_rec_closed m = {.code = r->code,
+	    .reason = sp_span_str(r->reason)};
+	struct sp_rec_totals t;
+	struct pollfd pf = {.fd = r->link.fd, .events = POLLOUT};
+
+	sp_rec_writer_totals(r->w, &t);
+	memcpy(m.session, r->session, 16);
+	memcpy(m.head, t.head, 32);
+	m.chunks = t.chunks;
+	m.bytes_in = t.bytes_in;
+	m.bytes_out = t.bytes_out;
+	m.file_bytes = t.file_bytes;
+	if (sp_send_rec_closed(&r->link, 0, &m, NULL) != SP_OK)
+		return;
+	for (int i = 0; i < 10 && sp_link_wants_write(&r->link); i++)
+		if (poll(&pf, 1, 100) < 0 || sp_link_flush(&r->link) != SP_OK)
+			continue;
+}
+
+/* CLOSE comes first: whoever loses patience with us finds it on the disk. */
+static int
+finish(struct sp_relay *r)
+{
+	enum sp_err e = SP_ERR_STATE;
+
+	if (r->w == NULL)
+		return 1;
+	if (r->is_certified)
+		e = sp_rec_writer_close(r->w, r->code, sp_span_str(r->reason));
+	if (r->is_certified && e != SP_OK)
+		sp_log(SP_ERROR, "close_failed", r->session, "error=\"%s\"",
+		    sp_err_text(e));
+	say_end(r);
+	flush_ends(r);
+	tell_closed(r);
+	sp_log(SP_INFO, "recording_closed", r->session, "code=%u reason=\"%s\"",
+	    r->code, sp_vis_str(r->reason));
+	return r->is_certified && e == SP_OK ? 0 : 1;
+}
+
+int
+sp_relay_run(struct sp_relay *r, int file_fd)
+{
+	enum sp_err e = handshake(r, file_fd);
+
+	if (e != SP_OK) {
+		sp_log(SP_ERROR, "no_recording", r->session,
+		    "error=\"%s\" fault=\"%s\"", sp_err_text(e), r->link.fault);
+		sp_relay_end(r, e == SP_ERR_FULL || e == SP_ERR_IO ? SP_END_DISK :
+		    SP_END_PROTOCOL, "no recording could be begun: %s",
+		    sp_err_text(e));
+	}
+	if (!r->is_ending)
+		relay(r);
+	return finish(r);
+}

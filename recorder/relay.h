@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_RECORDER_RELAY_H
+#define SP_RECORDER_RELAY_H
+
+#include "common/ipc.h"
+#include "common/stream.h"
+#include "recorder/channels.h"
+#include "recorder/writer.h"
+
+/*
+ * One session's recorder: doc/flows.md, 7 and 8. Two streams, a link with the
+ * broker, a file. Nothing is written to a stream before the writer has it.
+ */
+#define SP_RELAY_BATCH (256u << 10)	/* bytes put into one commit */
+#define SP_RELAY_HIGH (1u << 20)	/* waiting on one side: the other is not read */
+
+struct sp_relay {
+	uint8_t session[16];
+	struct sp_link link;
+	struct sp_stream user, target;
+	struct sp_channels channels;
+	struct sp_rec_writer *w;
+	uint8_t durability;
+	bool is_certified, is_bulk, more, is_ending;
+	bool user_input;	/* the batch holds something from the user */
+	uint8_t code;		/* enum sp_end_code, once is_ending */
+	char reason[SP_REC_REASON_MAX];
+	int64_t sync_by_us, tick_us, target_gone_us, anchor_us;
+	uint64_t anchored;
+};
+
+/* Takes the descriptors. SP_ERR_IO. */
+SP_MUST enum sp_err sp_relay_init(struct sp_relay *r, int link_fd,
+    int user_fd, int target_fd);
+void sp_relay_fini(struct sp_relay *r);
+/* The whole life, from rec_open to rec_closed; the exit status. */
+int sp_relay_run(struct sp_relay *r, int file_fd);
+
+/* What the parts of it use. */
+void sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
+    SP_PRINTF(3, 4);
+void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
+    const char *detail);
+/* Judges, records and queues what both streams hold, up to one batch. */
+void sp_relay_take(struct sp_relay *r);
+
+#endif

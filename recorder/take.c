@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+#include <string.h>
+
+#include "recorder/relay.h"
+
+/* From a frame to its record: doc/recording-format.md, "Records". */
+struct form {
+	enum sp_lane lane;
+	uint8_t kind;
+	struct sp_span bytes;
+	uint8_t side;
+};
+
+static enum sp_err
+plain_text(struct sp_span payload, struct sp_span *text)
+{
+	SP_TRY(sp_get_bytes(&payload, SP_FRAME_PAYLOAD_MAX, text));
+	return payload.n == 0 ? SP_OK : SP_ERR_PROTO;
+}
+
+static enum sp_err
+check_exit_signal(struct sp_span p)
+{
+	struct sp_span t;
+	uint8_t core;
+
+	SP_TRY(sp_get_bytes(&p, 64, &t));
+	SP_TRY(sp_get_u8(&p, &core));
+	SP_TRY(sp_get_bytes(&p, 600, &t));
+	return p.n == 0 ? SP_OK : SP_ERR_PROTO;
+}
+
+static enum sp_err
+form_of(const struct sp_frame *f, bool from_user, struct form *o)
+{
+	o->lane = SP_LANE_OUT;
+	o->bytes = f->payload;
+	o->side = from_user ? 0 : 1;
+	switch (f->type) {
+	case SP_FRAME_DATA:
+		if (from_user)
+			o->lane = SP_LANE_IN;
+		o->kind = from_user ? SP_RECORD_IN :
+		    f->lane == 1 ? SP_RECORD_OUT : SP_RECORD_ERR;
+		return SP_OK;
+	case SP_FRAME_OPEN:
+		o->kind = SP_RECORD_OPEN;
+		return SP_OK;
+	case SP_FRAME_OPEN_OK:
+		o->kind = SP_RECORD_OPEN_OK;
+		return SP_OK;
+	case SP_FRAME_OPEN_FAIL:
+		o->kind = SP_RECORD_OPEN_FAIL;
+		return plain_text(f->payload, &o->bytes);
+	case SP_FRAME_WINDOW:
+		o->kind = SP_RECORD_RESIZE;
+		return SP_OK;
+	case SP_FRAME_SIGNAL:
+		o->kind = SP_RECORD_SIGNAL;
+		return plain_text(f->payload, &o->bytes);
+	case SP_FRAME_BREAK:
+		o->kind = SP_RECORD_BREAK;
+		return SP_OK;
+	case SP_FRAME_EXIT_STATUS:
+		o->kind = SP_RECORD_EXIT;
+		return SP_OK;
+	case SP_FRAME_EXIT_SIGNAL:
+		o->kind = SP_RECORD_EXIT_SIGNAL;
+		return check_exit_signal(f->payload);
+	case SP_FRAME_EOF:
+	case SP_FRAME_CLOSE:
+		o->kind = f->type == SP_FRAME_EOF ? SP_RECORD_EOF :
+		    SP_RECORD_CLOSE;
+		o->bytes = sp_span_of(&o->side, 1);
+		return SP_OK;
+	default:
+		return SP_ERR_PROTO;
+	}
+}
+
+static void
+protocol_broken(struct sp_relay *r, bool from_user, const char *why)
+{
+	sp_relay_event(r, "protocol_broken", 0, why);
+	sp_relay_end(r, SP_END_PROTOCOL, "the %s side broke the protocol",
+	    from_user ? "user" : "target");
+}
+
+static void
+tell_open(struct sp_relay *r, const struct sp_frame *f)
+{
+	char detail[1800], text[1600];
+	struct sp_open o;
+
+	if (sp_open_decode(f->payload, &o) != SP_OK)
+		return;
+	sp_vis(text, sizeof(text), o.command);
+	if (o.kind == SP_OPEN_SHELL)
+		snprintf(detail, sizeof(detail), "shell");
+	else
+		snprintf(detail, sizeof(detail), "%s: %s",
+		    o.kind == SP_OPEN_EXEC ? "exec" : "subsystem", text);
+	if (o.has_pty != 0)
+		snprintf(detail + strlen(detail), sizeof(detail) - strlen(detail),
+		    " (pty %ux%u)", o.cols, o.rows);
+	sp_relay_event(r, "channel_open", f->chan, detail);
+}
+
+/* The channel is not permitted: the user's side learns it, the target's side
+ * never hears of it. */
+static enum sp_err
+refuse(struct sp_relay *r, const struct sp_frame *f)
+{
+	const char *why = r->channels.why;
+	uint8_t side = 1;
+
+	sp_relay_event(r, "channel_refused", f->chan, why);
+	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_OUT, SP_RECORD_OPEN_FAIL, f->chan,
+	    sp_span_str(why)));
+	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_OUT, SP_RECORD_CLOSE, f->chan,
+	    sp_span_of(&side, 1)));
+	SP_TRY(sp_stream_put_text(&r->user, SP_FRAME_OPEN_FAIL, f->chan, why));
+	return sp_stream_put(&r->user, SP_FRAME_CLOSE, 0, f->chan,
+	    (struct sp_span){0});
+}
+
+static enum sp_err
+record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
+    enum sp_frame_verdict v)
+{
+	struct sp_stream *to = from_user ? &r->target : &r->user;
+	struct form o;
+
+	if (f->type != SP_FRAME_CREDIT) {
+		SP_TRY(form_of(f, from_user, &o));
+		SP_TRY(sp_rec_writer_put(r->w, o.lane, o.kind, f->chan, o.bytes));
+		r->user_input |= from_user;
+	}
+	if (v == SP_FRAME_PASS)
+		return sp_stream_put(to, f->type, f->lane, f->chan, f->payload);
+	return v == SP_FRAME_REFUSE ? refuse(r, f) : SP_OK;
+}
+
+static void
+one_frame(struct sp_relay *r, const struct sp_frame *f, bool from_user)
+{
+	enum sp_frame_verdict v = sp_channels_judge(&r->channels, f, from_user);
+	enum sp_err e;
+
+	if (v == SP_FRAME_FAULT) {
+		protocol_broken(r, from_user, r->channels.why);
+		return;
+	}
+	e = record_and_queue(r, f, from_user, v);
+	if (e == SP_ERR_PROTO)
+		protocol_broken(r, from_user, "a frame with a broken payload");
+	else if (e == SP_ERR_EOF)
+		return;		/* that side is gone: its end is seen elsewhere */
+	else if (e != SP_OK)
+		sp_relay_end(r, SP_END_DISK, "the recorder: %s", sp_err_text(e));
+	else if (v == SP_FRAME_PASS && f->type == SP_FRAME_OPEN)
+		tell_open(r, f);
+}
+
+static void
+user_went(struct sp_relay *r)
+{
+	unsigned n = sp_channels_n_user_open(&r->channels);
+
+	if (n == 0)
+		sp_relay_end(r, SP_END_NORMAL, "the user disconnected");
+	else
+		sp_relay_end(r, SP_END_LEG_DIED,
+		    "the user's side went away with %u channel%s open", n,
+		    n == 1 ? "" : "s");
+}
+
+static void
+from(struct sp_relay *r, struct sp_stream *s, bool is_user)
+{
+	struct sp_stream *to = is_user ? &r->target : &r->user;
+	size_t room = sp_rec_writer_waiting(r->w) + SP_RELAY_BATCH;
+	struct sp_frame f;
+	enum sp_err e = SP_OK, got = SP_OK;
+
+	if (sp_stream_pending(to) > SP_RELAY_HIGH)
+		return;
+	for (int i = 0; i < 2 && got == SP_OK && s->rx.len < SP_RELAY_BATCH; i++)
+		got = sp_stream_fill(s);
+	while (!r->is_ending && sp_rec_writer_waiting(r->w) < room &&
+	    (e = sp_stream_next(s, &f)) == SP_OK)
+		one_frame(r, &f, is_user);
+	if (r->is_ending)
+		return;
+	if (e == SP_ERR_PROTO) {
+		protocol_broken(r, is_user, s->fault);
+	} else if (e == SP_OK) {
+		r->more = true;
+	} else if (s->eof && is_user) {
+		user_went(r);
+	} else if (s->eof && r->target_gone_us == 0) {
+		r->target_gone_us = sp_boot_us();
+	}
+}
+
+void
+sp_relay_take(struct sp_relay *r)
+{
+	r->more = false;
+	r->user_input = false;
+	from(r, &r->target, false);
+	if (!r->is_ending)
+		from(r, &r->user, true);
+}

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/text.h"
+#include "recorder/read.h"
+
+struct judge {
+	struct sp_rec_file *f;
+	const uint8_t *audit_key, *known;
+	struct sp_rec_report *r;
+	bool is_opened, is_known_seen, is_ended;
+};
+
+const char *
+sp_rec_verdict_name(enum sp_rec_verdict v)
+{
+	switch (v) {
+	case SP_REC_INTACT:
+		return "intact";
+	case SP_REC_CUT:
+		return "cut";
+	case SP_REC_FORGED:
+		return "forged";
+	case SP_REC_MISSING:
+		return "missing";
+	case SP_REC_RECOVERED:
+		return "recovered";
+	case SP_REC_OPEN:
+		return "open";
+	case SP_REC_UNKNOWN:
+	default:
+		return "unknown";
+	}
+}
+
+static enum sp_rec_verdict SP_PRINTF(3, 4)
+say(struct sp_rec_report *r, enum sp_rec_verdict v, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r->text, sizeof(r->text), fmt, ap);
+	va_end(ap);
+	r->verdict = v;
+	return v;
+}
+
+/* The body without its signature, if the recording's own key signed it. */
+static bool
+own_signature_fits(const struct judge *j, const struct sp_rec_chunk *c,
+    struct sp_span *body)
+{
+	SP_BUF_AUTO text = {.max = 2048};
+
+	if (c->body.n < SP_REC_SIG || c->body.n > 1024)
+		return false;
+	*body = sp_span_of(c->body.p, c->body.n - SP_REC_SIG);
+	return sp_rec_signed_chunk(&text, c->prev, c->head, *body) == SP_OK &&
+	    crypto_sign_verify_detached(c->body.p + body->n,
+	    text.p + text.off, text.len,
+	    sp_rec_file_header(j->f)->rec_key) == 0;
+}
+
+static bool
+judge_open(struct judge *j, const struct sp_rec_chunk *c)
+{
+	const struct sp_rec_header *h = sp_rec_file_header(j->f);
+	SP_BUF_AUTO text = {.max = SP_SIGNED_MAX};
+	struct sp_span body;
+
+	if (c->body.n != 32 + 64 + SP_REC_SIG) {
+		say(j->r, SP_REC_FORGED, "an OPEN record of a wrong size");
+		return false;
+	}
+	if (memcmp(c->body.p, j->audit_key, 32) != 0) {
+		say(j->r, SP_REC_UNKNOWN,
+		    "it was opened under another vault's key");
+		return false;
+	}
+	if (!own_signature_fits(j, c, &body) ||
+	    sp_signed_recording(&text, h->session, h->rec_key,
+	    sp_rec_file_header_hash(j->f), h->t0_wall_us) != SP_OK ||
+	    crypto_sign_verify_detached(c->body.p + 32, text.p + text.off,
+	    text.len, j->audit_key) != 0) {
+		say(j->r, SP_REC_FORGED,
+		    "the vault did not sign this header and key");
+		return false;
+	}
+	j->is_opened = true;
+	j->r->opened_us = h->t0_wall_us;
+	return true;
+}
+
+/* Time and totals; what is over is left in body. */
+static bool
+take_totals(struct judge *j, struct sp_span *body)
+{
+	uint64_t wall = 0, in = 0, out = 0;
+
+	if (sp_get_u64(body, &wall) != SP_OK || sp_get_u64(body, &in) != SP_OK ||
+	    sp_get_u64(body, &out) != SP_OK || in < j->r->bytes_in ||
+	    out < j->r->bytes_out)
+		return false;
+	j->r->bytes_in = in;
+	j->r->bytes_out = out;
+	return true;
+}
+
+static bool
+judge_checkpoint(struct judge *j, const struct sp_rec_chunk *c)
+{
+	struct sp_span body;
+
+	if (own_signature_fits(j, c, &body) && take_totals(j, &body) &&
+	    body.n == 0)
+		return true;
+	say(j->r, SP_REC_FORGED, "the checkpoint %llu has a false signature",
+	    (unsigned long long)c->h.seq);
+	return false;
+}
+
+static bool
+judge_close(struct judge *j, const struct sp_rec_chunk *c)
+{
+	struct sp_span body, reason;
+
+	if (!own_signature_fits(j, c, &body) || !take_totals(j, &body) ||
+	    sp_get_u8(&body, &j->r->code) != SP_OK ||
+	    sp_get_bytes(&body, SP_REC_REASON_MAX, &reason) != SP_OK ||
+	    body.n != 0) {
+		say(j->r, SP_REC_FORGED, "its CLOSE has a false signature");
+		return false;
+	}
+	if (reason.n > 0)
+		memcpy(j->r->reason, reason.p, reason.n);
+	j->r->reason[reason.n] = '\0';
+	j->r->is_closed = j->is_ended = true;
+	return true;
+}
+
+static bool
+judge_recovered(struct judge *j, const struct sp_rec_chunk *c)
+{
+	SP_BUF_AUTO text = {.max = SP_SIGNED_MAX};
+	struct sp_span body = c->body;
+	const uint8_t *sig;
+	uint64_t at = 0;
+
+	if (sp_get_u64(&body, &at) != SP_OK ||
+	    sp_get(&body, SP_REC_SIG, &sig) != SP_OK || body.n != 0 ||
+	    c->h.at_us != (uint64_t)(j->r->last_us - j->r->opened_us) ||
+	    sp_signed_close(&text, true, sp_rec_file_header(j->f)->session,
+	    c->prev, c->h.seq, (int64_t)at) != SP_OK ||
+	    crypto_sign_verify_detached(sig, text.p + text.off, text.len,
+	    j->audit_key) != 0) {
+		say(j->r, SP_REC_FORGED,
+		    "the vault did not sign its RECOVERED record");
+		return false;
+	}
+	j->r->is_recovered = j->is_ended = true;
+	return true;
+}
+
+static bool
+judge_data(struct judge *j, const struct sp_rec_chunk *c)
+{
+	if (c->h.lane >= 1 && c->h.lane <= SP_REC_LANES &&
+	    (c->h.flags & ~SP_REC_F_ZSTD) == 0 && c->h.len >= SP_REC_TAG)
+		return true;
+	say(j->r, SP_REC_FORGED, "chunk %llu is none that we write",
+	    (unsigned long long)c->h.seq);
+	return false;
+}
+
+static bool
+judge_type(struct judge *j, const struct sp_rec_chunk *c)
+{
+	bool is_clear = c->h.type != SP_REC_DATA_CHUNK &&
+	    c->h.type <= SP_REC_RECOVERED_CHUNK;
+
+	if (j->is_ended) {
+		say(j->r, SP_REC_FORGED, "something follows its end");
+		return false;
+	}
+	if ((c->h.seq == 0) != (c->h.type == SP_REC_OPEN_CHUNK) ||
+	    (is_clear && (c->h.lane != 0 || c->h.flags != 0))) {
+		say(j->r, SP_REC_FORGED, "chunk %llu is out of place",
+		    (unsigned long long)c->h.seq);
+		return false;
+	}
+	switch (c->h.type) {
+	case SP_REC_OPEN_CHUNK:
+		return judge_open(j, c);
+	case SP_REC_DATA_CHUNK:
+		return judge_data(j, c);
+	case SP_REC_CHECKPOINT_CHUNK:
+		return judge_checkpoint(j, c);
+	case SP_REC_CLOSE_CHUNK:
+		return judge_close(j, c);
+	case SP_REC_RECOVERED_CHUNK:
+		return judge_recovered(j, c);
+	default:
+		return true;	/* a later version's: the chain covers it */
+	}
+}
+
+static bool
+judge_chunk(struct judge *j, const struct sp_rec_chunk *c)
+{
+	struct sp_rec_report *r = j->r;
+
+	if (!judge_type(j, c))
+		return false;
+	r->chunks++;
+	r->good_bytes = c->off + c->size;
+	r->last_us = sp_rec_file_header(j->f)->t0_wall_us + (int64_t)c->h.at_us;
+	memcpy(r->head, c->chain, 32);
+	if (c->h.type != SP_REC_DATA_CHUNK && c->h.type <= SP_REC_RECOVERED_CHUNK)
+		r->signed_chunks = r->chunks;
+	if (j->known != NULL && memcmp(j->known, c->chain, 32) == 0)
+		j->is_known_seen = true;
+	return true;
+}
+
+static enum sp_rec_verdict
+judge_end(struct judge *j)
+{
+	struct sp_rec_report *r = j->r;
+	bool is_short = j->known != NULL && !j->is_known_seen;
+
+	if (r->chunks == 0)
+		return say(r, SP_REC_CUT, "it has no OPEN record: nothing was "
+		    "recorded, or everything was cut off");
+	if (r->is_closed && is_short)
+		return say(r, SP_REC_FORGED,
+		    "it is not the recording that the audit log knows");
+	if (is_short)
+		return say(r, SP_REC_CUT,
+		    "the audit log knows of a part that is missing at its end");
+	if (r->is_closed)
+		return say(r, SP_REC_INTACT,
+		    "whole, from its OPEN to its CLOSE");
+	if (r->is_recovered)
+		return say(r, SP_REC_RECOVERED, "whole up to a crash; recovered "
+		    "and sealed by the vault");
+	return say(r, SP_REC_OPEN, "no end yet: the session is running, or the "
+	    "end was cut off (%llu chunks after the last signature)",
+	    (unsigned long long)(r->chunks - r->signed_chunks));
+}
+
+static enum sp_rec_verdict
+walk(struct judge *j)
+{
+	struct sp_rec_report *r = j->r;
+	struct sp_rec_chunk c;
+
+	for (;;) {
+		switch (sp_rec_file_next(j->f, &c)) {
+		case SP_REC_STEP_CHUNK:
+			if (!judge_chunk(j, &c))
+				return r->verdict;
+			break;
+		case SP_REC_STEP_END:
+			return judge_end(j);
+		case SP_REC_STEP_PARTIAL:
+			return j->is_ended ? say(r, SP_REC_FORGED,
+			    "something follows its end") :
+			    say(r, SP_REC_CUT, "the last chunk is cut");
+		case SP_REC_STEP_BROKEN:
+			return say(r, SP_REC_FORGED, "%s at chunk %llu",
+			    sp_rec_file_why(j->f),
+			    (unsigned long long)r->chunks);
+		case SP_REC_STEP_IO:
+		default:
+			return say(r, SP_REC_UNKNOWN, "it cannot be read");
+		}
+	}
+}
+
+enum sp_rec_verdict
+sp_rec_verify(int fd, const uint8_t audit_key[static 32],
+    const uint8_t *known_head, struct sp_rec_report *r)
+{
+	struct judge j = {.audit_key = audit_key, .known = known_head, .r = r};
+	off_t size;
+	enum sp_err e;
+
+	*r = (struct sp_rec_report){.verdict = SP_REC_UNKNOWN};
+	if (sodium_init() < 0 || (size = lseek(fd, 0, SEEK_END)) < 0)
+		return say(r, SP_REC_UNKNOWN, "it cannot be read");
+	r->file_bytes = (uint64_t)size;
+	e = sp_rec_file_open(fd, &j.f);
+	if (e == SP_ERR_EOF)
+		return say(r, SP_REC_CUT, "its header is cut");
+	if (e == SP_ERR_PROTO)
+		return say(r, SP_REC_UNKNOWN, "it is not a recording of ours");
+	if (e != SP_OK)
+		return say(r, SP_REC_UNKNOWN, "it cannot be read");
+	r->has_header = true;
+	memcpy(r->session, sp_rec_file_header(j.f)->session, 16);
+	r->opened_us = r->last_us = sp_rec_file_header(j.f)->t0_wall_us;
+	r->good_bytes = sp_rec_file_header_bytes(j.f);
+	memcpy(r->head, sp_rec_file_header_hash(j.f), 32);
+	walk(&j);
+	sp_rec_file_close(j.f);
+	return r->verdict;
+}

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recorder/writer.h"
+
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/text.h"
+#include "recorder/disk.h"
+#include "recorder/pack.h"
+
+/* Three full chunks and a checkpoint. */
+#define OUT_MAX (SP_REC_LANES * (SP_REC_BODY_MAX + SP_REC_OVERHEAD) + 4096)
+#define PACKED_MAX SP_REC_BODY_MAX
+#define KEEP_BYTES (64u << 10)	/* buffers larger than this go when idle */
+
+struct keys {
+	uint8_t state[SP_REC_LANES][32];	/* the ratchet, of this segment */
+	uint8_t sign[64];
+};
+
+/* What a failed commit must not change. */
+struct cursor {
+	uint8_t chain[32];
+	uint64_t seq, last_at_us, bytes_in, bytes_out;
+};
+
+struct sp_rec_writer {
+	struct sp_rec_crypto crypto;
+	struct sp_rec_disk disk;
+	struct sp_rec_header header;
+	uint8_t header_hash[32];
+	struct keys *keys;		/* sodium memory */
+	struct cursor cur;
+	uint64_t put_in, put_out;	/* of the batch that waits */
+	uint32_t segment;
+	int64_t batch_us, segment_us, unsigned_us; /* boot time; 0: none */
+	uint64_t segment_bytes, unsigned_bytes, checkpoints;
+	bool is_certified, is_broken, is_closed;
+	struct sp_buf raw[SP_REC_LANES], packed, out;
+	struct sp_rec_pack pack[SP_REC_LANES];
+};
+
+static enum sp_err
+seal_lane_keys(struct sp_rec_writer *w, struct sp_span recipients)
+{
+	struct sp_rec_header *h = &w->header;
+
+	if (recipients.n == 0 || recipients.n % 32 != 0 ||
+	    recipients.n / 32 > SP_REC_RECIPIENTS_MAX)
+		return SP_ERR_INVAL;
+	h->n_recipients = (uint8_t)(recipients.n / 32);
+	memcpy(h->recipient, recipients.p, recipients.n);
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		uint8_t plain[SP_LANE_PLAIN_BYTES];
+		int bad = 0;
+
+		randombytes_buf(w->keys->state[l], 32);
+		memcpy(plain, w->keys->state[l], 32);
+		memcpy(plain + 32, h->session, 16);
+		plain[48] = (uint8_t)(l + 1);
+		for (size_t i = 0; i < h->n_recipients; i++)
+			bad |= crypto_box_seal(h->sealed[l][i], plain,
+			    sizeof(plain), h->recipient[i]);
+		sodium_memzero(plain, sizeof(plain));
+		if (bad != 0)
+			return SP_ERR_CRYPTO;
+	}
+	return SP_OK;
+}
+
+static enum sp_err
+write_header(struct sp_rec_writer *w)
+{
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+
+	SP_TRY(sp_rec_header_encode(&b, &w->header));
+	SP_TRY(sp_rec_sha256(&w->crypto, sp_buf_span(&b), w->header_hash));
+	memcpy(w->cur.chain, w->header_hash, 32);
+	SP_TRY(sp_rec_disk_room(&w->disk, b.len));
+	SP_TRY(sp_rec_disk_append(&w->disk, sp_buf_span(&b)));
+	return sp_rec_disk_sync(&w->disk);
+}
+
+static enum sp_err
+set_up(struct sp_rec_writer *w, const struct sp_rec_params *p)
+{
+	SP_TRY(sp_rec_crypto_init(&w->crypto));
+	if ((w->keys = sodium_malloc(sizeof(*w->keys))) == NULL)
+		return SP_ERR_NOMEM;
+	memcpy(w->header.session, p->session, 16);
+	w->header.t0_wall_us = sp_now_us();
+	w->header.t0_boot_us = sp_boot_us();
+	if (crypto_sign_keypair(w->header.rec_key, w->keys->sign) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(seal_lane_keys(w, p->recipients));
+	if (lseek(p->fd, 0, SEEK_END) != 0)
+		return SP_ERR_EXISTS;
+	sp_rec_disk_init(&w->disk, p->fd, p->reserve_bytes);
+	return write_header(w);
+}
+
+enum sp_err
+sp_rec_writer_new(const struct sp_rec_params *p, struct sp_rec_writer **out)
+{
+	struct sp_rec_writer *w = calloc(1, sizeof(*w));
+	enum sp_err e;
+
+	if (w == NULL)
+		return SP_ERR_NOMEM;
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		sp_buf_init(&w->raw[l], SP_REC_RAW_MAX);
+	sp_buf_init(&w->packed, PACKED_MAX);
+	sp_buf_init(&w->out, OUT_MAX);
+	if ((e = set_up(w, p)) != SP_OK) {
+		sp_rec_writer_free(w);
+		return e;
+	}
+	*out = w;
+	return SP_OK;
+}
+
+void
+sp_rec_writer_free(struct sp_rec_writer *w)
+{
+	if (w == NULL)
+		return;
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		sp_buf_fini(&w->raw[l]);
+		sp_rec_pack_fini(&w->pack[l]);
+	}
+	sp_buf_fini(&w->packed);
+	sp_buf_fini(&w->out);
+	sodium_free(w->keys);
+	sp_rec_crypto_fini(&w->crypto);
+	explicit_bzero(w, sizeof(*w));
+	free(w);
+}
+
+const struct sp_rec_header *
+sp_rec_writer_header(const struct sp_rec_writer *w)
+{
+	return &w->header;
+}
+
+const uint8_t *
+sp_rec_writer_header_hash(const struct sp_rec_writer *w)
+{
+	return w->header_hash;
+}
+
+/* The next key for every lane; the old ones cannot be had again. */
+static enum sp_err
+next_segment(struct sp_rec_writer *w)
+{
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		SP_TRY(sp_rec_ratchet(w->keys->state[l], (uint8_t)(l + 1),
+		    w->segment));
+		sp_rec_pack_new_segment(&w->pack[l]);
+	}
+	w->segment++;
+	w->segment_bytes = 0;
+	w->segment_us = 0;
+	return SP_OK;
+}
+
+static void
+next_chunk_header(struct sp_rec_writer *w, uint8_t type, uint8_t lane,
+    struct sp_rec_chunk_header *h)
+{
+	int64_t now = w->batch_us != 0 ? w->batch_us : sp_boot_us();
+	uint64_t at = now > w->header.t0_boot_us ?
+	    (uint64_t)(now - w->header.t0_boot_us) : 0;
+
+	if (at < w->cur.last_at_us)
+		at = w->cur.last_at_us;
+	*h = (struct sp_rec_chunk_header){.type = type, .lane = lane,
+	    .segment = w->segment, .seq = w->cur.seq, .at_us = at};
+}
+
+/* The chunk is whole in memory: counts it and moves the chain. */
+static enum sp_err
+add_chunk(struct sp_rec_writer *w, const struct sp_rec_chunk_header *h,
+    struct sp_span body)
+{
+	uint8_t head[SP_REC_CHUNK_HEADER], chain[32];
+
+	sp_rec_chunk_header_encode(head, h);
+	SP_TRY(sp_rec_chain(&w->crypto, w->cur.chain, head, body, chain));
+	SP_TRY(sp_buf_put(&w->out, head, sizeof(head)));
+	SP_TRY(sp_buf_put(&w->out, chain, sizeof(chain)));
+	SP_TRY(sp_buf_put(&w->out, body.p, body.n));
+	memcpy(w->cur.chain, chain, 32);
+	w->cur.last_at_us = h->at_us;
+	w->cur.seq++;
+	return SP_OK;
+}
+
+/* Seals straight into the out buffer: no copy of what may be 512 KiB. */
+static enum sp_err
+add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
+    struct sp_span text)
+{
+	uint8_t *at, key[32], chain[32];
+	enum sp_err e;
+
+	h->len = (uint32_t)(text.n + SP_REC_TAG);
+	SP_TRY(sp_buf_reserve(&w->out, SP_REC_OVERHEAD + h->len, &at));
+	SP_TRY(sp_rec_chunk_key(w->keys->state[h->lane - 1], h->lane, h->segment,
+	    key));
+	sp_rec_chunk_header_encode(at, h);
+	e = sp_rec_seal(&w->crypto, key, w->cur.chain, h, text,
+	    at + SP_REC_OVERHEAD);
+	sodium_memzero(key, sizeof(key));
+	SP_TRY(e);
+	SP_TRY(sp_rec_chain(&w->crypto, w->cur.chain, at,
+	    sp_span_of(at + SP_REC_OVERHEAD, h->len), chain));
+	memcpy(at + SP_REC_CHUNK_HEADER, chain, 32);
+	sp_buf_commit(&w->out, SP_REC_OVERHEAD + h->len);
+	memcpy(w->cur.chain, chain, 32);
+	w->cur.last_at_us = h->at_us;
+	w->cur.seq++;
+	return SP_OK;
+}
+
+static enum sp_err
+add_lane(struct sp_rec_writer *w, size_t l)
+{
+	struct sp_span text = sp_buf_span(&w->raw[l]);
+	struct sp_rec_chunk_header h;
+	bool packed;
+	enum sp_err e;
+
+	if (text.n == 0)
+		return SP_OK;
+	next_chunk_header(w, SP_REC_DATA_CHUNK, (uint8_t)(l + 1), &h);
+	SP_TRY(sp_rec_pack(&w->pack[l], text, &w->packed, &packed));
+	w->segment_bytes += text.n;
+	w->unsigned_bytes += text.n;
+	if (packed)
+		h.flags = SP_REC_F_ZSTD;
+	e = add_sealed(w, &h, packed ? sp_buf_span(&w->packed) : text);
+	sp_buf_reset(&w->raw[l]);
+	return e;
+}
+
+/* A clear chunk: its body ends with our signature over all before it. */
+static enum sp_err
+add_signed(struct sp_rec_writer *w, uint8_t type, struct sp_buf *body)
+{
+	SP_BUF_AUTO text = {.max = 2048};
+	uint8_t head[SP_REC_CHUNK_HEADER], sig[SP_REC_SIG];
+	struct sp_rec_chunk_header h;
+
+	next_chunk_header(w, type, 0, &h);
+	h.len = (uint32_t)(body->len + SP_REC_SIG);
+	sp_rec_chunk_header_encode(head, &h);
+	SP_TRY(sp_rec_signed_chunk(&text, w->cur.chain, head, sp_buf_span(body)));
+	if (crypto_sign_detached(sig, NULL, text.p + text.off, text.len,
+	    w->keys->sign) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_buf_put(body, sig, sizeof(sig)));
+	SP_TRY(add_chunk(w, &h, sp_buf_span(body)));
+	w->unsigned_us = 0;
+	w->unsigned_bytes = 0;
+	w->checkpoints++;
+	return SP_OK;
+}
+
+static enum sp_err
+add_checkpoint(struct sp_rec_writer *w)
+{
+	SP_BUF_AUTO body = {.max = 256};
+
+	SP_TRY(sp_buf_put_u64(&body, (uint64_t)sp_now_us()));
+	SP_TRY(sp_buf_put_u64(&body, w->cur.bytes_in));
+	SP_TRY(sp_buf_put_u64(&body, w->cur.bytes_out));
+	return add_signed(w, SP_REC_CHECKPOINT_CHUNK, &body);
+}
+
+static bool
+checkpoint_is_due(const struct sp_rec_writer *w, int64_t now)
+{
+	return w->unsigned_bytes >= SP_REC_CHECKPOINT_BYTES ||
+	    (w->unsigned_us != 0 &&
+	    now - w->unsigned_us >= SP_REC_CHECKPOINT_US);
+}
+
+static enum sp_err
+build_batch(struct sp_rec_writer *w, int64_t now)
+{
+	w->cur.bytes_in += w->put_in;
+	w->cur.bytes_out += w->put_out;
+	w->put_in = w->put_out = 0;
+	if (w->segment_bytes >= SP_REC_SEGMENT_BYTES || (w->segment_us != 0 &&
+	    now - w->segment_us >= SP_REC_SEGMENT_US))
+		SP_TRY(next_segment(w));
+	if (w->segment_us == 0)
+		w->segment_us = now;
+	if (w->unsigned_us == 0)
+		w->unsigned_us = now;
+	SP_TRY(add_lane(w, SP_LANE_OUT - 1));
+	SP_TRY(add_lane(w, SP_LANE_IN - 1));
+	SP_TRY(add_lane(w, SP_LANE_META - 1));
+	return checkpoint_is_due(w, now) ? add_checkpoint(w) : SP_OK;
+}
+
+/* Puts what stands in `out` into the file, or forgets it and breaks. */
+static enum sp_err
+write_out(struct sp_rec_writer *w, const struct cursor *before, enum sp_err e)
+{
+	if (e == SP_OK)
+		e = sp_rec_disk_room(&w->disk, w->out.len);
+	if (e == SP_OK)
+		e = sp_rec_disk_append(&w->disk, sp_buf_span(&w->out));
+	w->out.off = w->out.len = 0;	/* ciphertext: nothing to wipe */
+	w->batch_us = 0;
+	if (e != SP_OK) {
+		w->cur = *before;
+		w->is_broken = true;
+	}
+	return e;
+}
+
+enum sp_err
+sp_rec_writer_put(struct sp_rec_writer *w, enum sp_lane lane, uint8_t kind,
+    uint32_t chan, struct sp_span data)
+{
+	struct sp_buf *b = &w->raw[lane - 1];
+	int64_t now = sp_boot_us();
+	uint64_t dt;
+
+	SP_ASSERT(lane >= SP_LANE_OUT && lane <= SP_LANE_META);
+	if (!w->is_certified || w->is_broken || w->is_closed)
+		return SP_ERR_STATE;
+	if (data.n > SP_REC_RAW_MAX - SP_REC_RECORD_HEAD_MAX ||
+	    b->len > SP_REC_RAW_MAX - SP_REC_RECORD_HEAD_MAX - data.n)
+		return SP_ERR_TOOBIG;
+	if (w->batch_us == 0)
+		w->batch_us = now;
+	dt = now > w->batch_us ? (uint64_t)(now - w->batch_us) : 0;
+	SP_TRY(sp_rec_record_put(b, dt, kind, chan, data));
+	if (kind == SP_RECORD_IN)
+		w->put_in += data.n;
+	else if (kind == SP_RECORD_OUT || kind == SP_RECORD_ERR)
+		w->put_out += data.n;
+	return SP_OK;
+}
+
+size_t
+sp_rec_writer_waiting(const struct sp_rec_writer *w)
+{
+	return w->raw[0].len + w->raw[1].len + w->raw[2].len;
+}
+
+enum sp_err
+sp_rec_writer_commit(struct sp_rec_writer *w)
+{
+	struct cursor before = w->cur;
+
+	if (!w->is_certified || w->is_broken || w->is_closed)
+		return SP_ERR_STATE;
+	if (sp_rec_writer_waiting(w) == 0)
+		return SP_OK;
+	return write_out(w, &before, build_batch(w, sp_boot_us()));
+}
+
+bool
+sp_rec_writer_is_dirty(const struct sp_rec_writer *w)
+{
+	return w->disk.is_dirty;
+}
+
+enum sp_err
+sp_rec_writer_sync(struct sp_rec_writer *w)
+{
+	enum sp_err e = sp_rec_disk_sync(&w->disk);
+
+	if (e != SP_OK)
+		w->is_broken = true;
+	return e;
+}
+
+uint64_t
+sp_rec_writer_checkpoints(const struct sp_rec_writer *w)
+{
+	return w->checkpoints;
+}
+
+enum sp_err
+sp_rec_writer_certify(struct sp_rec_writer *w,
+    const uint8_t audit_key[static 32], const uint8_t sig[static 64],
+    struct sp_span meta)
+{
+	struct cursor before = w->cur;
+	SP_BUF_AUTO text = {.max = SP_SIGNED_MAX};
+	SP_BUF_AUTO body = {.max = 256};
+	enum sp_err e;
+
+	if (w->is_certified || w->is_broken)
+		return SP_ERR_STATE;
+	SP_TRY(sp_signed_recording(&text, w->header.session, w->header.rec_key,
+	    w->header_hash, w->header.t0_wall_us));
+	if (crypto_sign_verify_detached(sig, text.p + text.off, text.len,
+	    audit_key) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_buf_put(&body, audit_key, 32));
+	SP_TRY(sp_buf_put(&body, sig, 64));
+	e = add_signed(w, SP_REC_OPEN_CHUNK, &body);
+	SP_TRY(write_out(w, &before, e));
+	w->is_certified = true;
+	SP_TRY(sp_rec_writer_put(w, SP_LANE_META, SP_RECORD_META, 0, meta));
+	SP_TRY(sp_rec_writer_commit(w));
+	return sp_rec_writer_sync(w);
+}
+
+static void
+give_room_back(struct sp_rec_writer *w)
+{
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		if (w->raw[l].cap > KEEP_BYTES && w->raw[l].len == 0)
+			sp_buf_fini(&w->raw[l]);
+	if (w->packed.cap > KEEP_BYTES)
+		sp_buf_fini(&w->packed);
+	if (w->out.cap > KEEP_BYTES)
+		sp_buf_fini(&w->out);
+}
+
+enum sp_err
+sp_rec_writer_tick(struct sp_rec_writer *w, int64_t now, int64_t *again_us)
+{
+	struct cursor before = w->cur;
+	int64_t again = INT64_MAX;
+
+	*again_us = again;
+	if (!w->is_certified || w->is_broken || w->is_closed)
+		return SP_OK;
+	if (w->unsigned_us != 0 && checkpoint_is_due(w, now))
+		SP_TRY(write_out(w, &before, add_checkpoint(w)));
+	if (w->segment_us != 0 && now - w->segment_us >= SP_REC_SEGMENT_US) {
+		SP_TRY(next_segment(w));
+		give_room_back(w);
+	}
+	if (w->unsigned_us != 0)
+		again = w->unsigned_us + SP_REC_CHECKPOINT_US;
+	if (w->segment_us != 0 && w->segment_us + SP_REC_SEGMENT_US < again)
+		again = w->segment_us + SP_REC_SEGMENT_US;
+	*again_us = again;
+	return SP_OK;
+}
+
+/* What failed in a commit may stand on the disk in part, sealed with the
+ * numbers that come next: a new key, so that no nonce is used twice. */
+static enum sp_err
+forget_batch(struct sp_rec_writer *w)
+{
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		sp_buf_reset(&w->raw[l]);
+	w->put_in = w->put_out = 0;
+	w->out.off = w->out.len = 0;
+	w->batch_us = 0;
+	return next_segment(w);
+}
+
+static enum sp_err
+add_end(struct sp_rec_writer *w, uint8_t code, struct sp_span reason)
+{
+	SP_BUF_AUTO body = {.max = 1024};
+	SP_BUF_AUTO end = {.max = 1024};
+
+	SP_TRY(sp_buf_put_u8(&end, code));
+	SP_TRY(sp_buf_put(&end, reason.p, reason.n));
+	SP_TRY(sp_rec_record_put(&w->raw[SP_LANE_META - 1], 0, SP_RECORD_END, 0,
+	    sp_buf_span(&end)));
+	SP_TRY(add_lane(w, SP_LANE_META - 1));
+	SP_TRY(sp_buf_put_u64(&body, (uint64_t)sp_now_us()));
+	SP_TRY(sp_buf_put_u64(&body, w->cur.bytes_in));
+	SP_TRY(sp_buf_put_u64(&body, w->cur.bytes_out));
+	SP_TRY(sp_buf_put_u8(&body, code));
+	SP_TRY(sp_buf_put_bytes(&body, reason));
+	return add_signed(w, SP_REC_CLOSE_CHUNK, &body);
+}
+
+enum sp_err
+sp_rec_writer_close(struct sp_rec_writer *w, uint8_t code,
+    struct sp_span reason)
+{
+	struct cursor before;
+
+	if (!w->is_certified || w->is_closed)
+		return SP_ERR_STATE;
+	if (reason.n > SP_REC_REASON_MAX)
+		reason.n = SP_REC_REASON_MAX;
+	if (!w->is_broken && sp_rec_writer_commit(w) != SP_OK)
+		w->is_broken = true;
+	if (w->is_broken)
+		SP_TRY(forget_batch(w));
+	before = w->cur;
+	SP_TRY(add_end(w, code, reason));
+	if (sp_rec_disk_append(&w->disk, sp_buf_span(&w->out)) != SP_OK) {
+		w->cur = before;
+		return SP_ERR_IO;
+	}
+	w->is_closed = true;
+	return sp_rec_disk_finish(&w->disk);
+}
+
+void
+sp_rec_writer_totals(const struct sp_rec_writer *w, struct sp_rec_totals *t)
+{
+	*t = (struct sp_rec_totals){.chunks = w->cur.seq,
+	    .bytes_in = w->cur.bytes_in, .bytes_out = w->cur.bytes_out,
+	    .file_bytes = w->disk.off};
+	memcpy(t->head, w->cur.chain, 32);
+}
