@@ -257,10 +257,10 @@ sp_rec_decoder_seek(struct sp_rec_decoder *d, uint64_t at_us)
 {
 	size_t i = d->n_places;
 
-	while (i > 0 && d->place[i - 1].at_us > at_us)
-		i--;
 	if (i == 0)
 		return SP_ERR_NOTFOUND;
+	while (i > 1 && d->place[i - 1].at_us > at_us)
+		i--;
 	d->left = (struct sp_span){0};
 	sp_rec_file_seek(d->f, &d->place[i - 1]);
 	/* A stream is decodable from the first chunk of a segment only. */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#define _GNU_SOURCE /* fallocate(2) */
 #include "recorder/disk.h"
 
 #include <errno.h>

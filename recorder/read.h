@@ -98,8 +98,8 @@ void sp_rec_decoder_free(struct sp_rec_decoder *d);
  * here. Clear chunks are passed over. */
 SP_MUST enum sp_err sp_rec_decoder_next(struct sp_rec_decoder *d,
     struct sp_rec_record *r);
-/* Goes to the beginning of the last segment that begins at or before at_us.
- * Only places that next() or scan() has passed are known. */
+/* Goes to the beginning of the last segment that begins at or before at_us, or
+ * of the first. Only places that next() or scan() has passed are known. */
 SP_MUST enum sp_err sp_rec_decoder_seek(struct sp_rec_decoder *d,
     uint64_t at_us);
 /* Reads the chunk headers of the whole file; the time of the last chunk. */
