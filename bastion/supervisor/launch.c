@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/supervisor/sup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FIRST_FREE 64	/* above everything that is laid out below */
+
+/* No child inherits an environment beyond the time zone (and what keeps the
+ * sanitizers honest, in a build with them). */
+static const char *const env_names[] = {
+    "TZ",
+#ifdef SP_SANITIZED
+    "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
+#endif
+};
+#define N_ENV (sizeof(env_names) / sizeof(env_names[0]))
+
+static _Noreturn void
+die(const char *exe, const char *what)
+{
+	sp_log(SP_ERROR, "exec_failed", NULL, "exe=%s step=%s error=\"%s\"", exe,
+	    what, strerror(errno));
+	_exit(127);
+}
+
+static void
+lay_out_fds(const struct sp_instance *in, const struct sp_launch *l)
+{
+	int src[5], n = 3;
+
+	src[0] = src[1] = in->null;
+	src[2] = in->log;
+	for (size_t i = 0; i < l->n_fds; i++)
+		src[n++] = l->fds[i];
+	for (int i = 0; i < n; i++)
+		if ((src[i] = fcntl(src[i], F_DUPFD_CLOEXEC, FIRST_FREE)) < 0)
+			die(sp_role_rows[l->rx].exe, "fcntl");
+	for (int i = 0; i < n; i++)
+		if (dup3(src[i], i, 0) < 0)	/* without close-on-exec */
+			die(sp_role_rows[l->rx].exe, "dup3");
+}
+
+static void
+become(const struct sp_instance *in, enum sp_rx rx)
+{
+	const char *exe = sp_role_rows[rx].exe;
+	uid_t u = in->uids[rx], r, e, s;
+	gid_t g = in->gids[rx];
+
+	if (!in->as_root)
+		return;
+	if (u == 0 || g == 0) {
+		errno = EPERM;
+		die(exe, "role as root");
+	}
+	if (setgroups(0, NULL) != 0 || setresgid(g, g, g) != 0 ||
+	    setresuid(u, u, u) != 0)
+		die(exe, "setresuid");
+	if (getresuid(&r, &e, &s) != 0 || r != u || e != u || s != u ||
+	    setuid(0) == 0)
+		die(exe, "still root");
+}
+
+static _Noreturn void
+run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
+{
+	const char *exe = sp_role_rows[l->rx].exe;
+	char path[sizeof(in->libexec_path) + 64], arg[64], env[N_ENV][256];
+	char *argv[3] = {path, NULL, NULL}, *envp[N_ENV + 1], empty[] = "";
+	size_t n_env = 0;
+	sigset_t none;
+
+	/* Ctrl-C in a terminal reaches the supervisor alone: it ends the
+	 * sessions before it ends the roles. */
+	setsid();
+	lay_out_fds(in, l);
+	if (close_range(3 + (unsigned)l->n_fds, (unsigned)exe_fd - 1, 0) != 0 ||
+	    close_range((unsigned)exe_fd + 1, ~0U, 0) != 0)
+		die(exe, "close_range");
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			signal(sig, SIG_DFL);	/* the two of libc refuse */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	snprintf(path, sizeof(path), "%s/%s", in->libexec_path, exe);
+	if (l->arg != NULL) {
+		snprintf(arg, sizeof(arg), "%s", l->arg);
+		argv[1] = arg;
+	}
+	for (size_t i = 0; i < N_ENV; i++) {
+		const char *v = getenv(env_names[i]);
+
+		if (v == NULL || (size_t)snprintf(env[n_env], sizeof(env[0]),
+		    "%s=%s", env_names[i], v) >= sizeof(env[0]))
+			continue;
+		envp[n_env] = env[n_env];
+		n_env++;
+	}
+	envp[n_env] = NULL;
+	become(in, l->rx);
+	execve(path, argv, envp);
+	/* A build tree below a directory that the role's user may not pass. */
+	if (errno == EACCES)
+		execveat(exe_fd, empty, argv, envp, AT_EMPTY_PATH);
+	die(exe, "execve");
+}
+
+enum sp_err
+sp_launch_exec(const struct sp_instance *in, const struct sp_launch *l,
+    pid_t *pid)
+{
+	const char *exe = sp_role_rows[l->rx].exe;
+	int low = openat(in->libexec, exe, O_PATH | O_CLOEXEC), fd;
+	pid_t p;
+
+	if (low < 0) {
+		sp_log(SP_ERROR, "exec_failed", NULL, "exe=%s error=\"%s\"", exe,
+		    strerror(errno));
+		return SP_ERR_NOTFOUND;
+	}
+	fd = fcntl(low, F_DUPFD_CLOEXEC, 2 * FIRST_FREE);
+	close(low);
+	if (fd < 0)
+		return SP_ERR_IO;
+	p = fork();
+	if (p == 0)
+		run(in, l, fd);
+	close(fd);
+	if (p < 0) {
+		sp_log(SP_ERROR, "fork_failed", NULL, "exe=%s error=\"%s\"", exe,
+		    strerror(errno));
+		return SP_ERR_IO;
+	}
+	*pid = p;
+	return SP_OK;
+}

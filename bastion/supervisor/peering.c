@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/supervisor/sup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* Descriptors that a role is started with are copies: the role owns its own,
+ * the next start gets fresh ones. */
+static int
+copy_of(int fd)
+{
+	return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+static enum sp_err
+start_vault(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_vault m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len)};
+	int fds[2] = {copy_of(s->in.vault), copy_of(s->in.vault_sock)};
+
+	if (fds[0] < 0 || fds[1] < 0) {
+		sp_close_fds(fds, 2);
+		return SP_ERR_IO;
+	}
+	return sp_send_start_vault(&p->link, 0, &m, fds);
+}
+
+static enum sp_err
+start_broker(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_broker m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len),
+	    .db = sp_span_str(s->in.db), .node = sp_span_str(s->in.node)};
+	int fd = copy_of(s->in.control);
+
+	if (fd < 0)
+		return SP_ERR_IO;
+	return sp_send_start_broker(&p->link, 0, &m, &fd);
+}
+
+static enum sp_err
+start_ingress(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_ingress m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len)};
+	/* Opened each time: copies of one descriptor share their offset. */
+	int fd = openat(s->in.keys, "ssh_host_ed25519_key",
+	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0) {
+		sp_say(&s->in, "cannot open the host key, errno %d", errno);
+		return SP_ERR_IO;
+	}
+	return sp_send_start_ingress(&p->link, 0, &m, &fd);
+}
+
+enum sp_err
+sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_parent m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len)};
+
+	switch (p->rx) {
+	case SP_RX_VAULT:
+		return start_vault(s, p);
+	case SP_RX_BROKER:
+		return start_broker(s, p);
+	case SP_RX_INGRESS:
+		return start_ingress(s, p);
+	case SP_RX_RECORDER:
+	case SP_RX_EGRESS:
+	case SP_RX_PLAYER:
+		return sp_send_start_parent(&p->link, 0, &m, NULL);
+	case SP_RX_COUNT:
+	case SP_USERS_COUNT:
+		break;
+	}
+	return SP_ERR_INVAL;
+}
+
+static struct sp_proc *
+by_role(struct sp_sup *s, uint16_t role)
+{
+	for (enum sp_rx i = 0; i < SP_RX_COUNT; i++)
+		if (sp_role_rows[i].role == role)
+			return sp_proc_ready(s, i);
+	return NULL;
+}
+
+static void
+introduce(struct sp_sup *s, struct sp_proc *a, struct sp_proc *b)
+{
+	struct sp_msg_peer_link to_a = {.role = sp_role_rows[b->rx].role};
+	struct sp_msg_peer_link to_b = {.role = sp_role_rows[a->rx].role};
+	int p[2];
+
+	if (sp_link_pair(p) != SP_OK) {
+		/* Without it neither can work: begin again with one of them. */
+		sp_proc_kill(s, a, "no descriptors for its peer's link");
+		return;
+	}
+	sp_proc_sent(s, a, sp_send_peer_link(&a->link, 0, &to_a, &p[0]));
+	sp_proc_sent(s, b, sp_send_peer_link(&b->link, 0, &to_b, &p[1]));
+}
+
+/* p has just started: it meets those of its peers that run. */
+void
+sp_proc_meet(struct sp_sup *s, struct sp_proc *p)
+{
+	for (size_t i = 0; i < sp_topology_n_peers; i++) {
+		const struct sp_peering *r = &sp_topology_peers[i];
+		uint16_t me = sp_role_rows[p->rx].role;
+		struct sp_proc *o;
+
+		if (r->a != me && r->b != me)
+			continue;
+		o = by_role(s, r->a == me ? r->b : r->a);
+		if (o != NULL && o != p)
+			introduce(s, p, o);
+	}
+}

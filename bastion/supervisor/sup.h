@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_SUPERVISOR_SUP_H
+#define SP_SUPERVISOR_SUP_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "bastion/supervisor/topology.h"
+#include "common/config.h"
+#include "common/ipc.h"
+#include "common/log.h"
+
+/*
+ * sallyportd: starts everything, binds, dials, passes descriptors, restarts,
+ * and does nothing else. It parses no byte from the network, holds no key and
+ * no database. Rooms:
+ *   instance.*  the directory opened as descriptors, once, at start
+ *   launch.*    fork and exec of one executable
+ *   proc.*      the six executed roles: hello, start, restart, stop
+ *   topology.*  who gets which link
+ *   kid.*       children of the parents, and sallyport-auth
+ *   accept.*    listening, caps, connections
+ *   session.*   what the broker asks for
+ *   dial.*      connecting to targets
+ *   loop.*      poll, signals, deadlines, the end
+ */
+#define SP_LISTEN_MAX 16
+#define SP_PROCS_MAX 96		/* current and retiring parents */
+#define SP_AUTHS_MAX 1024
+#define SP_DIALS_MAX 1024
+#define SP_SESSIONS_MAX 16384
+#define SP_SECOND_US 1000000LL
+
+/* The executed roles, in the order of their start. */
+enum sp_rx {
+	SP_RX_VAULT,
+	SP_RX_BROKER,
+	SP_RX_RECORDER,
+	SP_RX_EGRESS,
+	SP_RX_PLAYER,
+	SP_RX_INGRESS,
+	SP_RX_COUNT,
+	SP_RX_AUTH = SP_RX_COUNT,	/* executed too, but many, and linkless */
+	SP_USERS_COUNT
+};
+struct sp_role_row {
+	uint16_t role;			/* enum sp_role */
+	const char *exe;		/* also the name of its user */
+	bool is_parent;
+};
+extern const struct sp_role_row sp_role_rows[SP_USERS_COUNT];
+
+/* ---------------------------------------------------------------- instance */
+struct sp_instance {
+	char path[4096];		/* absolute, for messages and conninfo */
+	int dir, run, recordings, vault, keys, pam;
+	int log, null, pidfile, control, vault_sock;
+	int terminal;			/* where a failing start is said; or -1 */
+	int libexec;
+	char libexec_path[4096];
+	uid_t owner_uid;
+	gid_t owner_gid;
+	bool as_root;
+	uid_t uids[SP_USERS_COUNT];
+	gid_t gids[SP_USERS_COUNT];
+	struct sp_config cfg;
+	char *conf_text;
+	size_t conf_len;
+	char db[1024], node[65];
+	int listeners[SP_LISTEN_MAX];
+	size_t n_listeners;
+};
+/* Says on the terminal and in the log why the start fails. */
+void sp_say(const struct sp_instance *in, const char *fmt, ...) SP_PRINTF(2, 3);
+/* Opens everything; what is wrong has been said when it returns an error. */
+SP_MUST enum sp_err sp_instance_open(struct sp_instance *in, const char *dir);
+/* Binds the control sockets and the listen addresses (no listen(2) yet on the
+ * latter: nobody is let in before everything runs). */
+SP_MUST enum sp_err sp_instance_bind(struct sp_instance *in);
+SP_MUST enum sp_err sp_instance_write_pid(struct sp_instance *in);
+void sp_instance_close(struct sp_instance *in);	/* removes what start made */
+
+/* ------------------------------------------------------------------ launch */
+struct sp_launch {
+	enum sp_rx rx;
+	int fds[2];			/* become 3 and 4; borrowed */
+	size_t n_fds;
+	const char *arg;		/* argv[1] or NULL */
+};
+/* Fork and exec as the role's user. Only descriptors 0 to 3 (4) are open. */
+SP_MUST enum sp_err sp_launch_exec(const struct sp_instance *in,
+    const struct sp_launch *l, pid_t *pid);
+
+/* ------------------------------------------------------------------- procs */
+enum sp_proc_state {
+	SP_PROC_STARTING,
+	SP_PROC_READY,
+	SP_PROC_RETIRING,	/* told to stop; ends with its last child */
+	SP_PROC_LOST,		/* link closed; waiting for its end */
+	SP_PROC_GONE,		/* reaped; swept at the end of the turn */
+};
+struct sp_proc {
+	struct sp_proc *next;
+	enum sp_rx rx;
+	pid_t pid;
+	struct sp_link link;
+	enum sp_proc_state state;
+	bool said_hello;
+	int64_t since_us, deadline_us;	/* deadline 0: none */
+};
+struct sp_slot {
+	struct sp_proc *cur;		/* STARTING or READY */
+	int64_t restart_us;		/* 0: no restart is due */
+	unsigned backoff_ms;
+};
+
+/* -------------------------------------------------------------------- kids */
+struct sp_source;
+struct sp_kid {
+	struct sp_kid *next;		/* in its bucket */
+	uint64_t id;
+	enum sp_kid_kind kind;
+	struct sp_proc *parent;		/* NULL while it waits for one */
+	pid_t pid;			/* 0: not spawned yet */
+	bool killed;			/* by us: its signal is no crash */
+	bool is_known;			/* the present broker has its conn_new */
+	int64_t deadline_us;		/* 0: none */
+	uint8_t session[16];
+	uint64_t ref;			/* play or scan id */
+	uint64_t corr;
+	struct sp_wires wires;		/* what has not been handed out yet */
+	/* connections only */
+	struct sp_source *source;
+	bool is_startup;
+	int64_t born_us;
+	char peer_addr[64], local_addr[64];
+	uint16_t peer_port, local_port;
+};
+#define SP_KID_BUCKETS 4096
+
+struct sp_auth {
+	pid_t pid;
+	int64_t deadline_us;
+};
+
+struct sp_session {
+	struct sp_session *next;
+	uint8_t id[16];
+	struct sp_kid *rec, *egr;
+	int kept;			/* the recorder's stream for the egress */
+	bool is_recovery, is_dialing;
+};
+
+struct sp_dial {
+	int fd;				/* -1: slot done with */
+	int64_t deadline_us;
+	bool is_scan;
+	uint8_t session[16];
+	uint64_t scan_id, corr;
+	struct sp_dial *next;
+};
+
+enum sp_phase {
+	SP_PHASE_STARTING,
+	SP_PHASE_RUNNING,
+	SP_PHASE_SESSIONS_END,	/* the broker ends them */
+	SP_PHASE_ROLES_END,	/* everybody has been told to stop */
+	SP_PHASE_KILL,
+};
+
+struct sp_sup {
+	struct sp_instance in;
+	enum sp_phase phase;
+	int64_t phase_until_us;
+	bool has_failed;
+	int sigfd, ready_fd;		/* ready_fd: told when we serve; or -1 */
+	struct sp_slot slots[SP_RX_COUNT];
+	struct sp_proc *procs;
+	size_t n_procs;
+	struct sp_kid *kids[SP_KID_BUCKETS];
+	size_t n_kids, n_timed, n_conns, n_startups;
+	uint64_t next_id;
+	struct sp_auth auths[SP_AUTHS_MAX];
+	size_t n_auths;
+	struct sp_session *sessions;
+	size_t n_sessions;
+	struct sp_dial *dials;
+	size_t n_dials;
+	struct sp_source *sources[1024];
+	uint32_t source_seed;
+	int64_t accept_pause_us;	/* no accept before this */
+	int64_t refusal_said_us;
+	uint64_t n_refused;
+};
+
+/* proc.c */
+SP_MUST enum sp_err sp_proc_start(struct sp_sup *s, enum sp_rx rx);
+struct sp_proc *sp_proc_ready(struct sp_sup *s, enum sp_rx rx); /* or NULL */
+void sp_proc_read(struct sp_sup *s, struct sp_proc *p);
+void sp_proc_sent(struct sp_sup *s, struct sp_proc *p, enum sp_err e);
+void sp_proc_kill(struct sp_sup *s, struct sp_proc *p, const char *why);
+void sp_proc_retire(struct sp_sup *s, struct sp_proc *p);
+void sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status);
+void sp_proc_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_proc_sweep(struct sp_sup *s);
+void sp_proc_stop_all(struct sp_sup *s);
+void sp_sup_event(struct sp_sup *s, const char *what, const uint8_t *session,
+    const char *detail);	/* security_event, and a log line */
+
+/* peering.c */
+SP_MUST enum sp_err sp_proc_say_start(struct sp_sup *s, struct sp_proc *p);
+void sp_proc_meet(struct sp_sup *s, struct sp_proc *p);
+
+/* kid.c */
+struct sp_kid *sp_kid_new(struct sp_sup *s, enum sp_kid_kind kind,
+    const uint8_t *session);
+/* Wires it and asks its parent for it, now or as soon as there is one. Takes
+ * `first` and `kept`. On error the kid is gone and nothing has been answered. */
+SP_MUST enum sp_err sp_kid_spawn(struct sp_sup *s, struct sp_kid *k, int first,
+    int kept);
+struct sp_kid *sp_kid_find(struct sp_sup *s, uint64_t id);
+SP_MUST enum sp_err sp_kid_spawned(struct sp_sup *s, struct sp_proc *p,
+    const struct sp_msg_spawned *m);
+SP_MUST enum sp_err sp_kid_exited(struct sp_sup *s, struct sp_proc *p,
+    const struct sp_msg_exited *m);
+/* At once, by pidfd, after a check that it is that parent's child. A kid that
+ * still waits for its parent is gone after this. */
+void sp_kid_kill(struct sp_sup *s, struct sp_kid *k);
+void sp_kid_parent_ready(struct sp_sup *s, struct sp_proc *p);
+void sp_kid_parent_gone(struct sp_sup *s, struct sp_proc *p);
+void sp_kid_broker_gone(struct sp_sup *s);
+void sp_kid_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_kid_free(struct sp_sup *s, struct sp_kid *k);
+void sp_kid_each(struct sp_sup *s, void (*fn)(struct sp_sup *,
+    struct sp_kid *, void *), void *arg);
+
+/* reply.c: what is said to the broker about a kid */
+void sp_reply_spawned(struct sp_sup *s, struct sp_kid *k);
+void sp_reply_failed(struct sp_sup *s, const struct sp_kid *k, int err_no,
+    const char *text);
+struct sp_failure {
+	uint64_t corr, id;
+	const uint8_t *session;
+	int err_no;
+	const char *text;
+};
+void sp_reply_failure(struct sp_sup *s, const struct sp_failure *f);
+
+/* auth.c */
+void sp_auth_spawn(struct sp_sup *s, uint64_t corr, uint64_t login);
+bool sp_auth_reaped(struct sp_sup *s, pid_t pid, int status);
+void sp_auth_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_auth_kill_all(struct sp_sup *s);
+
+/* accept.c */
+SP_MUST enum sp_err sp_accept_listen(struct sp_sup *s);
+bool sp_accept_may(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_accept_some(struct sp_sup *s, int listener);
+void sp_accept_authed(struct sp_sup *s, struct sp_kid *k);
+void sp_accept_forget(struct sp_sup *s, struct sp_kid *k);
+
+/* session.c: the broker's packets; takes the packet's descriptors */
+SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);
+struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
+void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);
+void sp_session_free_all(struct sp_sup *s);
+
+/* dial.c */
+struct sp_dial_ask {
+	bool is_scan;
+	const uint8_t *session;
+	uint64_t scan_id, corr;
+	struct sp_span addr;
+	uint16_t port;
+	uint32_t deadline_ms;
+};
+void sp_dial_begin(struct sp_sup *s, const struct sp_dial_ask *a);
+void sp_dial_writable(struct sp_sup *s, struct sp_dial *d);
+void sp_dial_abort(struct sp_sup *s, const uint8_t *session, const char *why);
+void sp_dial_drop_all(struct sp_sup *s);
+void sp_dial_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_dial_sweep(struct sp_sup *s);
+
+/* loop.c */
+int sp_loop_run(struct sp_sup *s);
+
+static inline void
+sp_sooner(int64_t *next, int64_t at)
+{
+	if (at != 0 && (*next == 0 || at < *next))
+		*next = at;
+}
+
+#endif
