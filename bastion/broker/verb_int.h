@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_BROKER_VERB_INT_H
+#define SP_BROKER_VERB_INT_H
+
+#include <json-c/json.h>
+
+#include "bastion/broker/broker.h"
+#include "bastion/broker/out.h"
+#include "bastion/broker/store.h"
+#include "bastion/broker/verb.h"
+
+/* What every verb's handler works with. Only the verb files include it. */
+
+#define SP_EXIT_OK 0
+#define SP_EXIT_REFUSED 1
+#define SP_EXIT_USAGE 2
+#define SP_EXIT_LATER 75
+
+/* Who may: anyone logged in is allowed what the row says, nothing more; a
+ * handler narrows it further to the rows that are one's own. */
+enum sp_verb_who {
+	SP_MAY_ANYONE = 1,
+	SP_MAY_AUDIT,		/* auditors, administrators, the host */
+	SP_MAY_WATCH,		/* auditors and the host: recordings */
+	SP_MAY_ADMIN,		/* administrators and the host */
+	SP_MAY_HOST,		/* the host alone */
+};
+
+struct sp_call;
+struct sp_verb {
+	const char *name, *sub;	/* sub NULL: the word alone */
+	enum sp_verb_who who;
+	const char *opts;	/* names; "x=" takes a value; json always */
+	size_t min, max;	/* words after name and sub */
+	void (*run)(struct sp_call *c);
+	const char *args, *help; /* help NULL: not listed */
+	bool plays;		/* answered by a player's stream */
+	bool input;		/* run when standard input has ended */
+};
+extern const struct sp_verb sp_verbs[];
+extern const size_t sp_verbs_n;
+
+#define SP_CALL_ROWS 8
+struct sp_call {
+	struct sp_broker *b;
+	struct sp_actor who;
+	const struct sp_verb *verb;
+	char *block;		/* the words, copied */
+	char *words[SP_VERB_ARGS_MAX], *pos[SP_VERB_ARGS_MAX];
+	size_t n_words, n_pos;
+	struct {
+		const char *name, *value;
+	} opt[SP_VERB_ARGS_MAX];
+	size_t n_opt;
+	struct sp_style style;
+	bool pty;
+	struct sp_conduit *conduit; /* NULL: plays, or the user went away */
+	uint32_t chan;
+	void (*stream)(void *arg, int fd, uint8_t exit_code, const char *text);
+	void *stream_arg;
+	bool started, gone;
+	struct sp_buf input;
+
+	struct sp_rows *rows[SP_CALL_ROWS];
+	size_t n_rows, loading;
+	enum sp_err load_err;
+	void (*then)(struct sp_call *c);
+
+	void *state;		/* the handler's own, freed by free_state */
+	void (*free_state)(void *state);
+	/* The user went away while something without an end goes on. The
+	 * handler must stop it and call sp_call_end. */
+	void (*on_gone)(struct sp_call *c);
+	void (*on_key)(struct sp_call *c, struct sp_span bytes);
+};
+
+/* ------------------------------------------------------------- arguments */
+bool sp_call_has(const struct sp_call *c, const char *opt);
+const char *sp_call_opt(const struct sp_call *c, const char *opt); /* or NULL */
+/* The i-th value of an option that may be given often; NULL past the end. */
+const char *sp_call_opt_n(const struct sp_call *c, const char *opt, size_t i);
+/* Splits "account@target"; both must be valid names. */
+bool sp_split_ask(const char *s, char account[static SP_NAME_MAX + 1],
+    char target[static SP_NAME_MAX + 1]);
+bool sp_actor_may_admin(const struct sp_actor *a);
+bool sp_actor_may_audit(const struct sp_actor *a); /* see everybody's rows */
+bool sp_actor_may_watch(const struct sp_actor *a); /* recordings */
+
+/* --------------------------------------------------------------- output */
+void sp_call_out(struct sp_call *c, struct sp_span s);
+void sp_call_err(struct sp_call *c, struct sp_span s);
+void sp_call_say(struct sp_call *c, const char *fmt, ...) SP_PRINTF(2, 3);
+void sp_call_list(struct sp_call *c, const struct sp_list *l, const char *none);
+void sp_call_json(struct sp_call *c, json_object *o); /* puts o */
+
+/* Gives the user side its stream; the handler runs when it is open. */
+void sp_call_open(struct sp_call *c);
+/* Each of these ends the call: it is gone afterwards. */
+void sp_call_end(struct sp_call *c, uint8_t exit_code);
+void sp_call_fail(struct sp_call *c, uint8_t exit_code, const char *fmt, ...)
+    SP_PRINTF(3, 4);
+/* Says what an error of the store, vault or supervisor means for the user. */
+void sp_call_fail_err(struct sp_call *c, enum sp_err e, const char *what);
+/* An action was done: one object with `id`, or a sentence. */
+void sp_call_did(struct sp_call *c, const char *id, const char *state,
+    const char *fmt, ...) SP_PRINTF(4, 5);
+/* Prints a list and ends with 0; frees the list. */
+void sp_call_end_list(struct sp_call *c, struct sp_list *l, const char *none);
+
+/* ---------------------------------------------------------------- loading */
+/* One thing to load: rows of a sealed table (where), or, when sql is not NULL,
+ * a statement on unsealed ones. */
+struct sp_need {
+	enum sp_table t;
+	const char *where, *sql;
+	const char *p[6];
+	size_t n;
+};
+/* Loads all at once into c->rows[at...]; then runs `then`, or ends the call
+ * with what went wrong. */
+void sp_call_load(struct sp_call *c, size_t at, const struct sp_need *needs,
+    size_t n, void (*then)(struct sp_call *c));
+/* The row with this id, SIZE_MAX if it is not there (or its seal is broken). */
+size_t sp_rows_find(const struct sp_rows *r, const char *col, const char *value);
+/* A column of the row with that id; "?" when it is missing. */
+const char *sp_rows_name(const struct sp_rows *r, const char *id, const char *col);
+/* Commits; then runs `then`, or ends the call with what went wrong. */
+void sp_call_commit(struct sp_call *c, struct sp_change *ch,
+    const char *what, void (*then)(struct sp_call *c));
+/* JSON text of pairs name, value; NULL-terminated; NULL value is null. */
+char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
+
+/* --------------------------------------------------------------- handlers */
+#define SP_VERB_HANDLERS(X)                                                   \
+	X(help) X(whoami) X(menu) X(status) X(vault_status)                   \
+	X(request) X(requests) X(show) X(approve) X(deny) X(revoke)           \
+	X(sessions) X(kill) X(replay) X(verify) X(export)                     \
+	X(audit) X(audit_verify)                                              \
+	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
+	X(users_list) X(users_show) X(users_add) X(users_disable)             \
+	X(users_enable) X(users_key_add) X(users_key_remove)                  \
+	X(users_group_add) X(users_group_remove) X(users_totp_store)          \
+	X(targets_list) X(target_add) X(target_remove) X(target_set)                        \
+	X(account_list) X(account_add) X(account_remove)
+#define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
+SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
+#undef SP_VERB_HANDLER_DECL
+
+/* Shows a session by prefix: the rest of `show`. */
+void sp_verb_show_session(struct sp_call *c, const char *prefix);
+/* SHA-256 as lower-case hexadecimal. */
+void sp_sha256_text(char t[static 65], struct sp_span s);
+
+#endif
