@@ -134,7 +134,7 @@ enum sp_link_state {
 	M(rec_event, 0x0077, SP_ROLE_REC, SP_ROLE_BRK,                        \
 	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_closed, 0x0078, SP_ROLE_REC, SP_ROLE_BRK,                       \
-	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
+	    SP_ST_NEW | SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_recovered, 0x0079, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)      \
 	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
 	/* -- egress and broker -- */                                         \

@@ -56,7 +56,7 @@
 	F(NOTICE, 13, false, true, 1024)                                      \
 	/* u8 enum sp_end_code, str reason: the whole stream is over. Made by \
 	 * the recorder towards both sides. */                                \
-	F(END, 14, false, true, 1024)                                         \
+	F(END, 14, true, true, 1024)                                         \
 	/* The broker's dialogue on this channel is over; the channel goes on \
 	 * on the stream of the next chan_stream message. */                  \
 	F(HANDOVER, 15, false, true, 0)
