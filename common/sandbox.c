@@ -62,20 +62,29 @@ const size_t sp_syscalls_n_base =
 void
 sp_harden(const char *const *keep)
 {
+	static const char *const always[] = {"TZ", NULL};
+	const char *const *lists[] = {always, keep};
 	struct rlimit none = {0, 0};
-	char *kept[8] = {NULL};
+	struct {
+		const char *name;
+		char *value;
+	} kept[8];
 	size_t n = 0;
 
-	for (; keep != NULL && keep[n] != NULL && n < 8; n++) {
-		const char *v = getenv(keep[n]);
+	for (size_t k = 0; k < 2; k++)
+		for (size_t i = 0; lists[k] != NULL && lists[k][i] != NULL; i++) {
+			const char *v = getenv(lists[k][i]);
 
-		kept[n] = v == NULL ? NULL : strdup(v);
-	}
+			if (v == NULL || n == sizeof(kept) / sizeof(kept[0]))
+				continue;
+			kept[n].name = lists[k][i];
+			kept[n++].value = strdup(v);
+		}
 	clearenv();
 	for (size_t i = 0; i < n; i++)
-		if (kept[i] != NULL) {
-			setenv(keep[i], kept[i], 1);
-			free(kept[i]);
+		if (kept[i].value != NULL) {
+			setenv(kept[i].name, kept[i].value, 1);
+			free(kept[i].value);
 		}
 	umask(077);
 	signal(SIGPIPE, SIG_IGN);
