@@ -304,7 +304,7 @@ run_file(int dir, const char *name)
 	static char rules[SP_POLICY_TEXT_MAX], text[1 << 17];
 	struct sp_policy *p = NULL;
 	struct sp_policy_diag d;
-	struct run r = {0};
+	static struct run r;
 	char other[300];
 
 	file = name;
@@ -315,7 +315,7 @@ run_file(int dir, const char *name)
 		fail("%s:%u:%u: %s", other, d.line, d.column, d.text);
 		return;
 	}
-	r.p = p;
+	r = (struct run){.p = p};
 	(void)read_all(dir, name, text, sizeof(text));
 	for (char *s = text, *next; s != NULL; s = next) {
 		line++;
@@ -378,7 +378,7 @@ int
 main(void)
 {
 	const char *top = getenv("top_srcdir");
-	char path[4096];
+	static char path[4096];
 	struct dirent *e;
 	DIR *d;
 
