@@ -321,7 +321,8 @@ Test(store_down, killed_backend_between_commit_and_reply)
 	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(event, ',' ORDER BY seq)"
 	    " FROM audit"), "first,person_add,last");
 	fix_fini(&f);
-	unlink(strcat(dir, "/.s.PGSQL.5432"));
+	snprintf(dir + strlen(dir), sizeof(dir) - strlen(dir), "/.s.PGSQL.5432");
+	unlink(dir);
 }
 
 Test(store_down, without_a_server_it_says_so_and_events_wait)
@@ -354,7 +355,8 @@ Test(store_down, without_a_server_it_says_so_and_events_wait)
 	    " bool_and(event = 'e' || lpad((seq - 1)::text, 3, '0')) FROM audit"),
 	    "101 e000 true");
 	fix_fini(&f);
-	unlink(strcat(dir, "/.s.PGSQL.5432"));
+	snprintf(dir + strlen(dir), sizeof(dir) - strlen(dir), "/.s.PGSQL.5432");
+	unlink(dir);
 }
 
 static pid_t
