@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_BROKER_APPROVAL_INT_H
+#define SP_BROKER_APPROVAL_INT_H
+
+#include "bastion/broker/approval.h"
+#include "bastion/broker/flow.h"
+
+struct waiter;
+struct sp_approvals {
+	struct waiter *waiters;
+	struct event *tick;	/* requests that expire while somebody waits */
+	bool polling, poll_again;
+	uintptr_t last_handle;
+};
+struct sp_approvals *sp_approvals_new(struct sp_broker *b);
+/* Looks what became of the requests that somebody waits for. */
+void sp_approvals_poll(struct sp_broker *b);
+
+/* Groups of a person, fresh from the store; SP_ERR_NOTFOUND for a person who
+ * is unknown, disabled, or has another name than who->name. */
+void sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
+    void (*cb)(void *arg, enum sp_err e, const struct sp_actor *fresh),
+    void *arg);
+
+/* Everything of a request's row. */
+struct sp_request {
+	uint8_t id[16], person[16], account[16], target[16];
+	uint64_t ver, num;
+	char group[SP_NAME_MAX + 1], state[16];
+	char reason[1100];
+	int64_t seconds, approvals, expires_us;
+};
+/* false: the row is not what it should be */
+bool sp_request_from(struct sp_request *q, const struct sp_rows *r, size_t row);
+
+/* "8h" for people, from seconds */
+const char *sp_seconds_text(char t[static SP_TIME_TEXT], int64_t seconds);
+#define SP_LONGEST_CAP_US (8LL * 3600 * 1000000)
+
+#endif

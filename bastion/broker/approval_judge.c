@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/approval_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ------------------------------------------------------------ who is it */
+
+struct actor_op {
+	struct sp_broker *b;
+	struct sp_actor who;
+	void (*cb)(void *arg, enum sp_err e, const struct sp_actor *fresh);
+	void *arg;
+};
+
+static void
+actor_done(struct actor_op *o, enum sp_err e)
+{
+	o->cb(o->arg, e, &o->who);
+	free(o);
+}
+
+static void
+got_groups(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct actor_op *o = arg;
+	struct sp_actor *a = &o->who;
+
+	a->n_groups = 0;
+	for (size_t i = 0; e == SP_OK && i < sp_rows_n(r) && a->n_groups < 32; i++) {
+		struct sp_span g = sp_span_str(sp_rows_get(r, i, "group_name"));
+
+		if (sp_name_is_valid(g) &&
+		    sp_span_cstr(g, a->groups[a->n_groups], SP_NAME_MAX + 1) == SP_OK)
+			a->n_groups++;
+	}
+	actor_done(o, e);
+}
+
+static void
+got_person(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct actor_op *o = arg;
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+
+	if (e == SP_OK && (sp_rows_n(r) != 1 || !sp_rows_bool(r, 0, "enabled") ||
+	    !sp_span_is(sp_span_str(sp_rows_get(r, 0, "name")), o->who.name)))
+		e = SP_ERR_NOTFOUND;
+	if (e != SP_OK) {
+		o->who.n_groups = 0;
+		actor_done(o, e);
+		return;
+	}
+	sp_uuid_text(id, o->who.person);
+	sp_store_load(o->b->store, SP_T_MEMBERSHIPS,
+	    "WHERE person_id = $1 ORDER BY group_name", p, 1, got_groups, o);
+}
+
+void
+sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
+    void (*cb)(void *arg, enum sp_err e, const struct sp_actor *fresh), void *arg)
+{
+	struct actor_op *o = calloc(1, sizeof(*o));
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+
+	if (o == NULL || who->is_host || sp_uuid_is_nil(who->person)) {
+		cb(arg, o == NULL ? SP_ERR_NOMEM : SP_ERR_NOTFOUND, who);
+		free(o);
+		return;
+	}
+	*o = (struct actor_op){.b = b, .who = *who, .cb = cb, .arg = arg};
+	sp_uuid_text(id, who->person);
+	sp_store_load(b->store, SP_T_PEOPLE, "WHERE id = $1", p, 1, got_person, o);
+}
+
+/* ------------------------------------------------------------ the verdict */
+
+struct judge {
+	struct sp_broker *b;
+	struct sp_actor who;
+	struct sp_ask ask;
+	struct sp_judgement j;
+	sp_judge_cb cb;
+	void *arg;
+	int64_t now;
+	uint8_t request[16];	/* of the grant at hand */
+	uint64_t rights;	/* of the grant at hand */
+	struct sp_rows *grants;
+	size_t at;
+};
+
+static void try_grant(struct judge *g);
+
+static void
+judged(struct judge *g, enum sp_err e)
+{
+	if (e != SP_OK)
+		g->j.verdict.allow = false;
+	if (e != SP_OK && g->j.reasons[0] == '\0')
+		snprintf(g->j.reasons, sizeof(g->j.reasons), "%s", sp_flow_why(e));
+	g->cb(g->arg, e, &g->ask, &g->j);
+	if (g->grants != NULL)
+		sp_rows_free(g->grants);
+	free(g);
+}
+
+static void
+no_such(struct judge *g)
+{
+	snprintf(g->j.reasons, sizeof(g->j.reasons),
+	    "there is no account \"%s\" on a target \"%s\" that you may reach; "
+	    "the verb `targets` lists yours", g->ask.account_name,
+	    g->ask.target_name);
+	judged(g, SP_ERR_NOTFOUND);
+}
+
+static size_t
+split_tags(char *text, const char **tags, size_t max)
+{
+	size_t n = 0;
+	char *save = NULL;
+
+	for (char *t = strtok_r(text, " \t\n", &save); t != NULL && n < max;
+	    t = strtok_r(NULL, " \t\n", &save))
+		tags[n++] = t;
+	return n;
+}
+
+static void
+decide(struct judge *g)
+{
+	const char *groups[32], *tags[64];
+	char text[sizeof(g->ask.tags)];
+	time_t now = (time_t)(g->now / 1000000);
+	struct tm tm;
+	bool has_time = localtime_r(&now, &tm) != NULL;
+	struct sp_facts f = {.user = g->who.name, .groups = groups,
+	    .target = g->ask.target_name, .account = g->ask.account_name,
+	    .tags = tags, .mfa = g->who.mfa,
+	    .source = g->who.addr[0] == '\0' ? NULL : g->who.addr,
+	    .minute_of_day = has_time ? tm.tm_hour * 60 + tm.tm_min : -1,
+	    .weekday = has_time ? tm.tm_wday : -1};
+
+	for (; f.n_groups < g->who.n_groups; f.n_groups++)
+		groups[f.n_groups] = g->who.groups[f.n_groups];
+	snprintf(text, sizeof(text), "%s", g->ask.tags);
+	f.n_tags = split_tags(text, tags, 64);
+	sp_policy_decide(g->b->policy, &f, &g->j.verdict);
+	snprintf(g->j.reasons, sizeof(g->j.reasons), "%s", g->j.verdict.reasons);
+	if (g->b->policy == NULL) {
+		g->j.verdict.allow = false;
+		snprintf(g->j.reasons, sizeof(g->j.reasons),
+		    "no policy is loaded, so nothing is allowed");
+	}
+	if ((int)g->who.mfa < (int)g->j.verdict.mfa)
+		g->j.verdict.allow = false;
+	if (g->j.verdict.longest_us <= 0)
+		g->j.verdict.longest_us = SP_LONGEST_CAP_US;
+}
+
+/* A grant counts only if what was approved is still what the policy asks for. */
+static void
+got_request(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+	struct sp_request q;
+
+	if (e != SP_OK) {
+		judged(g, e);
+		return;
+	}
+	if (sp_rows_n(r) != 1 || !sp_request_from(&q, r, 0) ||
+	    strcmp(q.state, "approved") != 0 ||
+	    memcmp(q.person, g->who.person, 16) != 0 ||
+	    memcmp(q.account, g->ask.account, 16) != 0 ||
+	    memcmp(q.target, g->ask.target, 16) != 0 ||
+	    q.approvals < (int64_t)g->j.verdict.approvals ||
+	    strcmp(q.group, g->j.verdict.approvers) != 0) {
+		g->at++;
+		try_grant(g);
+		return;
+	}
+	g->j.has_grant = true;
+	g->j.verdict.rights &= (uint32_t)g->rights;
+	judged(g, SP_OK);
+}
+
+static void
+try_grant(struct judge *g)
+{
+	uint8_t target[16], account[16], person[16];
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+
+	for (; g->at < sp_rows_n(g->grants); g->at++) {
+		const struct sp_rows *r = g->grants;
+		const char *state = sp_rows_get(r, g->at, "state");
+
+		if (state == NULL || strcmp(state, "active") != 0 ||
+		    sp_rows_i64(r, g->at, "starts_us") > g->now ||
+		    sp_rows_i64(r, g->at, "ends_us") <= g->now ||
+		    !sp_rows_uuid(r, g->at, "id", g->j.grant) ||
+		    !sp_rows_uuid(r, g->at, "request_id", g->request) ||
+		    !sp_rows_uuid(r, g->at, "person_id", person) ||
+		    !sp_rows_uuid(r, g->at, "account_id", account) ||
+		    !sp_rows_uuid(r, g->at, "target_id", target) ||
+		    memcmp(person, g->who.person, 16) != 0 ||
+		    memcmp(account, g->ask.account, 16) != 0 ||
+		    memcmp(target, g->ask.target, 16) != 0)
+			continue;
+		g->j.grant_ends_us = sp_rows_i64(r, g->at, "ends_us");
+		g->rights = (uint64_t)sp_rows_i64(r, g->at, "rights");
+		sp_uuid_text(id, g->request);
+		sp_store_load(g->b->store, SP_T_REQUESTS, "WHERE id = $1", p, 1,
+		    got_request, g);
+		return;
+	}
+	memset(g->j.grant, 0, 16);
+	g->j.grant_ends_us = 0;
+	judged(g, SP_OK);
+}
+
+static void
+got_grants(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+
+	if (e != SP_OK) {
+		judged(g, e);
+		return;
+	}
+	g->grants = sp_rows_ref(r);
+	try_grant(g);
+}
+
+static void
+got_account(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+	char person[SP_UUID_TEXT], account[SP_UUID_TEXT], now[SP_NUM_TEXT];
+	const char *p[3] = {person, account, sp_i64_text(now, g->now)};
+
+	if (e != SP_OK) {
+		judged(g, e);
+		return;
+	}
+	if (sp_rows_n(r) != 1 || !sp_rows_uuid(r, 0, "id", g->ask.account)) {
+		no_such(g);
+		return;
+	}
+	g->ask.cred_kind = (uint8_t)sp_rows_i64(r, 0, "kind");
+	if (!sp_rows_uuid(r, 0, "secret_id", g->ask.secret))
+		memset(g->ask.secret, 0, 16);
+	decide(g);
+	if (!g->j.verdict.allow) {
+		judged(g, SP_ERR_DENIED);
+		return;
+	}
+	if (g->j.verdict.approvals == 0) {
+		judged(g, SP_OK);
+		return;
+	}
+	sp_uuid_text(person, g->who.person);
+	sp_uuid_text(account, g->ask.account);
+	sp_store_load(g->b->store, SP_T_GRANTS,
+	    "WHERE person_id = $1 AND account_id = $2 AND state = 'active' "
+	    "AND ends_us > $3::bigint ORDER BY ends_us DESC LIMIT 8", p, 3,
+	    got_grants, g);
+}
+
+static enum sp_err
+take_target(struct sp_ask *a, const struct sp_rows *r)
+{
+	int64_t port = sp_rows_i64(r, 0, "port");
+
+	if (!sp_rows_uuid(r, 0, "id", a->target) || port < 1 || port > 65535)
+		return SP_ERR_INVAL;
+	a->port = (uint16_t)port;
+	SP_TRY(sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "addr")), a->addr,
+	    sizeof(a->addr)));
+	SP_TRY(sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "host_keys")),
+	    a->host_keys, sizeof(a->host_keys)));
+	return sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "tags")), a->tags,
+	    sizeof(a->tags));
+}
+
+static void
+got_target(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+	char id[SP_UUID_TEXT];
+	const char *p[2] = {id, g->ask.account_name};
+
+	if (e != SP_OK) {
+		judged(g, e);
+		return;
+	}
+	if (sp_rows_n(r) != 1 || !sp_rows_bool(r, 0, "enabled") ||
+	    take_target(&g->ask, r) != SP_OK) {
+		no_such(g);
+		return;
+	}
+	sp_uuid_text(id, g->ask.target);
+	sp_store_load(g->b->store, SP_T_ACCOUNTS,
+	    "WHERE target_id = $1 AND name = $2", p, 2, got_account, g);
+}
+
+static void
+got_actor(void *arg, enum sp_err e, const struct sp_actor *fresh)
+{
+	struct judge *g = arg;
+	const char *p[1] = {g->ask.target_name};
+
+	if (e != SP_OK) {
+		if (e == SP_ERR_NOTFOUND) {
+			snprintf(g->j.reasons, sizeof(g->j.reasons),
+			    "this person is disabled or unknown");
+			e = SP_ERR_DENIED;
+		}
+		judged(g, e);
+		return;
+	}
+	g->who = *fresh;
+	sp_store_load(g->b->store, SP_T_TARGETS, "WHERE name = $1", p, 1,
+	    got_target, g);
+}
+
+void
+sp_judge(struct sp_broker *b, const struct sp_actor *who, const char *account,
+    const char *target, sp_judge_cb cb, void *arg)
+{
+	struct judge *g = calloc(1, sizeof(*g));
+	static const struct sp_ask no_ask;
+	static const struct sp_judgement no_j;
+
+	if (g == NULL) {
+		cb(arg, SP_ERR_NOMEM, &no_ask, &no_j);
+		return;
+	}
+	g->b = b;
+	g->who = *who;
+	g->cb = cb;
+	g->arg = arg;
+	g->now = sp_now_us();
+	memcpy(g->ask.person, who->person, 16);
+	snprintf(g->ask.person_name, sizeof(g->ask.person_name), "%s", who->name);
+	/* Encoded: it may be anything that somebody typed. */
+	sp_vis(g->ask.account_name, SP_NAME_MAX + 1, sp_span_str(account));
+	sp_vis(g->ask.target_name, SP_NAME_MAX + 1, sp_span_str(target));
+	if (who->is_host) {
+		snprintf(g->j.reasons, sizeof(g->j.reasons),
+		    "sessions are for people who log in, not for the host");
+		judged(g, SP_ERR_DENIED);
+	} else if (!sp_name_is_valid(sp_span_str(account)) ||
+	    !sp_name_is_valid(sp_span_str(target))) {
+		no_such(g);
+	} else {
+		sp_actor_load(b, who, got_actor, g);
+	}
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/login_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------- the lookup */
+
+struct key_op {
+	struct sp_broker *b;
+	char *blob;		/* as a bytea parameter */
+	bool is_person;
+	uint8_t person[16];
+	login_key_cb cb;
+	void *arg;
+};
+
+static void
+found(struct key_op *o, enum sp_err e, const uint8_t key[static 16])
+{
+	o->cb(o->arg, e, o->person, key);
+	free(o->blob);
+	free(o);
+}
+
+static void
+got_key(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	static const uint8_t nil[16];
+	struct key_op *o = arg;
+	uint8_t key[16], owner[16];
+
+	if (e == SP_OK && (!o->is_person || sp_rows_n(r) != 1 ||
+	    !sp_rows_bool(r, 0, "enabled") || !sp_rows_uuid(r, 0, "id", key) ||
+	    !sp_rows_uuid(r, 0, "person_id", owner) ||
+	    memcmp(owner, o->person, 16) != 0))
+		e = SP_ERR_NOTFOUND;
+	found(o, e, e == SP_OK ? key : nil);
+}
+
+/* An unknown person costs the same second question. */
+static void
+got_user(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	static const uint8_t nil[16];
+	struct key_op *o = arg;
+	char id[SP_UUID_TEXT];
+	const char *p[2] = {o->blob, id};
+
+	if (e != SP_OK) {
+		found(o, e, nil);
+		return;
+	}
+	o->is_person = sp_rows_n(r) == 1 && sp_rows_bool(r, 0, "enabled") &&
+	    sp_rows_uuid(r, 0, "id", o->person);
+	sp_uuid_text(id, o->person);
+	sp_store_load(o->b->store, SP_T_PERSON_KEYS,
+	    "WHERE blob = $1::bytea AND person_id = $2 AND enabled", p, 2,
+	    got_key, o);
+}
+
+void
+login_find_key(struct sp_broker *b, const char *user, struct sp_span blob,
+    login_key_cb cb, void *arg)
+{
+	static const uint8_t nil[16];
+	struct key_op *o = calloc(1, sizeof(*o));
+	const char *p[1] = {user};
+
+	if (o == NULL || (o->blob = sp_bytea_param(blob)) == NULL) {
+		free(o);
+		cb(arg, SP_ERR_NOMEM, nil, nil);
+		return;
+	}
+	o->b = b;
+	o->cb = cb;
+	o->arg = arg;
+	sp_store_load(b->store, SP_T_PEOPLE, "WHERE name = $1", p, 1, got_user, o);
+}
+
+/* ---------------------------------------------------------- the first factor */
+
+struct offer {
+	struct conn *c;
+	uint64_t corr;
+	bool is_signed;
+	char login[256];
+	struct sp_login_name name;
+};
+
+static void
+answer(struct conn *c, uint64_t corr, bool ok)
+{
+	struct sp_msg_auth_key_result m = {.ok = ok};
+
+	if (c->state != CONN_ENDED)
+		sp_peer_sent(c->peer,
+		    sp_send_auth_key_result(&c->peer->link, corr, &m, NULL));
+}
+
+static void
+key_given(struct conn *c, const struct offer *o,
+    const uint8_t person[static 16], const uint8_t key[static 16])
+{
+	struct json_object *d;
+
+	memcpy(c->who.person, person, 16);
+	memcpy(c->key, key, 16);
+	snprintf(c->who.name, sizeof(c->who.name), "%s", o->name.user);
+	snprintf(c->who.addr, sizeof(c->who.addr), "%s", c->addr);
+	snprintf(c->login, sizeof(c->login), "%s", o->login);
+	c->name = o->name;
+	c->why[0] = '\0';
+	conn_set_state(c, CONN_KEYED);
+	d = conn_detail(c);
+	sp_detail_uuid(d, "key", key);
+	conn_audit(c, "login_key", d);
+}
+
+static void
+looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
+    const uint8_t key[static 16])
+{
+	struct offer *o = arg;
+	struct conn *c = o->c;
+	bool ok = e == SP_OK;
+
+	if (c->state == CONN_ENDED) {
+		conn_idle(c);
+		free(o);
+		return;
+	}
+	if (ok && c->state == CONN_KEYED && strcmp(o->login, c->login) != 0) {
+		ok = false;
+		conn_broke(c, "a second login name after a key was accepted");
+	} else if (ok && o->is_signed && c->state == CONN_READY) {
+		key_given(c, o, person, key);
+	} else if (!ok) {
+		snprintf(c->why, sizeof(c->why), "%s", e == SP_ERR_NOTFOUND ?
+		    "no such person or key" : sp_flow_why(e));
+		if (c->state == CONN_READY)
+			snprintf(c->login, sizeof(c->login), "%s", o->login);
+	}
+	answer(c, o->corr, ok);
+	conn_idle(c);
+	free(o);
+}
+
+void
+login_on_auth_key(struct conn *c, const struct sp_msg_auth_key *m, uint64_t corr)
+{
+	struct offer *o;
+
+	if (++c->n_keys > CONN_ASKED_MAX) {
+		answer(c, corr, false);
+		return;
+	}
+	if (c->state == CONN_KEYED && !sp_span_is(m->login, c->login)) {
+		conn_broke(c, "a second login name after a key was accepted");
+		return;
+	}
+	o = calloc(1, sizeof(*o));
+	if (o == NULL || sp_login_name_parse(m->login, &o->name) != SP_OK) {
+		free(o);
+		if (c->state == CONN_READY)
+			sp_vis(c->login, sizeof(c->login), m->login);
+		snprintf(c->why, sizeof(c->why), "not a login name");
+		answer(c, corr, false);
+		return;
+	}
+	if (!conn_busy(c)) {
+		free(o);
+		return;
+	}
+	o->c = c;
+	o->corr = corr;
+	o->is_signed = m->is_signed != 0;
+	sp_vis(o->login, sizeof(o->login), m->login);
+	login_find_key(c->b, o->name.user, m->blob, looked_up, o);
+}

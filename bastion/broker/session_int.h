@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_BROKER_SESSION_INT_H
+#define SP_BROKER_SESSION_INT_H
+
+#include "bastion/broker/approval_int.h"
+#include "bastion/broker/session.h"
+#include "bastion/broker/vault.h"
+
+enum session_state {
+	SESS_SERIAL,	/* a number for its certificate; its secret's row */
+	SESS_SPAWN,	/* a recorder is asked for */
+	SESS_REC_OPEN,	/* it writes its header */
+	SESS_CERT,	/* the vault signs the recording's key */
+	SESS_REC_READY,	/* it writes OPEN to disk */
+	SESS_WRITE,	/* the row and the audit event */
+	SESS_DIAL,
+	SESS_JUDGE,	/* once more, right before the lease */
+	SESS_LEASE,
+	SESS_LOGIN,	/* at the target */
+	SESS_LIVE,
+	SESS_ENDING,	/* its recorder was told */
+	SESS_KILLED,	/* its processes are being killed */
+	SESS_RECOVER,	/* its file is being sealed by another recorder */
+	SESS_SIGN,	/* the vault countersigns the end */
+	SESS_CLOSE,	/* the row and the audit event of the end */
+	SESS_LEAVE,	/* its processes may still be leaving */
+	SESS_OVER,
+	SESS_N_STATES_,
+};
+
+struct recovery;
+struct sp_session {
+	struct sp_session *next;
+	struct sp_broker *b;
+	uint8_t id[16];
+	enum session_state state;
+	unsigned refs;
+	struct event *deadline;
+	struct sp_session_ops ops;
+	void *arg;
+	bool is_owned;		/* the owner still wants callbacks */
+	struct sp_actor who;
+	struct sp_ask ask;
+	struct sp_judgement j;
+	char policy_hash[65];
+	uint32_t rights;
+	/* time */
+	int64_t started_us, ends_us, ends_boot_us;
+	bool warned_5, warned_1;
+	/* processes */
+	struct sp_peer *rec, *egr;
+	int stream;		/* of the ingress side, until it is handed out */
+	bool rec_is_gone, egr_is_gone, has_closed;
+	unsigned n_events;
+	/* the credential */
+	uint64_t serial, secret_ver;
+	uint8_t secret_owner[16];
+	struct sp_buf secret, host_keys;
+	bool has_lease;
+	/* the record */
+	uint8_t rec_key[32], header_hash[32], head[32];
+	int64_t opened_us;
+	/* the end */
+	uint8_t end_code;
+	char end_text[512];
+	uint64_t chunks, bytes_in, bytes_out, file_bytes, cut_bytes;
+	bool is_recovered, is_judging, judge_again;
+	unsigned tries;
+	bool has_signature;
+	uint8_t signature[64];
+	int64_t ended_us;
+	struct recovery *recovery;
+};
+
+struct play;
+struct scan;
+struct sp_sessions {
+	struct sp_session *list;
+	size_t n;
+	struct event *tick;
+	struct recovery *recoveries;
+	struct play *plays;
+	struct scan *scans;
+	uint64_t last_id;
+	bool is_recovered;	/* rows of before our start were looked at */
+};
+struct sp_sessions *sp_sessions_new(struct sp_broker *b);
+size_t sp_session_count(const struct sp_broker *b);
+/* Ids of plays and scans, and of logins: one row of numbers, so that a
+ * spawn_failed can mean one thing only. */
+uint64_t sp_flow_next_id(struct sp_broker *b);
+
+/* What the supervisor and the vault say. Descriptors are taken. */
+void sp_session_on_spawned(struct sp_broker *b,
+    const struct sp_msg_session_spawned *m, const int fds[static 2]);
+void sp_session_on_dialed(struct sp_broker *b,
+    const struct sp_msg_session_dialed *m, int fd);
+void sp_session_on_child_end(struct sp_broker *b,
+    const struct sp_msg_session_child_end *m);
+void sp_session_on_recover_spawned(struct sp_broker *b,
+    const struct sp_msg_recover_spawned *m, int fd);
+void sp_session_on_play_spawned(struct sp_broker *b,
+    const struct sp_msg_play_spawned *m, const int fds[static 2]);
+void sp_session_on_scan_spawned(struct sp_broker *b,
+    const struct sp_msg_scan_spawned *m, int fd);
+/* true: it was ours */
+bool sp_session_on_spawn_failed(struct sp_broker *b,
+    const struct sp_msg_spawn_failed *m, const char *text);
+void sp_session_on_lease_used(struct sp_broker *b,
+    const struct sp_msg_v_lease_used *m);
+void sp_session_on_security_event(struct sp_broker *b, const char *from,
+    const struct sp_msg_security_event *m);
+
+/* ------------------------------------------------------------ session.c */
+void sess_hold(struct sp_session *s);
+void sess_release(struct sp_session *s);
+void sess_set_state(struct sp_session *s, enum session_state st);
+struct json_object *sess_detail(const struct sp_session *s);
+void sess_tell_end(struct sp_session *s);
+void sess_kill(struct sp_session *s);	/* its processes, by the supervisor */
+/* ------------------------------------------------------- session_open.c */
+void sess_begin(struct sp_session *s);
+void sess_spawned(struct sp_session *s);
+void sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m);
+void sess_on_rec_ready(struct sp_session *s, const struct sp_msg_rec_ready *m);
+void sess_dialed(struct sp_session *s);
+void sess_live(struct sp_session *s);
+/* ------------------------------------------------------ session_lease.c */
+/* Loads the secret's row, then calls next (or ends the session). */
+void sess_need_secret(struct sp_session *s, void (*next)(struct sp_session *));
+SP_MUST enum sp_err sess_host_keys(struct sp_buf *out, const char *lines);
+void sess_judge_then_lease(struct sp_session *s);
+/* ------------------------------------------------------ session_judge.c */
+/* What a fresh judgement means to a session: true when it may go on. */
+bool sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
+    const struct sp_judgement *j, uint8_t *code, char *text, size_t cap);
+/* -------------------------------------------------------- session_end.c */
+void sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m);
+void sess_rec_lost(struct sp_session *s);
+void sess_on_deadline(struct sp_session *s);
+void sess_child_gone(struct sp_session *s);
+/* ---------------------------------------------------- session_recover.c */
+struct recovered {
+	bool is_closed;		/* it was whole and had its CLOSE */
+	uint8_t head[32], signature[64];
+	bool has_signature;
+	uint64_t chunks, cut_bytes, file_bytes;
+	int64_t at_us;
+};
+/* r is NULL unless SP_OK; SP_ERR_NOTFOUND: there is no file. */
+typedef void (*recovery_cb)(void *arg, enum sp_err e, const struct recovered *r);
+struct recovery *recovery_begin(struct sp_broker *b,
+    const uint8_t session[static 16], recovery_cb cb, void *arg);
+bool recovery_spawn_failed(struct sp_broker *b,
+    const uint8_t session[static 16], uint32_t err_no);
+/* --------------------------------------- session_play.c, session_scan.c */
+bool play_spawn_failed(struct sp_broker *b, uint64_t id, uint32_t err_no,
+    const char *text);
+bool scan_spawn_failed(struct sp_broker *b, uint64_t id, const char *text);
+
+#endif

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/session_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The lease is the right to one login, now: it need not outlive it by more
+ * than clocks differ. */
+#define LEASE_US (5LL * 60 * 1000000)
+
+static void
+fail(struct sp_session *s, uint8_t code, const char *what, const char *why)
+{
+	char text[400];
+
+	snprintf(text, sizeof(text), "%s: %s.", what, why);
+	sp_session_end(s, code, text);
+}
+
+/* "algo base64" lines to SSH public key blobs, each as an SSH string. */
+enum sp_err
+sess_host_keys(struct sp_buf *out, const char *lines)
+{
+	while (*lines != '\0') {
+		size_t n = strcspn(lines, "\n");
+		const char *b64 = memchr(lines, ' ', n);
+		SP_BUF_AUTO blob = {.max = 4096};
+
+		if (b64 != NULL) {
+			size_t len = strcspn(++b64, " \r\n");
+
+			SP_TRY(sp_unbase64(&blob, sp_span_of(b64, len)));
+			SP_TRY(sp_buf_put_ssh_string(out, sp_buf_span(&blob)));
+		} else if (n > 0) {
+			return SP_ERR_SYNTAX;
+		}
+		lines += n + (lines[n] == '\n');
+	}
+	return SP_OK;
+}
+
+/* ------------------------------------------------------------- the secret's row */
+
+struct secret_op {
+	struct sp_session *s;
+	void (*next)(struct sp_session *s);
+};
+
+static void
+got_secret(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct secret_op *o = arg;
+	struct sp_session *s = o->s;
+
+	if (s->state == SESS_SERIAL && e != SP_OK) {
+		fail(s, SP_END_BROKER, "The credential cannot be loaded", sp_flow_why(e));
+	} else if (s->state == SESS_SERIAL && (sp_rows_n(r) != 1 ||
+	    sp_rows_i64(r, 0, "kind") != s->ask.cred_kind ||
+	    !sp_rows_uuid(r, 0, "owner_id", s->secret_owner) ||
+	    memcmp(s->secret_owner, s->ask.target, 16) != 0 ||
+	    sp_rows_bytes(r, 0, "sealed", &s->secret) != SP_OK)) {
+		fail(s, SP_END_TARGET, "The credential of this account is not usable",
+		    "its row is missing or was changed; an administrator must set "
+		    "it again");
+	} else if (s->state == SESS_SERIAL) {
+		s->secret_ver = sp_rows_ver(r, 0);
+		o->next(s);
+	}
+	free(o);
+	sess_release(s);
+}
+
+void
+sess_need_secret(struct sp_session *s, void (*next)(struct sp_session *))
+{
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+	struct secret_op *o;
+
+	if (s->ask.cred_kind == SP_CRED_SSH_CERT) {
+		next(s);
+		return;
+	}
+	o = calloc(1, sizeof(*o));
+	if (o == NULL || (s->ask.cred_kind != SP_CRED_SSH_KEY &&
+	    s->ask.cred_kind != SP_CRED_SSH_PASSWORD)) {
+		free(o);
+		fail(s, SP_END_TARGET, "The credential of this account is not usable",
+		    "it is of an unknown kind");
+		return;
+	}
+	o->s = s;
+	o->next = next;
+	sess_hold(s);
+	sp_uuid_text(id, s->ask.secret);
+	sp_store_load(s->b->store, SP_T_SECRETS, "WHERE id = $1", p, 1,
+	    got_secret, o);
+}
+
+/* ------------------------------------------------------------------ the lease */
+
+static void
+start_login(struct sp_session *s)
+{
+	struct sp_msg_egr_start m = {.account = sp_span_str(s->ask.account_name),
+	    .method = s->ask.cred_kind, .host_keys = sp_buf_span(&s->host_keys),
+	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
+
+	memcpy(m.session, s->id, 16);
+	sess_set_state(s, SESS_LOGIN);
+	sp_peer_sent(s->egr, sp_send_egr_start(&s->egr->link, 0, &m, NULL));
+}
+
+static void
+leased(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct sp_session *s = arg;
+	struct sp_msg_v_lease_r m = {.err = 1};
+
+	if (e == SP_OK)
+		e = sp_dec_v_lease_r(reply->body, &m);
+	if (s->state == SESS_LEASE && (e != SP_OK || m.err != SP_OK))
+		fail(s, SP_END_TARGET, "The vault gives no credential", e != SP_OK ?
+		    sp_flow_why(e) : sp_vis_tmp(m.text));
+	else if (s->state == SESS_LEASE)
+		start_login(s);
+	sess_release(s);
+}
+
+static void
+ask_lease(struct sp_session *s)
+{
+	SP_BUF_AUTO body = {.max = 32768};
+	struct sp_msg_v_lease m = {.kind = s->ask.cred_kind,
+	    .account = sp_span_str(s->ask.account_name),
+	    .target_name = sp_span_str(s->ask.target_name),
+	    .host_keys = sp_buf_span(&s->host_keys),
+	    .not_after = sp_now_us() + LEASE_US, .serial = s->serial,
+	    .rights = s->rights, .secret_version = s->secret_ver,
+	    .sealed = sp_buf_span(&s->secret)};
+
+	if (m.not_after > s->ends_us)
+		m.not_after = s->ends_us;
+	memcpy(m.session, s->id, 16);
+	memcpy(m.target, s->ask.target, 16);
+	if (s->ask.cred_kind != SP_CRED_SSH_CERT) {
+		memcpy(m.secret_id, s->ask.secret, 16);
+		memcpy(m.secret_owner, s->secret_owner, 16);
+	}
+	sess_set_state(s, SESS_LEASE);
+	if (sp_enc_v_lease(&body, &m) != SP_OK) {
+		fail(s, SP_END_BROKER, "No credential", "out of memory");
+		return;
+	}
+	s->has_lease = true;
+	sess_hold(s);
+	sp_vault_call(s->b->vault, SP_MSG_v_lease, sp_buf_span(&body),
+	    SP_MSG_v_lease_r, leased, s);
+	sp_buf_reset(&s->secret);
+}
+
+static void
+judged_again(void *arg, enum sp_err e, const struct sp_ask *ask,
+    const struct sp_judgement *j)
+{
+	struct sp_session *s = arg;
+	uint8_t code = SP_END_POLICY;
+	char text[512];
+
+	if (s->state == SESS_JUDGE &&
+	    !sess_holds(s, e, ask, j, &code, text, sizeof(text)))
+		sp_session_end(s, code, text);
+	else if (s->state == SESS_JUDGE && e != SP_OK)
+		fail(s, SP_END_BROKER, "The session cannot begin", sp_flow_why(e));
+	else if (s->state == SESS_JUDGE)
+		ask_lease(s);
+	sess_release(s);
+}
+
+/* Dialling took time: what was true before may not be any more. */
+void
+sess_judge_then_lease(struct sp_session *s)
+{
+	sess_hold(s);
+	sp_judge(s->b, &s->who, s->ask.account_name, s->ask.target_name,
+	    judged_again, s);
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/session_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* From an allowing judgement to bytes that flow. Nothing is dialled before the
+ * recording's OPEN is on disk and the audit event is written; no credential
+ * exists before the connection does. */
+
+static void
+fail(struct sp_session *s, enum sp_err e, const char *what)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text), "%s: %s. Nothing was opened; try again in a "
+	    "moment.", what, sp_flow_why(e));
+	sp_session_end(s, SP_END_BROKER, text);
+}
+
+/* ------------------------------------------------------------ the recorder */
+
+static void
+spawn(struct sp_session *s)
+{
+	struct sp_msg_session_spawn m;
+
+	sess_set_state(s, SESS_SPAWN);
+	memcpy(m.session, s->id, 16);
+	sp_peer_sent(s->b->sup,
+	    sp_send_session_spawn(&s->b->sup->link, 0, &m, NULL));
+}
+
+static void
+got_serial(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct sp_session *s = arg;
+
+	if (s->state == SESS_SERIAL && (e != SP_OK || sp_rows_n(r) != 1)) {
+		fail(s, e == SP_OK ? SP_ERR_DB : e, "A session cannot begin");
+	} else if (s->state == SESS_SERIAL &&
+	    (sess_host_keys(&s->host_keys, s->ask.host_keys) != SP_OK ||
+	    sp_buf_span(&s->host_keys).n == 0)) {
+		sp_session_end(s, SP_END_TARGET, "No host key is pinned for this "
+		    "target: an administrator adds it with `target add`.");
+	} else if (s->state == SESS_SERIAL) {
+		s->serial = (uint64_t)sp_rows_i64(r, 0, "serial");
+		sess_need_secret(s, spawn);
+	}
+	sess_release(s);
+}
+
+void
+sess_begin(struct sp_session *s)
+{
+	sess_set_state(s, SESS_SERIAL);
+	sess_hold(s);
+	sp_store_query(s->b->store, "SELECT nextval('cert_serials') AS serial",
+	    NULL, 0, got_serial, s);
+}
+
+static char *
+meta_text(const struct sp_session *s)
+{
+	struct json_object *d = sess_detail(s);
+	char t[SP_TIME_TEXT];
+	const char *text;
+	char *copy;
+
+	sp_time_text(t, sp_now_us(), true);
+	sp_detail_uuid(d, "session", s->id);
+	sp_detail_str(d, "opened", t);
+	sp_detail_str(d, "node", s->b->node);
+	sp_detail_str(d, "target_addr", s->ask.addr);
+	sp_detail_i64(d, "target_port", s->ask.port);
+	sp_detail_str(d, "rule", s->j.verdict.rule);
+	sp_detail_str(d, "policy", s->policy_hash);
+	sp_detail_uuid(d, "grant", s->j.grant);
+	text = json_object_to_json_string_ext(d, JSON_C_TO_STRING_PLAIN);
+	copy = text == NULL ? NULL : strdup(text);
+	json_object_put(d);
+	return copy;
+}
+
+static uint8_t
+durability(const struct sp_broker *b)
+{
+	if (strcmp(b->cfg.durability, "process") == 0)
+		return SP_DURABLE_PROCESS;
+	return strcmp(b->cfg.durability, "input") == 0 ? SP_DURABLE_INPUT :
+	    SP_DURABLE_FULL;
+}
+
+void
+sess_spawned(struct sp_session *s)
+{
+	const struct sp_msg_v_status_r *v = sp_vault_status(s->b->vault);
+	struct sp_msg_rec_open m = {.rights = s->rights,
+	    .durability = durability(s->b),
+	    .reserve_bytes = s->b->cfg.recording_reserve_mb << 20};
+	char *meta;
+
+	if (!sp_vault_is_open(s->b->vault) || v == NULL) {
+		fail(s, SP_ERR_SEALED, "A recording cannot begin");
+		return;
+	}
+	meta = meta_text(s);
+	if (meta == NULL) {
+		fail(s, SP_ERR_NOMEM, "A recording cannot begin");
+		return;
+	}
+	memcpy(m.session, s->id, 16);
+	memcpy(m.audit_key, v->audit_key, 32);
+	m.recipients = sp_span_of(v->recording_key, 32);
+	m.meta = sp_span_str(meta);
+	sess_set_state(s, SESS_REC_OPEN);
+	sp_peer_sent(s->rec, sp_send_rec_open(&s->rec->link, 0, &m, NULL));
+	free(meta);
+}
+
+static void
+signed_recording(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct sp_session *s = arg;
+	struct sp_msg_v_sign_r m = {.ok = 0};
+	struct sp_msg_rec_cert c;
+
+	if (e == SP_OK)
+		e = sp_dec_v_sign_r(reply->body, &m);
+	if (s->state == SESS_CERT && (e != SP_OK || m.ok != 1)) {
+		fail(s, e == SP_OK ? SP_ERR_SEALED : e, "A recording cannot be signed");
+	} else if (s->state == SESS_CERT) {
+		memcpy(c.signature, m.signature, 64);
+		sess_set_state(s, SESS_REC_READY);
+		sp_peer_sent(s->rec, sp_send_rec_cert(&s->rec->link, 0, &c, NULL));
+	}
+	sess_release(s);
+}
+
+void
+sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m)
+{
+	SP_BUF_AUTO body = {.max = 512};
+	struct sp_msg_v_sign_recording q = {.opened_us = m->opened_us};
+	int64_t off = m->opened_us - sp_now_us();
+
+	if (s->state != SESS_REC_OPEN || memcmp(m->session, s->id, 16) != 0 ||
+	    off > 60000000 || off < -60000000) {
+		sp_session_end(s, SP_END_PROTOCOL, "The recorder broke the protocol.");
+		return;
+	}
+	memcpy(s->rec_key, m->rec_key, 32);
+	memcpy(s->header_hash, m->header_hash, 32);
+	s->opened_us = m->opened_us;
+	memcpy(q.session, s->id, 16);
+	memcpy(q.rec_key, s->rec_key, 32);
+	memcpy(q.header_hash, s->header_hash, 32);
+	sess_set_state(s, SESS_CERT);
+	if (sp_enc_v_sign_recording(&body, &q) != SP_OK) {
+		fail(s, SP_ERR_NOMEM, "A recording cannot be signed");
+		return;
+	}
+	sess_hold(s);
+	sp_vault_call(s->b->vault, SP_MSG_v_sign_recording, sp_buf_span(&body),
+	    SP_MSG_v_sign_r, signed_recording, s);
+}
+
+/* ------------------------------------------------------- the row and the event */
+
+static void
+dial(struct sp_session *s)
+{
+	struct sp_msg_session_dial m = {.addr = sp_span_str(s->ask.addr),
+	    .port = s->ask.port,
+	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
+
+	memcpy(m.session, s->id, 16);
+	sess_set_state(s, SESS_DIAL);
+	sp_peer_sent(s->b->sup,
+	    sp_send_session_dial(&s->b->sup->link, 0, &m, NULL));
+}
+
+static void
+written(void *arg, enum sp_err e)
+{
+	struct sp_session *s = arg;
+
+	if (s->state == SESS_WRITE && e != SP_OK)
+		fail(s, e, "The session could not be written down");
+	else if (s->state == SESS_WRITE)
+		dial(s);
+	sess_release(s);
+}
+
+static void
+insert_rows(struct sp_session *s, struct sp_change *c)
+{
+	char id[SP_UUID_TEXT], person[SP_UUID_TEXT], grant[SP_UUID_TEXT];
+	char now[SP_NUM_TEXT], serial[SP_NUM_TEXT], kind[SP_NUM_TEXT];
+	const char *row[] = {id, person, s->who.name, s->ask.account_name,
+	    s->ask.target_name, s->j.has_grant ? grant : NULL, s->b->node,
+	    s->who.addr, s->j.verdict.rule, s->policy_hash,
+	    sp_i64_text(now, s->started_us)};
+	const char *lease[] = {id, sp_i64_text(kind, s->ask.cred_kind),
+	    s->ask.account_name, s->ask.target_name,
+	    sp_i64_text(serial, (int64_t)s->serial), now};
+
+	sp_uuid_text(id, s->id);
+	sp_uuid_text(person, s->who.person);
+	sp_uuid_text(grant, s->j.grant);
+	sp_change_sql(c, "INSERT INTO sessions (id, person_id, person_name, "
+	    "account_name, target_name, grant_id, node, peer_addr, rule, "
+	    "policy_hash, started_us, state) VALUES ($1::uuid, $2::uuid, $3, $4, "
+	    "$5, $6::uuid, $7, $8, $9, $10, $11::bigint, 'running') "
+	    "ON CONFLICT (id) DO NOTHING", row, 11, 0);
+	sp_change_sql(c, "INSERT INTO leases (session_id, kind, account, target, "
+	    "serial, granted_us) VALUES ($1::uuid, $2::int, $3, $4, $5::bigint, "
+	    "$6::bigint) ON CONFLICT (session_id) DO NOTHING", lease, 6, 0);
+}
+
+static struct json_object *
+open_detail(const struct sp_session *s)
+{
+	struct json_object *d = sess_detail(s);
+
+	sp_detail_str(d, "rule", s->j.verdict.rule);
+	sp_detail_str(d, "reasons", s->j.reasons);
+	sp_detail_str(d, "policy", s->policy_hash);
+	sp_detail_uuid(d, "grant", s->j.grant);
+	sp_detail_i64(d, "rights", s->rights);
+	sp_detail_i64(d, "ends_us", s->ends_us);
+	sp_detail_i64(d, "credential", s->ask.cred_kind);
+	sp_detail_i64(d, "serial", (int64_t)s->serial);
+	sp_detail_hex(d, "header", s->header_hash, 32);
+	sp_detail_hex(d, "recording_key", s->rec_key, 32);
+	return d;
+}
+
+void
+sess_on_rec_ready(struct sp_session *s, const struct sp_msg_rec_ready *m)
+{
+	struct sp_change *c;
+	int64_t now = sp_now_us(), boot = sp_boot_us();
+
+	if (s->state != SESS_REC_READY || memcmp(m->session, s->id, 16) != 0) {
+		sp_session_end(s, SP_END_PROTOCOL, "The recorder broke the protocol.");
+		return;
+	}
+	memcpy(s->head, m->head, 32);
+	s->started_us = now;
+	s->ends_us = now + s->j.verdict.longest_us;
+	if (s->j.has_grant && s->j.grant_ends_us < s->ends_us)
+		s->ends_us = s->j.grant_ends_us;
+	/* From here on the clock that nobody can set counts. */
+	s->ends_boot_us = boot + (s->ends_us - now);
+	sess_set_state(s, SESS_WRITE);
+	c = sp_change_new(s->b->store);
+	insert_rows(s, c);
+	sp_flow_change_audit(c, "session_open", s->who.name, s->id,
+	    open_detail(s));
+	sess_hold(s);
+	sp_change_commit(c, written, s);
+}
+
+/* ----------------------------------------------------------------- the target */
+
+void
+sess_dialed(struct sp_session *s)
+{
+	sess_set_state(s, SESS_JUDGE);
+	sess_judge_then_lease(s);
+}
+
+void
+sess_live(struct sp_session *s)
+{
+	int fd = s->stream;
+
+	if (!s->is_owned) {
+		sp_session_end(s, SP_END_NORMAL, "the user left before it began");
+		return;
+	}
+	s->stream = -1;
+	sess_set_state(s, SESS_LIVE);
+	sp_log(SP_INFO, "session_live", s->id, "person=%s account=%s target=%s",
+	    s->who.name, s->ask.account_name, s->ask.target_name);
+	s->ops.on_ready(s->arg, s, fd);
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/session_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A viewer. Who may see it is asked first, that it is seen is written down
+ * second, and only then is there a process that can read a recording. */
+#define START_S 15
+
+enum play_state { PLAY_LOADING, PLAY_SPAWNING, PLAY_GRANTING, PLAY_RUNNING, PLAY_OVER };
+
+struct play {
+	struct play *next;
+	struct sp_broker *b;
+	uint64_t id;
+	unsigned refs;
+	enum play_state state;
+	struct sp_actor who;
+	uint8_t session[16];
+	struct sp_msg_play_start how;
+	bool has_row_head, has_audit_head;
+	uint8_t row_head[32], audit_head[32];
+	struct sp_peer *peer;
+	int stream;
+	struct event *deadline;
+	sp_play_cb cb;		/* NULL once called */
+	void *arg;
+};
+
+static const char *
+event_of(const struct play *v)
+{
+	return v->how.mode == SP_PLAY_VERIFY ? "verify" :
+	    v->how.mode == SP_PLAY_ASCIICAST ? "export" : "replay";
+}
+
+static void
+play_release(struct play *v)
+{
+	if (--v->refs > 0)
+		return;
+	event_free(v->deadline);
+	free(v);
+}
+
+static void
+tell(struct play *v, enum sp_err e, int stream, const char *text)
+{
+	sp_play_cb cb = v->cb;
+
+	v->cb = NULL;
+	if (cb != NULL)
+		cb(v->arg, e, stream, text);
+	else
+		sp_close_fds(&stream, 1);
+}
+
+static void
+play_end(struct play *v, enum sp_err e, const char *text)
+{
+	struct play **at = &v->b->sessions->plays;
+
+	if (v->state == PLAY_OVER)
+		return;
+	v->state = PLAY_OVER;
+	event_del(v->deadline);
+	while (*at != v)
+		at = &(*at)->next;
+	*at = v->next;
+	sp_close_fds(&v->stream, 1);
+	v->stream = -1;
+	if (v->peer != NULL)
+		sp_peer_drop(v->peer);
+	v->peer = NULL;
+	tell(v, e, -1, text);
+	play_release(v);
+}
+
+static void
+play_event(struct play *v, const char *event, uint8_t verdict,
+    struct sp_span text)
+{
+	static const char *const verdicts[] = {
+	    [SP_REC_INTACT] = "intact", [SP_REC_CUT] = "cut",
+	    [SP_REC_FORGED] = "forged", [SP_REC_UNKNOWN] = "unknown",
+	    [SP_REC_MISSING] = "missing", [SP_REC_RECOVERED] = "recovered",
+	    [SP_REC_OPEN] = "open"};
+	struct json_object *d = sp_detail();
+
+	sp_detail_str(d, "mode", event_of(v));
+	sp_detail_str(d, "verdict", verdict < 7 ? verdicts[verdict] : "?");
+	sp_detail_span(d, "text", text);
+	sp_flow_audit(v->b, event, v->who.name, v->session, d);
+}
+
+/* ------------------------------------------------------------------ running */
+
+static void
+on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
+{
+	struct play *v = arg;
+	struct sp_msg_play_result m;
+
+	(void)p;
+	sp_packet_close_fds(k);
+	if (v->state != PLAY_RUNNING || k->type != SP_MSG_play_result ||
+	    sp_dec_play_result(k->body, &m) != SP_OK) {
+		play_event(v, "peer_broke_protocol", 255, sp_span_str("player"));
+		play_end(v, SP_ERR_PROTO, "the player broke the protocol");
+		return;
+	}
+	play_event(v, m.verdict == SP_REC_INTACT || m.verdict == SP_REC_RECOVERED ||
+	    m.verdict == SP_REC_OPEN ? "viewed" : "recording_not_intact",
+	    m.verdict, m.text);
+	play_end(v, SP_OK, "");
+}
+
+static void
+on_end(struct sp_peer *p, const char *fault, void *arg)
+{
+	struct play *v = arg;
+
+	(void)p;
+	v->peer = NULL;
+	if (fault != NULL && fault[0] != '\0')
+		play_event(v, "peer_broke_protocol", 255, sp_span_str(fault));
+	play_end(v, SP_ERR_EOF, "the player went away");
+}
+
+static void
+start(struct play *v)
+{
+	struct sp_msg_play_start m = v->how;
+	const struct sp_msg_v_status_r *st = sp_vault_status(v->b->vault);
+	int fd = v->stream;
+
+	m.play = v->id;
+	memcpy(m.session, v->session, 16);
+	memcpy(m.audit_key, st->audit_key, 32);
+	m.head_is_known = v->has_audit_head || v->has_row_head;
+	memcpy(m.known_head, v->has_audit_head ? v->audit_head : v->row_head, 32);
+	m.name = sp_span_str(v->who.name);
+	v->state = PLAY_RUNNING;
+	v->stream = -1;
+	event_del(v->deadline);
+	sp_peer_sent(v->peer, sp_send_play_start(&v->peer->link, 0, &m, NULL));
+	tell(v, SP_OK, fd, "");
+}
+
+static void
+granted(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct play *v = arg;
+	struct sp_msg_v_done m = {.err = 1};
+
+	if (e == SP_OK)
+		e = sp_dec_v_done(reply->body, &m);
+	if (v->state == PLAY_GRANTING) {
+		if (e != SP_OK || sp_vault_status(v->b->vault) == NULL)
+			play_end(v, SP_ERR_SEALED, sp_flow_why(e));
+		else if (m.err != SP_OK)
+			play_end(v, SP_ERR_DENIED, "the vault gives no key for it");
+		else
+			start(v);
+	}
+	play_release(v);
+}
+
+void
+sp_session_on_play_spawned(struct sp_broker *b,
+    const struct sp_msg_play_spawned *m, const int fds[static 2])
+{
+	SP_BUF_AUTO body = {.max = 64};
+	struct sp_msg_v_play_grant q = {.play = m->play};
+	struct play *v = b->sessions->plays;
+
+	while (v != NULL && v->id != m->play)
+		v = v->next;
+	if (v == NULL || v->state != PLAY_SPAWNING) {
+		sp_close_fds(fds, 2);
+		return;
+	}
+	v->state = PLAY_GRANTING;
+	v->stream = fds[1];
+	v->peer = sp_peer_new(b, fds[0], SP_ROLE_PLY, SP_ST_READY, on_packet,
+	    on_end, v);
+	memcpy(q.session, v->session, 16);
+	if (v->peer == NULL || sp_enc_v_play_grant(&body, &q) != SP_OK) {
+		play_end(v, SP_ERR_NOMEM, "out of memory");
+		return;
+	}
+	v->refs++;
+	sp_vault_call(b->vault, SP_MSG_v_play_grant, sp_buf_span(&body),
+	    SP_MSG_v_done, granted, v);
+}
+
+bool
+play_spawn_failed(struct sp_broker *b, uint64_t id, uint32_t err_no,
+    const char *text)
+{
+	struct play *v = b->sessions->plays;
+
+	while (v != NULL && v->id != id)
+		v = v->next;
+	if (v == NULL)
+		return false;
+	if (v->state != PLAY_SPAWNING)
+		return true;
+	if (err_no == ENOENT) {
+		play_event(v, "recording_missing", SP_REC_MISSING,
+		    sp_span_str("there is no file of this session"));
+		play_end(v, SP_ERR_NOTFOUND, "MISSING: the session took place, but "
+		    "its recording is not there");
+	} else {
+		play_end(v, SP_ERR_IO, text);
+	}
+	return true;
+}
+
+/* ------------------------------------------------------- before anything plays */
+
+static void
+written(void *arg, enum sp_err e)
+{
+	struct play *v = arg;
+	struct sp_msg_play_spawn m = {.play = v->id};
+	char text[200];
+
+	if (v->state != PLAY_LOADING) {
+		play_release(v);
+		return;
+	}
+	if (e != SP_OK) {
+		snprintf(text, sizeof(text), "nothing is shown that is not written "
+		    "down first, and %s", sp_flow_why(e));
+		play_end(v, e, text);
+	} else {
+		v->state = PLAY_SPAWNING;
+		memcpy(m.session, v->session, 16);
+		sp_peer_sent(v->b->sup,
+		    sp_send_play_spawn(&v->b->sup->link, v->id, &m, NULL));
+	}
+	play_release(v);
+}
+
+static void
+write_down(struct play *v)
+{
+	struct sp_change *c = sp_change_new(v->b->store);
+	struct json_object *d = sp_detail();
+
+	sp_detail_str(d, "addr", v->who.addr);
+	if (v->has_row_head && v->has_audit_head &&
+	    memcmp(v->row_head, v->audit_head, 32) != 0)
+		sp_detail_str(d, "alarm", "the session's row and the audit log do not "
+		    "agree on the end of the recording");
+	sp_flow_change_audit(c, event_of(v), v->who.name, v->session, d);
+	v->refs++;
+	sp_change_commit(c, written, v);
+}
+
+static bool
+head_in(const char *detail, uint8_t head[static 32])
+{
+	struct json_object *o = detail == NULL ? NULL : json_tokener_parse(detail);
+	struct json_object *h = NULL;
+	const char *t = NULL;
+	bool ok;
+
+	if (o != NULL && json_object_is_type(o, json_type_object) &&
+	    json_object_object_get_ex(o, "head", &h))
+		t = json_object_get_string(h);
+	ok = t != NULL && sp_unhex(head, 32, sp_span_str(t)) == SP_OK;
+	json_object_put(o);
+	return ok;
+}
+
+static void
+got_event(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct play *v = arg;
+
+	if (v->state != PLAY_LOADING) {
+		play_release(v);
+		return;
+	}
+	if (e != SP_OK) {
+		play_end(v, e, sp_flow_why(e));
+	} else {
+		v->has_audit_head = sp_rows_n(r) > 0 &&
+		    head_in(sp_rows_get(r, 0, "detail"), v->audit_head);
+		write_down(v);
+	}
+	play_release(v);
+}
+
+static void
+got_row(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct play *v = arg;
+	SP_BUF_AUTO head = {.max = 64};
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+
+	if (v->state != PLAY_LOADING) {
+		play_release(v);
+		return;
+	}
+	if (e != SP_OK || sp_rows_n(r) != 1) {
+		play_end(v, e != SP_OK ? e : SP_ERR_NOTFOUND, e != SP_OK ?
+		    sp_flow_why(e) : "there is no such session; the verb `sessions` "
+		    "lists them");
+		play_release(v);
+		return;
+	}
+	if (sp_rows_bytes(r, 0, "head", &head) == SP_OK &&
+	    sp_buf_span(&head).n == 32) {
+		v->has_row_head = true;
+		memcpy(v->row_head, sp_buf_span(&head).p, 32);
+	}
+	sp_uuid_text(id, v->session);
+	sp_store_query(v->b->store, "SELECT detail FROM audit WHERE "
+	    "session_id = $1::uuid AND event IN ('session_close', "
+	    "'session_recovered') ORDER BY at_us DESC LIMIT 1", p, 1, got_event, v);
+}
+
+static void
+on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	play_end(arg, SP_ERR_TIMEOUT, "it took too long to begin");
+}
+
+static struct play *
+play_new(struct sp_broker *b, const struct sp_actor *who,
+    const struct sp_msg_play_start *how, sp_play_cb cb, void *arg)
+{
+	struct play *v = calloc(1, sizeof(*v));
+
+	if (v == NULL ||
+	    (v->deadline = event_new(b->ev, -1, 0, on_deadline, v)) == NULL) {
+		free(v);
+		return NULL;
+	}
+	v->b = b;
+	v->refs = 1;
+	v->id = sp_flow_next_id(b);
+	v->who = *who;
+	v->how = *how;
+	v->stream = -1;
+	v->cb = cb;
+	v->arg = arg;
+	v->next = b->sessions->plays;
+	b->sessions->plays = v;
+	return v;
+}
+
+void
+sp_session_play(struct sp_broker *b, const struct sp_actor *who,
+    const uint8_t session[static 16], const struct sp_msg_play_start *how,
+    sp_play_cb cb, void *arg)
+{
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
+	struct timeval tv = {.tv_sec = START_S};
+	struct play *v;
+
+	if (!who->is_host && (!sp_actor_in(who, SP_GROUP_AUDITORS) ||
+	    who->mfa < SP_MFA_TOTP)) {
+		struct json_object *d = sp_detail();
+
+		sp_detail_str(d, "addr", who->addr);
+		sp_flow_audit(b, "viewing_refused", who->name, session, d);
+		cb(arg, SP_ERR_DENIED, -1, "only people of group auditors and the "
+		    "administrator of the host may see recordings");
+		return;
+	}
+	v = play_new(b, who, how, cb, arg);
+	if (v == NULL) {
+		cb(arg, SP_ERR_NOMEM, -1, "out of memory");
+		return;
+	}
+	memcpy(v->session, session, 16);
+	event_add(v->deadline, &tv);
+	v->refs++;
+	sp_uuid_text(id, session);
+	sp_store_query(b->store, "SELECT head FROM sessions WHERE id = $1::uuid",
+	    p, 1, got_row, v);
+}
