@@ -1,0 +1,57 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- Roles, rights on the schema, must_affect.
+SELECT t.is(rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls, false, rolname)
+    FROM pg_roles WHERE rolname IN ('sallyport_owner', 'sallyport_broker');
+SELECT t.is(rolcanlogin, false, 'the owner does not log in') FROM pg_roles
+    WHERE rolname = 'sallyport_owner';
+-- Everything belongs to the owner; nothing is open to everybody.
+SELECT t.is(count(*), 0::bigint, 'tables of others') FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'sallyport' AND pg_get_userbyid(relowner) <> 'sallyport_owner';
+SELECT t.is(count(*), 0::bigint, 'functions open to all') FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'sallyport' AND has_function_privilege('public', p.oid, 'EXECUTE');
+-- Every function pins its search path; none runs with its owner's rights.
+SELECT t.is(count(*), 0::bigint, 'functions without a path') FROM pg_proc p
+    JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = 'sallyport' AND (proconfig IS NULL OR prosecdef);
+SET ROLE sallyport_broker;
+SELECT t.refused('42501', 'CREATE TABLE sallyport.x (a int)');
+SELECT t.refused('42501', 'CREATE TABLE public.x (a int)');
+SELECT t.refused('42501', 'CREATE TEMP TABLE x (a int)');
+SELECT t.is(pg_has_role('sallyport_broker', 'sallyport_owner', 'MEMBER'), false, 'SET ROLE');
+SELECT t.refused('42501', 'INSERT INTO sallyport.schema_version VALUES (99, $$x$$)');
+SELECT t.refused('42501', 'SET session_replication_role = replica');
+SELECT t.refused('42501', 'ALTER TABLE sallyport.audit DISABLE TRIGGER ALL');
+SELECT t.is(sallyport.must_affect(2, 2), 2::bigint, 'must_affect');
+SELECT t.refused('SPS01', 'SELECT sallyport.must_affect(1, 2)');
+SELECT t.is(abs(sallyport.now_us() -
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) < 1000000, true, 'now_us');
+RESET ROLE;
+-- The whole list of what the broker may remove; evidence is not in it.
+SELECT t.is(string_agg(relname, ' ' ORDER BY relname),
+    'accounts memberships person_keys secrets targets totp', 'DELETE')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'sallyport' AND relkind = 'r' AND
+    has_table_privilege('sallyport_broker', c.oid, 'DELETE');
+SELECT t.is(count(*), 0::bigint, 'TRUNCATE, REFERENCES, TRIGGER or a whole UPDATE')
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'sallyport' AND relkind = 'r' AND
+    has_table_privilege('sallyport_broker', c.oid, 'TRUNCATE, REFERENCES, TRIGGER, UPDATE');
+SELECT t.is(string_agg(table_name || '.' || column_name, ' '
+    ORDER BY table_name, column_name),
+    'accounts.kind accounts.seal accounts.secret_id accounts.ver '
+    'grants.ended_by grants.ends_us grants.seal grants.state grants.ver '
+    'leases.ended_us leases.used_us '
+    'people.display people.enabled people.seal people.ver '
+    'person_keys.comment person_keys.enabled person_keys.seal person_keys.ver '
+    'requests.seal requests.state requests.ver '
+    'secrets.kind secrets.seal secrets.sealed secrets.ver '
+    'sessions.bytes_in sessions.bytes_out sessions.chunks sessions.end_code '
+    'sessions.ended_us sessions.head sessions.reason sessions.recovered sessions.state '
+    'targets.addr targets.enabled targets.host_keys targets.port targets.seal '
+    'targets.tags targets.ver '
+    'totp.seal totp.sealed totp.ver '
+    'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us', 'UPDATE')
+    FROM information_schema.column_privileges
+    WHERE grantee = 'sallyport_broker' AND privilege_type = 'UPDATE';
