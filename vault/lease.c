@@ -205,6 +205,12 @@ check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
 		    "a certificate needs no stored secret");
 	if (m->kind != SP_CRED_SSH_KEY && m->kind != SP_CRED_SSH_PASSWORD)
 		return no(text, SP_ERR_INVAL, "no such kind of credential");
+	if (!sp_span_eq(sp_span_of(m->secret_owner, 16),
+	    sp_span_of(m->target, 16))) {
+		t->ops.event(t->ops.arg, "secret_of_other_target", m->session, "");
+		return no(text, SP_ERR_DENIED, "the stored secret belongs to "
+		    "another target");
+	}
 	e = sp_secret_unseal(t->root, &r, m->sealed, &s);
 	if (e == SP_OK && m->kind == SP_CRED_SSH_KEY && s.n != 32)
 		e = SP_ERR_CRYPTO;

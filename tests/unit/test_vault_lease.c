@@ -488,6 +488,9 @@ Test(vault_lease, grants_are_checked)
 	cr_assert_eq(k.n_events, 0);
 	/* a secret of another row, or of another kind, is an alarm */
 	m = good;
+	m.target[3] ^= 1;
+	cr_assert_eq(kit_grant(&k, &m), SP_ERR_DENIED);
+	cr_assert_str_eq(k.what, "secret_of_other_target");
 	m.secret_owner[3] ^= 1;
 	cr_assert_eq(kit_grant(&k, &m), SP_ERR_CRYPTO);
 	cr_assert_str_eq(k.what, "secret_row_broken");

@@ -130,6 +130,7 @@ kit_wish(struct kit *k, uint8_t kind, int64_t left_us)
 	memcpy(m.session, k->session, 16);
 	memset(m.secret_id, 0x11, 16);
 	memset(m.secret_owner, 0x22, 16);
+	memset(m.target, 0x22, 16);
 	memcpy(row.id, m.secret_id, 16);
 	memcpy(row.owner, m.secret_owner, 16);
 	if (kind == SP_CRED_SSH_CERT)
@@ -177,23 +178,31 @@ kit_turn(struct kit *k)
 }
 
 int
-kit_prove(struct kit *k, const struct kit_host *h, struct sp_span hash)
+kit_prove_with(struct kit *k, struct sp_span host_key, struct sp_span sig)
 {
-	struct sp_buf sig = {.max = 256};
-	struct sp_msg_host_proof m = {.host_key = sp_buf_span(&h->blob)};
+	struct sp_msg_host_proof m = {.host_key = host_key, .signature = sig};
 	struct sp_msg_host_proof_r r;
 	struct sp_packet p;
 
-	kit_host_sign(h, hash, &sig);
-	m.signature = sp_buf_span(&sig);
 	OK(sp_send_host_proof(&k->link, 5, &m, NULL));
-	sp_buf_fini(&sig);
 	kit_turn(k);
 	if (sp_link_recv(&k->link, &p) != SP_OK)
 		return -1;
 	SP_ASSERT(p.type == SP_MSG_host_proof_r && p.corr == 5);
 	OK(sp_dec_host_proof_r(p.body, &r));
 	return r.ok;
+}
+
+int
+kit_prove(struct kit *k, const struct kit_host *h, struct sp_span hash)
+{
+	struct sp_buf sig = {.max = 256};
+	int ok;
+
+	kit_host_sign(h, hash, &sig);
+	ok = kit_prove_with(k, sp_buf_span(&h->blob), sp_buf_span(&sig));
+	sp_buf_fini(&sig);
+	return ok;
 }
 
 int

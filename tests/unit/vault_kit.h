@@ -44,6 +44,7 @@ enum sp_err kit_link(struct kit *k);	/* egress_link */
 void kit_turn(struct kit *k);	/* serves what is there, and ticks */
 /* Sends host_proof with this key over this hash; the answer's ok, or -1. */
 int kit_prove(struct kit *k, const struct kit_host *h, struct sp_span hash);
+int kit_prove_with(struct kit *k, struct sp_span host_key, struct sp_span sig);
 /* Writes an agent message, reads the answer's body into out; the answer's type,
  * 0 when the stream was closed. */
 int kit_agent(struct kit *k, struct sp_span msg, struct sp_buf *out);
