@@ -5,7 +5,7 @@
  * option that opens. Every result starts at an error; PAM_IGNORE is never
  * returned (an ignored failure is an open door: CVE-2025-23013 of pam_u2f).
  */
-#include "pam_module/pam_sallyport.h"
+#include "common/pam_host.h"
 
 #include <security/pam_modules.h>
 #include <security/pam_ext.h>

@@ -27,8 +27,8 @@
 
 #include "bastion/auth/service.h"
 #include "common/log.h"
+#include "common/pam_host.h"
 #include "common/sandbox.h"
-#include "pam_module/pam_sallyport.h"
 
 #define LINK_FD 3
 #define CONF_FD 4

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "pam_module/pam_sallyport.h"
+#include "common/pam_host.h"
 
 #define UNAVAIL PAM_AUTHINFO_UNAVAIL
 enum { ANSWER, SILENT, DEAD, OTHER_CORR, OTHER_MESSAGE };

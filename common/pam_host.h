@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef SP_PAM_MODULE_PAM_SALLYPORT_H
-#define SP_PAM_MODULE_PAM_SALLYPORT_H
+#ifndef SP_COMMON_PAM_HOST_H
+#define SP_COMMON_PAM_HOST_H
 
 #include <stddef.h>
 #include <stdint.h>
