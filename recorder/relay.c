@@ -431,10 +431,11 @@ tell_closed(struct sp_relay *r)
 {
 	struct sp_msg_rec_closed m = {.code = r->code,
 	    .reason = sp_span_str(r->reason)};
-	struct sp_rec_totals t;
+	struct sp_rec_totals t = {0};
 	struct pollfd pf = {.fd = r->link.fd, .events = POLLOUT};
 
-	sp_rec_writer_totals(r->w, &t);
+	if (r->w != NULL)
+		sp_rec_writer_totals(r->w, &t);
 	memcpy(m.session, r->session, 16);
 	memcpy(m.head, t.head, 32);
 	m.chunks = t.chunks;
@@ -454,8 +455,6 @@ finish(struct sp_relay *r)
 {
 	enum sp_err e = SP_ERR_STATE;
 
-	if (r->w == NULL)
-		return 1;
 	if (r->is_certified)
 		e = sp_rec_writer_close(r->w, r->code, sp_span_str(r->reason));
 	if (r->is_certified && e != SP_OK)
