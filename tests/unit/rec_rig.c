@@ -12,53 +12,60 @@
 #include "common/text.h"
 
 static void
-become_recorder(int link, const struct rig_opt *o)
+become(const char *program, int link, uint64_t fsize_limit)
 {
 	const char *dir = getenv("top_builddir");
 	char path[512];
 
-	if (o->fsize_limit != 0) {
-		struct rlimit r = {o->fsize_limit, o->fsize_limit};
+	if (fsize_limit != 0) {
+		struct rlimit r = {fsize_limit, fsize_limit};
 
 		if (setrlimit(RLIMIT_FSIZE, &r) != 0)
 			_exit(96);
 	}
-	snprintf(path, sizeof(path), "%s/sallyport-recorder",
-	    dir == NULL ? "." : dir);
+	snprintf(path, sizeof(path), "%s/%s", dir == NULL ? "." : dir, program);
 	if (link == SP_SUPERVISOR_FD) {
 		if (fcntl(link, F_SETFD, 0) != 0)
 			_exit(97);
 	} else if (dup2(link, SP_SUPERVISOR_FD) < 0) {
 		_exit(97);
 	}
-	execl(path, "sallyport-recorder", (char *)NULL);
+	execl(path, program, (char *)NULL);
 	_exit(98);
 }
 
 void
-rig_start(struct rig *g, const struct rig_opt *o)
+rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
+    struct sp_link *sup, pid_t *pid)
 {
 	struct sp_msg_start_parent m = {.config = sp_span_str("")};
 	struct sp_packet p;
 	int fds[2];
 
+	cr_assert_eq(sp_link_pair(fds), SP_OK);
+	cr_assert((*pid = fork()) >= 0);
+	if (*pid == 0)
+		become(program, fds[1], fsize_limit);
+	close(fds[1]);
+	cr_assert_eq(sp_link_init(sup, fds[0], SP_ROLE_SUP, role, SP_ST_NEW),
+	    SP_OK);
+	cr_assert_eq(sp_link_wait(sup, &p, 10000), SP_OK);
+	cr_assert_eq(p.type, SP_MSG_hello);
+	cr_assert_eq(sp_send_start_parent(sup, 0, &m, NULL), SP_OK);
+	cr_assert_eq(sp_link_wait(sup, &p, 10000), SP_OK);
+	cr_assert_eq(p.type, SP_MSG_started);
+	sup->state = SP_ST_READY;
+}
+
+void
+rig_start(struct rig *g, const struct rig_opt *o)
+{
 	*g = (struct rig){.id = 1, .file = -1};
 	sp_buf_init(&g->at_user, 64u << 20);
 	sp_buf_init(&g->at_target, 64u << 20);
 	rec_vault_make(&g->v);
-	cr_assert_eq(sp_link_pair(fds), SP_OK);
-	cr_assert((g->parent = fork()) >= 0);
-	if (g->parent == 0)
-		become_recorder(fds[1], o);
-	close(fds[1]);
-	cr_assert_eq(sp_link_init(&g->sup, fds[0], SP_ROLE_SUP, SP_ROLE_REC,
-	    SP_ST_NEW), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
-	cr_assert_eq(p.type, SP_MSG_hello);
-	cr_assert_eq(sp_send_start_parent(&g->sup, 0, &m, NULL), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
-	cr_assert_eq(p.type, SP_MSG_started);
-	g->sup.state = SP_ST_READY;
+	rig_boot("sallyport-recorder", SP_ROLE_REC, o->fsize_limit, &g->sup,
+	    &g->parent);
 	g->brk.fd = g->user.fd = g->target.fd = -1;
 }
 
@@ -217,12 +224,6 @@ rig_send_target(struct rig *g, uint8_t type, uint8_t lane, uint32_t chan,
 	(void)!sp_stream_flush(&g->target);
 }
 
-static bool
-target_heard(struct rig *g)
-{
-	return g->target.rx.len > 0;
-}
-
 void
 rig_open(struct rig *g, uint32_t chan, uint8_t kind, const char *command)
 {
@@ -233,7 +234,6 @@ rig_open(struct rig *g, uint32_t chan, uint8_t kind, const char *command)
 	struct sp_frame f;
 	enum sp_err e;
 
-	(void)target_heard;
 	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
 	rig_send_user(g, SP_FRAME_OPEN, chan, sp_buf_span(&b));
 	while ((e = sp_stream_next(&g->target, &f)) == SP_ERR_AGAIN) {

@@ -35,6 +35,9 @@ struct rig_opt {
 	int file;		/* 0: one of its own */
 };
 
+/* Executes one of our parents and brings it to the state READY. */
+void rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
+    struct sp_link *sup, pid_t *pid);
 void rig_start(struct rig *g, const struct rig_opt *o);
 /* spawn_recorder up to rec_ready. */
 void rig_session(struct rig *g, const struct rig_opt *o);

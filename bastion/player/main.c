@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sallyport-player: the parent of all viewings, and an offline verifier. A
+ * child takes a recording, a viewer's stream and its two links, enters the
+ * filter, verifies, and draws.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "bastion/player/player.h"
+#include "common/log.h"
+#include "common/parent.h"
+#include "common/sandbox.h"
+
+#define WORD_MS 30000
+
+static const struct sp_syscall rows[] = {
+    SP_CALL(pread64, "the recording"),
+    SP_CALL(mlock, "keys stay out of swap"),
+    SP_CALL(munlock, "keys"),
+};
+
+static enum sp_err
+start(void *ctx, struct sp_packet *p)
+{
+	char when[SP_TIME_TEXT];
+
+	(void)ctx;
+	if (p->type != SP_MSG_start_parent)
+		return SP_ERR_PROTO;
+	/* The first use of calendar time reads the time zone from a file. */
+	sp_time_text(when, sp_now_us(), true);
+	return sp_rec_warm_up();
+}
+
+static enum sp_err
+hear_start(struct player *p)
+{
+	struct sp_packet k;
+
+	SP_TRY(sp_link_wait(&p->broker, &k, WORD_MS));
+	if (k.type != SP_MSG_play_start)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_dec_play_start(k.body, &p->start));
+	SP_TRY(sp_span_cstr(p->start.name, p->name, sizeof(p->name)));
+	p->start.name = sp_span_str(p->name);
+	p->broker.state = SP_ST_READY;
+	return SP_OK;
+}
+
+/* The vault opens the boxes of one recipient, which is itself; the player does
+ * not know which one that is. The writer puts it first. */
+static enum sp_err
+ask_keys(struct player *p)
+{
+	struct sp_rec_file *f = NULL;
+	enum sp_err e;
+
+	SP_TRY(sp_rec_file_open(p->file, &f));
+	e = SP_ERR_DENIED;
+	for (size_t i = 0; i < sp_rec_file_header(f)->n_recipients &&
+	    e == SP_ERR_DENIED; i++) {
+		SP_BUF_AUTO boxes = {.max = 4096};
+		struct sp_msg_play_keys m;
+		struct sp_msg_play_keys_r r;
+		struct sp_packet k;
+
+		memcpy(m.session, p->start.session, 16);
+		if (sp_rec_sealed_keys(sp_rec_file_header(f), i, &boxes) != SP_OK)
+			break;
+		m.sealed = sp_buf_span(&boxes);
+		if (sp_send_play_keys(&p->vault, 0, &m, NULL) != SP_OK ||
+		    sp_link_wait(&p->vault, &k, WORD_MS) != SP_OK ||
+		    k.type != SP_MSG_play_keys_r ||
+		    sp_dec_play_keys_r(k.body, &r) != SP_OK)
+			break;
+		if (r.ok == 1)
+			e = sp_rec_parse_keys(r.keys, &p->keys);
+	}
+	sp_rec_file_close(f);
+	return e;
+}
+
+static uint32_t
+verify(struct player *p)
+{
+	SP_BUF_AUTO out = {.max = 16384};
+
+	if (verdict_print(&p->report, p->start.json != 0, &out) != SP_OK ||
+	    viewer_write(&p->view, 1, sp_buf_span(&out)) != SP_OK)
+		return 1;
+	return verdict_is_good(p->report.verdict) ? 0 : 1;
+}
+
+static uint32_t
+fail(struct player *p, const char *what, enum sp_err e)
+{
+	char text[256];
+
+	sp_log(SP_WARN, "play_failed", p->start.session, "what=\"%s\" error=\"%s\"",
+	    what, sp_err_text(e));
+	snprintf(text, sizeof(text), "%s: %s\n", what, sp_err_text(e));
+	if (viewer_text(&p->view, 2, text) != SP_OK)
+		return 1;
+	return 1;
+}
+
+static uint32_t
+play(struct player *p)
+{
+	bool is_cast = p->start.mode == SP_PLAY_ASCIICAST;
+	char text[512];
+	enum sp_err e;
+
+	if (!p->report.has_header || memcmp(p->report.session, p->start.session,
+	    16) != 0)
+		return fail(p, "this is not the recording of that session",
+		    SP_ERR_NOTFOUND);
+	if (!verdict_is_good(p->report.verdict)) {
+		snprintf(text, sizeof(text), "verdict on this recording: %s: %s\n",
+		    sp_rec_verdict_name(p->report.verdict), p->report.text);
+		if (viewer_text(&p->view, 2, text) != SP_OK)
+			return 1;
+	}
+	if ((e = ask_keys(p)) != SP_OK)
+		return fail(p, "the vault does not open this recording", e);
+	e = is_cast ? play_cast(p) : play_plain(p);
+	if (e == SP_ERR_EOF)
+		return 1;	/* the viewer went away */
+	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);
+}
+
+static void
+tell_result(struct player *p)
+{
+	struct sp_msg_play_result m = {.verdict = (uint8_t)p->report.verdict,
+	    .text = sp_span_str(p->report.text)};
+
+	if (sp_send_play_result(&p->broker, 0, &m, NULL) != SP_OK)
+		sp_log(SP_WARN, "no_result", p->start.session, "why=link");
+}
+
+static int
+view(struct player *p, int stream)
+{
+	const uint8_t *known = NULL;
+	uint32_t status = 1;
+	enum sp_err e;
+
+	if ((e = hear_start(p)) != SP_OK) {
+		sp_log(SP_ERROR, "no_start", NULL, "error=\"%s\"", sp_err_text(e));
+		sp_close_fds(&stream, 1);
+		return 1;
+	}
+	if ((e = viewer_open(&p->view, stream)) != SP_OK) {
+		sp_log(SP_ERROR, "no_viewer", p->start.session, "error=\"%s\"",
+		    sp_err_text(e));
+		viewer_fini(&p->view);
+		return 1;
+	}
+	if (p->start.head_is_known == 1)
+		known = p->start.known_head;
+	sp_rec_verify(p->file, p->start.audit_key, known, &p->report);
+	if (p->start.mode == SP_PLAY_VERIFY)
+		status = verify(p);
+	else if (p->start.mode == SP_PLAY_REPLAY ||
+	    p->start.mode == SP_PLAY_ASCIICAST)
+		status = play(p);
+	viewer_end(&p->view, status);
+	tell_result(p);
+	viewer_fini(&p->view);
+	explicit_bzero(&p->keys, sizeof(p->keys));
+	return 0;
+}
+
+static int
+spawned(struct sp_packet *k)
+{
+	struct player p = {.file = k->fds[0]};
+	struct sp_msg_spawn_player m;
+	enum sp_err a, b;
+	int status = 1;
+
+	if (sp_dec_spawn_player(k->body, &m) != SP_OK) {
+		sp_packet_close_fds(k);
+		return 1;
+	}
+	a = sp_link_init(&p.broker, k->fds[1], SP_ROLE_PLY, SP_ROLE_BRK,
+	    SP_ST_NEW);
+	b = sp_link_init(&p.vault, k->fds[3], SP_ROLE_PLY, SP_ROLE_VLT,
+	    SP_ST_READY);
+	if (a == SP_OK && b == SP_OK)
+		status = view(&p, k->fds[2]);
+	sp_link_fini(&p.broker);
+	sp_link_fini(&p.vault);
+	sp_close_fds(&p.file, 1);
+	return status;
+}
+
+static int
+child(void *ctx, struct sp_packet *p)
+{
+	char level[64] = "";
+
+	(void)ctx;
+	if (sp_sandbox_enter(rows, sizeof(rows) / sizeof(rows[0]), level,
+	    sizeof(level)) != SP_OK) {
+		sp_log(SP_ERROR, "sandbox_failed", NULL, "type=%u", p->type);
+		return 1;
+	}
+	return p->type == SP_MSG_spawn_player && p->n_fds == 4 ? spawned(p) : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct sp_parent ops = {.role = SP_ROLE_PLY,
+	    .start = start, .child = child};
+
+	sp_harden(NULL);
+	if (argc >= 2 && strcmp(argv[1], "verify") == 0)
+		return offline_main(argc, argv);
+	sp_log_init("sallyport-player", false);
+	return sp_parent_main(&ops, NULL);
+}

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/text.h"
+#include "recorder/term/internal.h"
+
+static unsigned
+hold(unsigned v, unsigned most)
+{
+	return v < 1 ? 1 : v > most ? most : v;
+}
+
+static struct sp_cell
+blank(const struct sp_term *t)
+{
+	/* Erasing paints the background colour, as xterm does. */
+	return (struct sp_cell){.ch = ' ', .bg = t->pen.bg, .width = 1};
+}
+
+struct sp_cell *
+sp_term_at(struct sp_term *t, unsigned x, unsigned y)
+{
+	SP_ASSERT(x < t->cols && y < t->rows);
+	return &t->now->cell[(size_t)y * t->cols + x];
+}
+
+void
+sp_term_erase(struct sp_term *t, unsigned y, unsigned x0, unsigned x1)
+{
+	struct sp_cell b = blank(t);
+
+	if (y >= t->rows)
+		return;
+	x1 = x1 > t->cols ? t->cols : x1;
+	for (unsigned x = x0; x < x1; x++)
+		*sp_term_at(t, x, y) = b;
+	if (x1 == t->cols)
+		t->now->wrapped[y] = false;
+	sp_term_mend_row(t, y);
+}
+
+/* No half of a wide character stands alone. */
+void
+sp_term_mend_row(struct sp_term *t, unsigned y)
+{
+	struct sp_cell *r = sp_term_at(t, 0, y);
+
+	for (unsigned x = 0; x < t->cols; x++) {
+		bool bad = r[x].width == 2 ?
+		    x + 1 >= t->cols || r[x + 1].width != 0 :
+		    r[x].width == 0 && (x == 0 || r[x - 1].width != 2);
+
+		if (bad) {
+			r[x].ch = ' ';
+			r[x].width = 1;
+			memset(r[x].mark, 0, sizeof(r[x].mark));
+		}
+	}
+}
+
+static void
+move_rows(struct sp_term *t, unsigned to, unsigned from, unsigned n)
+{
+	if (n == 0)
+		return;
+	memmove(sp_term_at(t, 0, to), sp_term_at(t, 0, from),
+	    (size_t)n * t->cols * sizeof(struct sp_cell));
+	memmove(&t->now->wrapped[to], &t->now->wrapped[from],
+	    n * sizeof(bool));
+}
+
+/* Lines leave the region at its top; those of the whole main screen are told. */
+void
+sp_term_scroll_up(struct sp_term *t, unsigned top, unsigned n)
+{
+	unsigned height = t->bottom - top;
+
+	n = n > height ? height : n;
+	if (top == 0 && t->now == &t->main && t->line != NULL)
+		for (unsigned i = 0; i < n; i++)
+			t->line(t->ctx, sp_term_at(t, 0, i), t->cols,
+			    t->now->wrapped[i]);
+	move_rows(t, top, top + (n < height ? n : 0), height - n);
+	for (unsigned i = 0; i < n; i++)
+		sp_term_erase(t, t->bottom - 1 - i, 0, t->cols);
+}
+
+void
+sp_term_scroll_down(struct sp_term *t, unsigned top, unsigned n)
+{
+	unsigned height = t->bottom - top;
+
+	n = n > height ? height : n;
+	move_rows(t, top + (n < height ? n : 0), top, height - n);
+	for (unsigned i = 0; i < n; i++)
+		sp_term_erase(t, top + i, 0, t->cols);
+}
+
+void
+sp_term_index(struct sp_term *t)
+{
+	if (t->y + 1 == t->bottom)
+		sp_term_scroll_up(t, t->top, 1);
+	else if (t->y + 1 < t->rows)
+		t->y++;
+}
+
+void
+sp_term_reverse_index(struct sp_term *t)
+{
+	if (t->y == t->top)
+		sp_term_scroll_down(t, t->top, 1);
+	else if (t->y > 0)
+		t->y--;
+}
+
+/* Where the program asks to go, held within the screen, or within the region
+ * in origin mode. */
+void
+sp_term_goto(struct sp_term *t, unsigned x, unsigned y)
+{
+	unsigned low = t->is_origin ? t->top : 0;
+	unsigned end = t->is_origin ? t->bottom : t->rows;
+
+	y = y > t->rows ? t->rows : y;
+	y += low;
+	t->y = y >= end ? end - 1 : y;
+	t->x = x >= t->cols ? t->cols - 1 : x;
+	t->is_pending = false;
+}
+
+void
+sp_term_insert_cells(struct sp_term *t, unsigned n)
+{
+	unsigned left = t->cols - t->x;
+
+	n = n > left ? left : n;
+	if (n < left)
+		memmove(sp_term_at(t, t->x + n, t->y), sp_term_at(t, t->x, t->y),
+		    (left - n) * sizeof(struct sp_cell));
+	sp_term_erase(t, t->y, t->x, t->x + n);
+}
+
+void
+sp_term_delete_cells(struct sp_term *t, unsigned n)
+{
+	unsigned left = t->cols - t->x;
+
+	n = n > left ? left : n;
+	if (n < left)
+		memmove(sp_term_at(t, t->x, t->y), sp_term_at(t, t->x + n, t->y),
+		    (left - n) * sizeof(struct sp_cell));
+	sp_term_erase(t, t->y, t->cols - n, t->cols);
+}
+
+static size_t
+encode(uint32_t cp, uint8_t o[static 4])
+{
+	if (cp < 0x80) {
+		o[0] = (uint8_t)cp;
+		return 1;
+	}
+	if (cp < 0x800) {
+		o[0] = (uint8_t)(0xc0 | cp >> 6);
+		o[1] = (uint8_t)(0x80 | (cp & 0x3f));
+		return 2;
+	}
+	if (cp < 0x10000) {
+		o[0] = (uint8_t)(0xe0 | cp >> 12);
+		o[1] = (uint8_t)(0x80 | (cp >> 6 & 0x3f));
+		o[2] = (uint8_t)(0x80 | (cp & 0x3f));
+		return 3;
+	}
+	o[0] = (uint8_t)(0xf0 | cp >> 18);
+	o[1] = (uint8_t)(0x80 | (cp >> 12 & 0x3f));
+	o[2] = (uint8_t)(0x80 | (cp >> 6 & 0x3f));
+	o[3] = (uint8_t)(0x80 | (cp & 0x3f));
+	return 4;
+}
+
+/* Columns of a character: 3 for those that would change how others are shown
+ * (bidirectional and invisible ones: sp_vis knows them). */
+static unsigned
+columns(uint32_t cp)
+{
+	uint8_t b[4];
+	char vis[32];
+	struct sp_span s = {b, 0};
+
+	if (cp < 0x7f)
+		return 1;
+	s.n = encode(cp, b);
+	sp_vis(vis, sizeof(vis), s);
+	return vis[0] == '\\' ? 3 : (unsigned)sp_text_columns(s);
+}
+
+static void
+add_mark(struct sp_term *t, uint32_t cp)
+{
+	unsigned x = t->is_pending || t->x == 0 ? t->x : t->x - 1;
+	struct sp_cell *c = sp_term_at(t, x, t->y);
+
+	if (c->width == 0 && x > 0)
+		c--;
+	for (size_t i = 0; i < SP_CELL_MARKS; i++)
+		if (c->mark[i] == 0) {
+			c->mark[i] = cp;
+			return;
+		}
+}
+
+static void
+wrap_if_pending(struct sp_term *t, unsigned w)
+{
+	if (!t->is_pending && t->x + w <= t->cols)
+		return;
+	t->is_pending = false;
+	if (t->no_wrap) {
+		t->x = t->cols - w;
+		return;
+	}
+	t->now->wrapped[t->y] = true;
+	t->x = 0;
+	sp_term_index(t);
+}
+
+void
+sp_term_put(struct sp_term *t, uint32_t cp)
+{
+	unsigned w = columns(cp);
+	struct sp_cell *c;
+
+	if (w == 0) {
+		add_mark(t, cp);
+		return;
+	}
+	if (w == 3 || w > t->cols) {
+		/* Joiners and selectors say nothing on a grid of cells. */
+		if (cp == 0x200d || (cp >= 0xfe00 && cp <= 0xfe0f))
+			return;
+		cp = 0xfffd;
+		w = 1;
+	}
+	wrap_if_pending(t, w);
+	if (t->is_insert)
+		sp_term_insert_cells(t, w);
+	c = sp_term_at(t, t->x, t->y);
+	*c = (struct sp_cell){.ch = cp, .fg = t->pen.fg, .bg = t->pen.bg,
+	    .attr = t->pen.attr, .width = (uint8_t)w};
+	if (w == 2) {
+		c[1] = *c;
+		c[1].ch = 0;
+		c[1].width = 0;
+	}
+	/* Only neighbours can have lost a half. */
+	if ((t->x > 0 && c[-1].width == 2) ||
+	    (t->x + w < t->cols && c[w].width == 0))
+		sp_term_mend_row(t, t->y);
+	t->last = cp;
+	if (t->x + w < t->cols)
+		t->x += w;
+	else
+		t->is_pending = true;
+}
+
+void
+sp_term_save(struct sp_term *t)
+{
+	struct saved *s = &t->now->saved;
+
+	*s = (struct saved){.x = t->x, .y = t->y, .pen = t->pen, .gl = t->gl,
+	    .is_origin = t->is_origin, .is_pending = t->is_pending};
+	memcpy(s->charset, t->charset, sizeof(s->charset));
+}
+
+void
+sp_term_restore(struct sp_term *t)
+{
+	const struct saved *s = &t->now->saved;
+
+	t->pen = s->pen;
+	t->gl = s->gl;
+	memcpy(t->charset, s->charset, sizeof(t->charset));
+	t->is_origin = s->is_origin;
+	t->x = s->x >= t->cols ? t->cols - 1 : s->x;
+	t->y = s->y >= t->rows ? t->rows - 1 : s->y;
+	t->is_pending = s->is_pending && t->x == t->cols - 1;
+}
+
+void
+sp_term_alternate(struct sp_term *t, bool on, bool clear)
+{
+	t->now = on ? &t->alt : &t->main;
+	t->is_pending = false;
+	if (on && clear)
+		for (unsigned y = 0; y < t->rows; y++)
+			sp_term_erase(t, y, 0, t->cols);
+}
+
+void
+sp_term_align(struct sp_term *t)
+{
+	for (unsigned y = 0; y < t->rows; y++) {
+		for (unsigned x = 0; x < t->cols; x++)
+			*sp_term_at(t, x, y) = (struct sp_cell){.ch = 'E',
+			    .width = 1};
+		t->now->wrapped[y] = false;
+	}
+	t->top = 0;
+	t->bottom = t->rows;
+	sp_term_goto(t, 0, 0);
+}
+
+/* ------------------------------------------------------------ life, size */
+
+static void
+clear_screen(struct screen *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		s->cell[i] = (struct sp_cell){.ch = ' ', .width = 1};
+	s->saved = (struct saved){.charset = {'B', 'B', 'B', 'B'}};
+}
+
+void
+sp_term_reset(struct sp_term *t)
+{
+	size_t n = (size_t)t->cols * t->rows;
+
+	clear_screen(&t->main, n);
+	clear_screen(&t->alt, n);
+	memset(t->main.wrapped, 0, t->rows * sizeof(bool));
+	memset(t->alt.wrapped, 0, t->rows * sizeof(bool));
+	for (unsigned x = 0; x < t->cols; x++)
+		t->tab[x] = x % 8 == 0;
+	t->now = &t->main;
+	t->x = t->y = t->top = 0;
+	t->bottom = t->rows;
+	t->pen = (struct pen){0};
+	memset(t->charset, 'B', sizeof(t->charset));
+	t->gl = t->once = 0;
+	t->is_pending = t->is_origin = t->is_insert = false;
+	t->no_wrap = t->is_newline = t->is_hidden = false;
+	t->last = 0;
+	t->state = ST_GROUND;
+	t->cp_left = 0;
+}
+
+static bool
+make(struct screen *s, unsigned cols, unsigned rows)
+{
+	s->cell = calloc((size_t)cols * rows, sizeof(*s->cell));
+	s->wrapped = calloc(rows, sizeof(*s->wrapped));
+	return s->cell != NULL && s->wrapped != NULL;
+}
+
+static void
+drop(struct screen *s)
+{
+	free(s->cell);
+	free(s->wrapped);
+}
+
+enum sp_err
+sp_term_new(unsigned cols, unsigned rows, sp_term_line_fn *line, void *ctx,
+    struct sp_term **out)
+{
+	struct sp_term *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return SP_ERR_NOMEM;
+	t->cols = hold(cols, SP_TERM_COLS_MAX);
+	t->rows = hold(rows, SP_TERM_ROWS_MAX);
+	t->line = line;
+	t->ctx = ctx;
+	t->tab = calloc(t->cols, 1);
+	if (!make(&t->main, t->cols, t->rows) ||
+	    !make(&t->alt, t->cols, t->rows) || t->tab == NULL) {
+		sp_term_free(t);
+		return SP_ERR_NOMEM;
+	}
+	sp_term_reset(t);
+	*out = t;
+	return SP_OK;
+}
+
+void
+sp_term_free(struct sp_term *t)
+{
+	if (t == NULL)
+		return;
+	drop(&t->main);
+	drop(&t->alt);
+	free(t->tab);
+	free(t);
+}
+
+static void
+carry_over(const struct sp_term *t, const struct screen *from,
+    struct screen *to, unsigned cols, unsigned rows)
+{
+	clear_screen(to, (size_t)cols * rows);
+	to->saved = from->saved;
+	for (unsigned y = 0; y < rows && y < t->rows; y++) {
+		unsigned n = cols < t->cols ? cols : t->cols;
+
+		memcpy(&to->cell[(size_t)y * cols],
+		    &from->cell[(size_t)y * t->cols], n * sizeof(struct sp_cell));
+		to->wrapped[y] = from->wrapped[y] && cols >= t->cols;
+	}
+}
+
+static void
+mend_all(struct sp_term *t)
+{
+	struct screen *now = t->now;
+
+	for (unsigned y = 0; y < t->rows; y++) {
+		t->now = &t->main;
+		sp_term_mend_row(t, y);
+		t->now = &t->alt;
+		sp_term_mend_row(t, y);
+	}
+	t->now = now;
+}
+
+enum sp_err
+sp_term_resize(struct sp_term *t, unsigned cols, unsigned rows)
+{
+	struct screen m = {0}, a = {0};
+	uint8_t *tab;
+
+	cols = hold(cols, SP_TERM_COLS_MAX);
+	rows = hold(rows, SP_TERM_ROWS_MAX);
+	if (cols == t->cols && rows == t->rows)
+		return SP_OK;
+	tab = calloc(cols, 1);
+	if (!make(&m, cols, rows) || !make(&a, cols, rows) || tab == NULL) {
+		drop(&m);
+		drop(&a);
+		free(tab);
+		return SP_ERR_NOMEM;
+	}
+	/* What is above the cursor leaves at the top, not what is below it. */
+	t->top = 0;
+	t->bottom = t->rows;
+	if (t->y >= rows) {
+		sp_term_scroll_up(t, 0, t->y - rows + 1);
+		t->y = rows - 1;
+	}
+	for (unsigned x = 0; x < cols; x++)
+		tab[x] = x < t->cols ? t->tab[x] : x % 8 == 0;
+	carry_over(t, &t->main, &m, cols, rows);
+	carry_over(t, &t->alt, &a, cols, rows);
+	drop(&t->main);
+	drop(&t->alt);
+	free(t->tab);
+	t->main = m;
+	t->alt = a;
+	t->tab = tab;
+	t->cols = cols;
+	t->rows = t->bottom = rows;
+	t->x = t->x >= cols ? cols - 1 : t->x;
+	t->is_pending = false;
+	mend_all(t);
+	return SP_OK;
+}
+
+unsigned
+sp_term_cols(const struct sp_term *t)
+{
+	return t->cols;
+}
+
+unsigned
+sp_term_rows(const struct sp_term *t)
+{
+	return t->rows;
+}
+
+const struct sp_cell *
+sp_term_row(const struct sp_term *t, unsigned y)
+{
+	SP_ASSERT(y < t->rows);
+	return &t->now->cell[(size_t)y * t->cols];
+}
+
+bool
+sp_term_row_is_wrapped(const struct sp_term *t, unsigned y)
+{
+	SP_ASSERT(y < t->rows);
+	return t->now->wrapped[y];
+}
+
+void
+sp_term_cursor(const struct sp_term *t, unsigned *x, unsigned *y,
+    bool *is_visible)
+{
+	*x = t->x;
+	*y = t->y;
+	*is_visible = !t->is_hidden;
+}
+
+bool
+sp_term_is_alternate(const struct sp_term *t)
+{
+	return t->now == &t->alt;
+}
+
+enum sp_err
+sp_cells_text(const struct sp_cell *c, size_t n, bool all, struct sp_buf *out)
+{
+	uint8_t b[4];
+
+	while (!all && n > 0 && (c[n - 1].ch == ' ' || c[n - 1].ch == 0) &&
+	    c[n - 1].width == 1)
+		n--;
+	for (size_t i = 0; i < n; i++) {
+		if (c[i].width == 0)
+			continue;
+		SP_TRY(sp_buf_put(out, b, encode(c[i].ch == 0 ? ' ' : c[i].ch, b)));
+		for (size_t k = 0; k < SP_CELL_MARKS && c[i].mark[k] != 0; k++)
+			SP_TRY(sp_buf_put(out, b, encode(c[i].mark[k], b)));
+	}
+	return SP_OK;
+}
