@@ -17,7 +17,7 @@ note(struct sp_vaultd *v, const struct sp_control *c, const char *what,
 {
 	char detail[128];
 
-	snprintf(detail, sizeof(detail), "uid=%ju result=\"%s\"",
+	snprintf(detail, sizeof(detail), "uid=%ju: %s",
 	    (uintmax_t)c->uid, sp_err_text(e));
 	sp_vaultd_event(v, what, NULL, detail);
 }

@@ -40,8 +40,10 @@ static enum sp_err
 stretch(const struct sp_slot *s, struct sp_span passphrase,
     struct sp_secret *key)
 {
+	if (passphrase.n == 0 || passphrase.n > SP_PASSPHRASE_MAX)
+		return SP_ERR_CRYPTO;	/* as any other that is wrong */
 	SP_TRY(sp_secret_new(key, SP_KEY_BYTES));
-	if (passphrase.n == 0 || crypto_pwhash_argon2id(key->p, SP_KEY_BYTES,
+	if (crypto_pwhash_argon2id(key->p, SP_KEY_BYTES,
 	    (const char *)passphrase.p, passphrase.n, s->salt, s->ops,
 	    (size_t)s->mem_bytes, crypto_pwhash_argon2id_ALG_ARGON2ID13) != 0)
 		return SP_ERR_NOMEM;
