@@ -223,7 +223,7 @@ on_policy_refusal(struct conn *c, const struct sp_msg_policy_refusal *m)
 {
 	struct json_object *d = conn_detail(c);
 
-	if (++c->n_tries > 1000) {	/* a captured one could fill the audit */
+	if (++c->n_reports > 1000) {	/* a captured one could fill the audit */
 		json_object_put(d);
 		conn_broke(c, "too many refusals");
 		return;
@@ -258,7 +258,7 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(dialog_answer, login_on_dialog_answer(c, &m))
 	TAKE(auth_refused, on_auth_refused(c, &m))
 	TAKE(target_open, login_on_target_open(c, &m))
-	TAKE(target_login, login_on_target_login(c, &m))
+	TAKE(target_login, login_on_target_login(c, &m, k->corr))
 	TAKE(target_close, login_on_target_close(c, &m))
 	TAKE(chan_open, login_on_chan_open(c, &m))
 	TAKE(policy_refusal, on_policy_refusal(c, &m))

@@ -41,6 +41,7 @@ struct ctx {
 	enum ctx_state state;
 	char target[SP_NAME_MAX + 1], account[SP_NAME_MAX + 1];
 	uint8_t method;			/* of the login at hand */
+	uint64_t corr;			/* echoed in its result */
 	bool asked;			/* a question is on the user's screen */
 	bool is_stale;			/* ... and was withdrawn: an answer may come */
 	struct sp_elevation *elev;	/* in the conversation */
@@ -89,7 +90,7 @@ struct conn {
 	struct sp_login_name name;
 	struct sp_actor who;
 	uint8_t key[16];		/* the row of the key that signed */
-	unsigned n_keys, n_tries;
+	unsigned n_keys, n_tries, n_reports;
 	char why[128];			/* last refusal, for the audit at the end */
 	struct auth *auth;
 	bool is_stale;			/* a question of it was withdrawn */
@@ -150,7 +151,8 @@ void ctx_hold(struct ctx *x);
 void ctx_release(struct ctx *x);
 void ctx_end(struct ctx *x);
 void login_on_target_open(struct conn *c, const struct sp_msg_target_open *m);
-void login_on_target_login(struct conn *c, const struct sp_msg_target_login *m);
+void login_on_target_login(struct conn *c, const struct sp_msg_target_login *m,
+    uint64_t corr);
 void login_on_target_close(struct conn *c, const struct sp_msg_target_close *m);
 void login_on_dialog_answer(struct conn *c, const struct sp_msg_dialog_answer *m);
 /* Both factors are given: goes on with USER+ACCOUNT+TARGET, or says OK. */

@@ -177,7 +177,6 @@ static void
 on_prompt(struct auth *a, const struct sp_msg_pam_prompt *m)
 {
 	char text[1100];
-	struct sp_msg_pam_answer ok = {.ok = 1, .text = sp_span_str("")};
 
 	if (a->asked || ++a->n_prompts > 32) {
 		auth_broke(a, "a question before the last was answered");
@@ -194,8 +193,6 @@ on_prompt(struct auth *a, const struct sp_msg_pam_prompt *m)
 	case PAM_TEXT_INFO:
 	case PAM_ERROR_MSG:
 		conn_dialog(a->c, 0, SP_DIALOG_INFO, TITLE, text);
-		sp_peer_sent(a->peer,
-		    sp_send_pam_answer(&a->peer->link, a->prompt_corr, &ok, NULL));
 		break;
 	default:
 		auth_broke(a, "an unknown kind of question");

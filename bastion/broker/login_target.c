@@ -240,7 +240,8 @@ login_result(struct ctx *x, uint8_t verdict)
 
 	if (c->state != CONN_ENDED)
 		sp_peer_sent(c->peer,
-		    sp_send_target_login_result(&c->peer->link, 0, &m, NULL));
+		    sp_send_target_login_result(&c->peer->link, x->corr, &m,
+		    NULL));
 }
 
 /*
@@ -322,7 +323,8 @@ login_by_key(struct ctx *x, const struct sp_msg_target_login *m)
 }
 
 void
-login_on_target_login(struct conn *c, const struct sp_msg_target_login *m)
+login_on_target_login(struct conn *c, const struct sp_msg_target_login *m,
+    uint64_t corr)
 {
 	struct ctx *x = m->id == 0 ? NULL : ctx_find(c, m->id);
 	char account[SP_NAME_MAX + 1];
@@ -334,6 +336,7 @@ login_on_target_login(struct conn *c, const struct sp_msg_target_login *m)
 		conn_broke(c, "an inner login out of turn");
 		return;
 	}
+	x->corr = corr;
 	if (!sp_name_is_valid(m->login) ||
 	    sp_span_cstr(m->login, account, sizeof(account)) != SP_OK ||
 	    (x->account[0] != '\0' && strcmp(x->account, account) != 0)) {

@@ -82,6 +82,7 @@ struct sp_sessions {
 	struct play *plays;
 	struct scan *scans;
 	uint64_t last_id;
+	unsigned n_sweeps;
 	bool is_recovered;	/* rows of before our start were looked at */
 };
 struct sp_sessions *sp_sessions_new(struct sp_broker *b);

@@ -378,7 +378,8 @@ on_sweep_again(evutil_socket_t fd, short what, void *arg)
 static void
 sweep_over(struct sweep *w)
 {
-	struct timeval tv = {.tv_sec = 2};
+	/* What fails again and again is looked at now and then. */
+	struct timeval tv = {.tv_sec = ++w->b->sessions->n_sweeps < 30 ? 2 : 60};
 
 	if (w->n_bad > 0 && !w->b->stopping)
 		event_base_once(w->b->ev, -1, EV_TIMEOUT, on_sweep_again, w->b, &tv);

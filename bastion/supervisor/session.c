@@ -102,6 +102,8 @@ close_name(struct sp_sup *s, const uint8_t *id)
 	/* Filesystems without the flag; only this process makes names here. */
 	if (bad != 0 && (errno == EINVAL || errno == ENOSYS) && !is_closed(s, id))
 		bad = renameat(d, from, d, to);
+	if (bad != 0 && errno == ENOENT && is_closed(s, id))
+		return;		/* a recovery that found it whole */
 	if (bad != 0)
 		sp_log(SP_ERROR, "recording_rename_failed", id, "errno=%d", errno);
 }
@@ -181,13 +183,13 @@ on_recover(struct sp_sup *s, struct sp_packet *p)
 		return SP_OK;
 	}
 	fd = open_recording(s, m.session, "open", O_RDWR);
+	/* Closed by its own recorder, while the broker was away: it is read, so
+	 * that the broker learns its head; nothing of it can be changed. */
+	if (fd < 0 && errno == ENOENT)
+		fd = open_recording(s, m.session, "spr", O_RDONLY);
 	if (fd < 0) {
 		err_no = errno;
-		if (err_no == ENOENT && is_closed(s, m.session))
-			fail(s, p->corr, m.session, EEXIST,
-			    "the recording is closed already");
-		else
-			fail(s, p->corr, m.session, err_no, strerror(err_no));
+		fail(s, p->corr, m.session, err_no, strerror(err_no));
 		return SP_OK;
 	}
 	spawn_on_file(s, SP_KID_RECOVER, p->corr, m.session, fd);

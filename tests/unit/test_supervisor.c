@@ -328,8 +328,17 @@ Test(supervisor, dead_recorder_leaves_its_file_and_a_fresh_parent_follows)
 	say_exited(REC, r.id, 4300, 0);
 	expect_child_end(SP_ROLE_REC, 0);
 	cr_expect(has_file(sid, "spr", &st));
+	/* A whole one is read again and keeps its name. */
 	cr_assert_eq(sp_send_recover(&rig.p[BRK].link, 8, &m, NULL), SP_OK);
-	cr_expect_eq(expect_failed(8), EEXIST);
+	expect(&rig.p[REC].link, SP_MSG_spawn_recover, &k);
+	cr_assert_eq(sp_dec_spawn_recover(k.body, &r), SP_OK);
+	cr_expect_eq(fcntl(k.fds[0], F_GETFL) & O_ACCMODE, O_RDONLY);
+	sp_packet_close_fds(&k);
+	say_spawned(REC, r.id, 4301);
+	expect_drop(&rig.p[BRK].link, SP_MSG_recover_spawned);
+	say_exited(REC, r.id, 4301, 0);
+	expect_child_end(SP_ROLE_REC, 0);
+	cr_expect(has_file(sid, "spr", &st));
 	rig_down();
 }
 
