@@ -63,7 +63,7 @@ sp_instance_write_pid(struct sp_instance *in)
 		return SP_ERR_EXISTS;
 	}
 	n = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-	if (ftruncate(in->pidfile, 0) != 0 ||
+	if (fchmod(in->pidfile, 0644) != 0 || ftruncate(in->pidfile, 0) != 0 ||
 	    pwrite(in->pidfile, text, (size_t)n, 0) != n) {
 		sp_say(in, "cannot write %s/run/" PIDFILE ": %s", in->path,
 		    strerror(errno));

@@ -49,7 +49,11 @@ sp_say(const struct sp_instance *in, const char *fmt, ...)
 static enum sp_err
 open_dir(struct sp_instance *in, const char *name, mode_t make, int *fd)
 {
-	if (make != 0 && mkdirat(in->dir, name, make) != 0 && errno != EEXIST) {
+	int made = make == 0 ? 0 : mkdirat(in->dir, name, make);
+
+	/* Not what the umask leaves: roles reach run/db below it. */
+	if (make != 0 && (made == 0 ? fchmodat(in->dir, name, make, 0) != 0 :
+	    errno != EEXIST)) {
 		sp_say(in, "cannot make %s/%s: %s", in->path, name,
 		    strerror(errno));
 		return SP_ERR_IO;

@@ -104,7 +104,7 @@ close_name(struct sp_sup *s, const uint8_t *id)
 		bad = renameat(d, from, d, to);
 	if (bad != 0 && errno == ENOENT && is_closed(s, id))
 		return;		/* a recovery that found it whole */
-	if (bad != 0)
+	if (bad != 0 && !(errno == ENOENT && is_closed(s, id)))
 		sp_log(SP_ERROR, "recording_rename_failed", id, "errno=%d", errno);
 }
 
@@ -183,8 +183,7 @@ on_recover(struct sp_sup *s, struct sp_packet *p)
 		return SP_OK;
 	}
 	fd = open_recording(s, m.session, "open", O_RDWR);
-	/* Closed by its own recorder, while the broker was away: it is read, so
-	 * that the broker learns its head; nothing of it can be changed. */
+	/* Closed while the broker was away: read what it missed, no more. */
 	if (fd < 0 && errno == ENOENT)
 		fd = open_recording(s, m.session, "spr", O_RDONLY);
 	if (fd < 0) {
