@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Kernel headers of Debian 12 stop at ABI 2; kernels have more. */
@@ -87,6 +88,8 @@ sp_harden(const char *const *keep)
 			free(kept[i].value);
 		}
 	umask(077);
+	/* The first log line would open /etc/localtime: in a sandbox, its end. */
+	tzset();
 	signal(SIGPIPE, SIG_IGN);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
 	    setrlimit(RLIMIT_CORE, &none) != 0)
