@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_INGRESS_FRONT_H
+#define SP_INGRESS_FRONT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bastion/ingress/sshlib.h"
+#include "bastion/ingress/wire.h"
+#include "common/config.h"
+#include "common/ipc.h"
+#include "common/log.h"
+#include "common/sandbox.h"
+#include "common/stream.h"
+
+/*
+ * The front: one connection of one user, in a sandbox. One poll loop moves the
+ * user's socket, the link to the broker and the streams of sessions and verbs.
+ *   conn  the connection            ctx   one SSH session in it: the outer one,
+ *   chan  one channel of a ctx            or one answered for `ssh -J`
+ *   leg   a stream to the recorder (shared by the channels of a ctx), or to a
+ *         verb, a player or a dialogue (one channel's own)
+ */
+#define SP_INNER_MAX 8		/* ssh -J at once in a connection */
+#define SP_SESSIONS_MAX 10	/* session channels at once in a ctx */
+#define SP_CHANS_MAX 32		/* channels of all kinds, closing ones too */
+#define SP_DIALOG_MAX 64	/* lines of a conversation that may wait */
+#define SP_REPORTS_MAX 64	/* refusals told to the broker */
+#define SP_LEG_TX_LOW (256u << 10)
+#define SP_SSH_TX_TURN (256u << 10) /* bytes for libssh between two flushes */
+
+struct sp_conn;
+struct sp_ctx;
+struct sp_chan;
+
+struct sp_leg {
+	struct sp_leg *next;
+	struct sp_stream s;
+	struct sp_ctx *ctx;	/* NULL: nobody's; only what waits is written */
+	bool shared, over;
+	uint32_t n_chans, last_chan;
+};
+
+enum sp_chan_state {
+	SP_CHAN_NEW,		/* open; pty and environment are collected */
+	SP_CHAN_WAIT,		/* wants its stream, another one is asked for */
+	SP_CHAN_ASKED,		/* chan_open or HANDOVER: the broker's turn */
+	SP_CHAN_OPENING,	/* OPEN sent */
+	SP_CHAN_LIVE,
+	SP_CHAN_DRAIN,		/* no leg any more; what is queued goes out */
+	SP_CHAN_DONE,		/* closed by us */
+};
+/* What waits for the client, in order: struct rec of queue.c in chan->q. */
+struct sp_chan {
+	struct sp_chan *next;
+	struct sp_ctx *ctx;
+	ssh_channel ch;
+	struct ssh_channel_callbacks_struct cb;
+	enum sp_chan_state state;
+	uint32_t id;
+	bool is_jump;
+	/* what was asked for */
+	bool has_pty;
+	uint32_t cols, rows, xpixels, ypixels;
+	char term[65];
+	uint8_t open_kind;
+	uint32_t n_env;
+	struct sp_buf env, command;
+	ssh_message req;	/* the request that waits for its answer */
+	/* user to target */
+	struct sp_leg *leg;
+	uint32_t tx_credit;
+	uint64_t bytes_in;
+	uint32_t since_grow;
+	bool has_data, eof_seen, eof_sent, client_closed;
+	/* target to user */
+	struct sp_buf q;
+	uint32_t rx_credit, to_grant, notices;
+	uint32_t q_left;
+	uint8_t q_kind, q_gen, gen;
+	bool exit_sent, close_queued;
+	/* ssh -J */
+	uint32_t jump_id;
+	ssh_message open_msg;
+	struct sp_ctx *inner;
+	bool is_stdio;		/* -J or -W: the other end is a program */
+};
+
+enum sp_ctx_state { SP_CTX_KEX, SP_CTX_AUTH, SP_CTX_KEYED, SP_CTX_IN, SP_CTX_DEAD };
+enum sp_auth_wait {
+	SP_WAIT_NOTHING,
+	SP_WAIT_PROBE,		/* a key was offered */
+	SP_WAIT_SIGNED,		/* its signature is good */
+	SP_WAIT_NONE,		/* inner: method none */
+	SP_WAIT_DIALOG,		/* a conversation */
+};
+struct sp_line {
+	struct sp_line *next;
+	uint8_t kind;
+	char *title, *text;
+};
+struct sp_auth {
+	enum sp_auth_wait wait;
+	ssh_message msg;	/* to be answered when the broker has spoken */
+	ssh_message held;	/* came too early */
+	ssh_message blank;	/* says "failure" where libssh is mute */
+	char name[256];		/* of the accepted key; inner: the first one */
+	bool named;
+	uint64_t corr;
+	uint32_t tries, nones;
+	uint32_t heard, pulled;	/* requests seen in libssh's log, and got */
+	struct sp_line *lines, **lines_tail;
+	uint32_t n_lines;
+	bool clients_turn, asked;
+	int64_t deadline_us, stall_us;
+	uint64_t stall_bytes;
+};
+struct sp_ctx {
+	struct sp_conn *conn;
+	uint32_t id;		/* 0: the outer one */
+	enum sp_ctx_state state;
+	ssh_session ssh;
+	struct sp_wire wire;
+	struct sp_auth auth;
+	struct sp_chan *chans;
+	uint32_t n_chans, n_sessions, next_chan;
+	struct sp_leg *shared;
+	struct sp_chan *via;	/* the outer channel that carries it */
+	uint32_t tx_turn;	/* bytes given to libssh since its last flush */
+	bool agent_asked;	/* heard in libssh's log */
+	const char *bye;	/* for the client: why it ends */
+};
+
+struct sp_conn {
+	const struct sp_config *cfg;
+	ssh_bind bind;
+	struct sp_link brk;
+	int tcp;
+	uint64_t id;
+	char peer[64];
+	struct sp_ctx outer;
+	struct sp_ctx *inner[SP_INNER_MAX];
+	struct sp_leg *legs;
+	uint32_t next_inner, reports;
+	uint64_t next_corr;
+	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
+	bool brk_gone;
+	int64_t end_us;		/* not 0: ends then at the latest */
+};
+
+/* ---- sshlib.c: set-up, in the parent */
+struct sp_front {
+	struct sp_config cfg;
+	ssh_bind bind;
+	char sandbox[64];
+};
+SP_MUST enum sp_err sp_front_start(struct sp_front *f, struct sp_span config,
+    int key_fd);
+/* The system calls of a child, beside the base. */
+extern const struct sp_syscall sp_front_syscalls[];
+extern const size_t sp_front_n_syscalls;
+
+/* ---- conn.c: the loop */
+int sp_conn_run(const struct sp_front *f, uint64_t id, struct sp_span peer,
+    int tcp, int broker);
+/* Every message to the broker goes through here: a link that fails ends us. */
+void sp_conn_sent(struct sp_conn *c, enum sp_err e);
+/* For the audit log: a refusal of ours, before or after authentication. */
+void sp_conn_refused(struct sp_conn *c, const char *why, struct sp_span detail);
+void sp_conn_policy_refusal(struct sp_conn *c, const char *what,
+    const char *detail);
+void sp_conn_packet(struct sp_conn *c, struct sp_packet *p); /* dispatch.c */
+/* Tells the terminals and disconnects when it has gone out. */
+void sp_conn_end(struct sp_conn *c, const char *text);
+struct sp_ctx *sp_conn_ctx(struct sp_conn *c, uint32_t id); /* or NULL */
+
+/* ---- ctx.c: one SSH session */
+SP_MUST enum sp_err sp_ctx_init(struct sp_ctx *x, struct sp_conn *c,
+    uint32_t id, int fd, struct sp_chan *via);
+void sp_ctx_fini(struct sp_ctx *x);
+bool sp_ctx_step(struct sp_ctx *x);	/* reads; true if anything happened */
+bool sp_ctx_flush(struct sp_ctx *x); /* true if bytes went out */
+bool sp_ctx_is_blocked(const struct sp_ctx *x); /* do not write more now */
+bool sp_ctx_may_read(const struct sp_ctx *x);
+/* Says why and disconnects. The text is a constant. */
+void sp_ctx_disconnect(struct sp_ctx *x, const char *why);
+
+/* ---- auth.c: logging in */
+void sp_auth_init(struct sp_ctx *x);
+void sp_auth_fini(struct sp_ctx *x);
+bool sp_auth_message(struct sp_ctx *x, ssh_message m); /* true: m is kept */
+void sp_auth_unanswered(struct sp_ctx *x);
+void sp_auth_tick(struct sp_ctx *x, int64_t now);
+int64_t sp_auth_deadline(const struct sp_ctx *x); /* 0: none */
+void sp_auth_key_result(struct sp_ctx *x, uint64_t corr, bool ok);
+void sp_auth_login_result(struct sp_ctx *x, uint64_t corr, uint8_t verdict);
+void sp_auth_success(struct sp_ctx *x);
+void sp_auth_fail(struct sp_ctx *x, bool counts);
+
+/* ---- dialog.c: conversations */
+void sp_dialog_line(struct sp_ctx *x, const struct sp_msg_dialog *m);
+void sp_dialog_answer(struct sp_ctx *x);
+void sp_dialog_clear(struct sp_ctx *x);
+
+/* ---- chan.c: channels and their requests */
+bool sp_chan_open_message(struct sp_ctx *x, ssh_message m);
+bool sp_chan_request(struct sp_ctx *x, ssh_message m); /* true: m is kept */
+struct sp_chan *sp_chan_new(struct sp_ctx *x);
+void sp_chan_free(struct sp_chan *ch);
+struct sp_chan *sp_chan_find(struct sp_ctx *x, uint32_t id);
+void sp_chan_accept(struct sp_chan *ch, ssh_message m);
+void sp_chan_stream(struct sp_chan *ch, int fd, bool shared);
+void sp_chan_refused(struct sp_chan *ch, uint8_t code, struct sp_span text);
+void sp_chan_ask_next(struct sp_ctx *x);
+void sp_chan_reply(struct sp_chan *ch, bool ok);
+
+/* ---- queue.c: what waits for the client */
+SP_MUST enum sp_err sp_queue_data(struct sp_chan *ch, uint8_t lane,
+    struct sp_span bytes);
+/* A text of the bastion: to the terminal, or to stderr where there is none. */
+void sp_queue_text(struct sp_chan *ch, struct sp_span text, bool mark);
+void sp_queue_eof(struct sp_chan *ch);
+void sp_queue_status(struct sp_chan *ch, uint32_t status);
+void sp_queue_signal(struct sp_chan *ch, struct sp_span payload);
+void sp_queue_close(struct sp_chan *ch);
+/* Text, exit status 255 where none was sent, close: cut by us. */
+void sp_queue_cut(struct sp_chan *ch, struct sp_span text, uint32_t status);
+bool sp_queue_out(struct sp_chan *ch);	/* true if anything moved */
+bool sp_queue_is_empty(const struct sp_chan *ch);
+/* Control characters and the like become visible; lines stay lines. */
+void sp_text_safe(struct sp_buf *out, struct sp_span text, bool crlf);
+
+/* ---- leg.c: streams */
+struct sp_leg *sp_leg_new(struct sp_ctx *x, int fd, bool shared);
+void sp_leg_join(struct sp_leg *l, struct sp_chan *ch); /* sends OPEN */
+void sp_leg_leave(struct sp_chan *ch);	/* CLOSE if owed, lets go */
+void sp_leg_read(struct sp_leg *l);	/* frames that have arrived */
+bool sp_leg_in(struct sp_chan *ch);	/* user to target; true if moved */
+void sp_leg_release(struct sp_leg *l);	/* no ctx any more */
+void sp_leg_sweep(struct sp_conn *c);	/* frees what is done with */
+
+/* ---- jump.c: ssh -J */
+bool sp_jump_open(struct sp_ctx *x, ssh_message m); /* true: m is kept */
+void sp_jump_result(struct sp_conn *c, const struct sp_msg_target_open_result *m);
+bool sp_jump_pump(struct sp_chan *ch);
+void sp_jump_end(struct sp_chan *ch);	/* before the channel is freed */
+
+#endif
