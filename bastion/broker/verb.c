@@ -113,6 +113,8 @@ const struct sp_verb sp_verbs[] = {
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",
 	    "how the bastion is"),
+	ROW("seals", NULL, SP_MAY_AUDIT, "", 0, 0, seals, "",
+	    "is every sealed row as the vault sealed it?"),
 };
 const size_t sp_verbs_n = sizeof(sp_verbs) / sizeof(sp_verbs[0]);
 

@@ -179,20 +179,17 @@ sp_verb_menu(struct sp_call *c)
 
 /* ------------------------------------------------------------------- vault */
 
+/* The vault says it as a line of an authorized_keys file. */
 static void
 ca_line(const struct sp_msg_v_status_r *v, char *dst, size_t cap, char *fp)
 {
-	SP_BUF_AUTO b64 = {.max = 1024};
 	struct sp_pubkey k;
 	const char *why;
 
 	dst[0] = fp[0] = '\0';
-	if (sp_pubkey_of_blob(v->ca_key, &k, &why) != SP_OK ||
-	    sp_base64(&b64, v->ca_key) != SP_OK)
-		return;
-	snprintf(dst, cap, "%s %.*s", k.algo, (int)b64.len,
-	    (const char *)sp_buf_span(&b64).p);
-	sp_fingerprint(fp, v->ca_key);
+	if (sp_pubkey_parse(v->ca_key, &k, &why) == SP_OK &&
+	    sp_span_cstr(v->ca_key, dst, cap) == SP_OK)
+		sp_fingerprint(fp, sp_span_of(k.blob, k.n));
 }
 
 void
@@ -283,4 +280,63 @@ sp_verb_status(struct sp_call *c)
 {
 	sp_store_query(c->b->store, "SELECT count(*) AS n FROM sessions "
 	    "WHERE ended_us IS NULL", NULL, 0, status_counted, c);
+}
+
+/* ------------------------------------------------------------------- seals */
+
+/* Reads every sealed row once: what the vault did not seal is counted. */
+struct seals {
+	struct sp_call *c;
+	struct sp_list *list;
+	int t;
+	size_t broken;
+};
+
+static void
+seals_free(void *state)
+{
+	struct seals *s = state;
+
+	sp_list_free(s->list);
+	free(s);
+}
+
+static void
+seals_one(void *arg, enum sp_err e, struct sp_rows *rows)
+{
+	struct seals *s = arg;
+	struct sp_call *c = s->c;
+	char n[24], broken[24];
+
+	if (e != SP_OK) {
+		sp_call_fail_err(c, e, "seals");
+		return;
+	}
+	snprintf(n, sizeof(n), "%zu", sp_rows_n(rows));
+	snprintf(broken, sizeof(broken), "%zu", sp_rows_n_broken(rows));
+	s->broken += sp_rows_n_broken(rows);
+	sp_list_add(s->list, (const char *[]){sp_tables[s->t].name, n, broken});
+	if (++s->t < SP_T_COUNT_) {
+		sp_store_load(c->b->store, (enum sp_table)s->t, "", NULL, 0,
+		    seals_one, s);
+		return;
+	}
+	sp_call_list(c, s->list, "");
+	sp_call_end(c, s->broken == 0 ? SP_EXIT_OK : SP_EXIT_REFUSED);
+}
+
+void
+sp_verb_seals(struct sp_call *c)
+{
+	static const struct sp_col cols[] = {
+		{"id", "TABLE", SP_COL_TEXT}, {"rows", "ROWS", SP_COL_NUMBER},
+		{"broken", "BROKEN", SP_COL_NUMBER}};
+	struct seals *s = calloc(1, sizeof(*s));
+
+	SP_ASSERT(s != NULL);
+	s->c = c;
+	s->list = sp_list_new(cols, 3);
+	c->state = s;
+	c->free_state = seals_free;
+	sp_store_load(c->b->store, (enum sp_table)0, "", NULL, 0, seals_one, s);
 }

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_CLI_H
+#define SP_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "common/config.h"
+#include "common/ipc.h"
+#include "common/stream.h"
+
+/*
+ * `sallyport` on the host: what needs the instance's directory is done here,
+ * everything else is a verb of the broker. Exit statuses are the verbs' own: 0
+ * done, 1 refused, 2 usage, 75 try again later.
+ *
+ *   main.c    which of them            link.c    the control sockets
+ *   relay.c   a verb's stream          exec.c    other programs, other users
+ *   init.c    a new instance           layout.c  its directories and users
+ *   pg.c      the embedded PostgreSQL  start.c   start, stop
+ *   status.c  status                   doctor.c  doctor
+ *   vault.c   vault, totp, secrets     qr.c      a QR code in a terminal
+ *   sshconf.c ssh-config
+ */
+#define SP_EXIT_OK 0
+#define SP_EXIT_REFUSED 1
+#define SP_EXIT_USAGE 2
+#define SP_EXIT_LATER 75
+
+struct sp_cli {
+	char dir[3072];		/* absolute */
+	bool json;
+};
+
+/* Says "sallyport: ..." on standard error; returns code. */
+int sp_cli_fail(int code, const char *fmt, ...) SP_PRINTF(2, 3);
+/* A progress line on standard error. */
+void sp_cli_step(const char *fmt, ...) SP_PRINTF(1, 2);
+/* "DIR/rest"; ends the program if that is too long for any system. */
+void sp_cli_path(const struct sp_cli *c, char dst[static 4096], const char *rest);
+/* Takes `--name VALUE`, `--name=VALUE` or `--name` out of argv. */
+bool sp_cli_flag(int *argc, char **argv, const char *name);
+const char *sp_cli_value(int *argc, char **argv, const char *name);
+/* A whole small file; SP_ERR_TOOBIG beyond out->max. */
+SP_MUST enum sp_err sp_cli_read(const char *path, struct sp_buf *out);
+SP_MUST enum sp_err sp_cli_read_fd(int fd, struct sp_buf *out);
+/* The instance's configuration; says what is wrong. */
+SP_MUST enum sp_err sp_cli_config(const struct sp_cli *c, struct sp_config *cfg);
+
+/* -------------------------------------------------------------------- exec */
+struct sp_who {			/* a system user; uid 0 and no name: nobody else */
+	char name[40];
+	uid_t uid;
+	gid_t gid;
+};
+struct sp_run {
+	const char *const *argv; /* argv[0] is an absolute path */
+	const struct sp_who *as; /* NULL: as we are */
+	int in;			/* a descriptor above 2; else /dev/null */
+	const char *cwd;	/* entered as we are; NULL: / */
+	struct sp_buf *out;	/* standard output; NULL: our standard error */
+	bool quiet;		/* standard output and error are dropped */
+};
+/* fork and execv; waits. The exit status, or -1 when it could not be run. */
+int sp_cli_run(const struct sp_run *r);
+/* Finds a program of ours: $SALLYPORT_LIBEXEC, beside this one, installed. */
+bool sp_cli_find(const char *name, char dst[static 4096]);
+/* Of PostgreSQL: initdb, pg_ctl, psql, createdb. */
+bool sp_cli_find_pg(const char *name, char dst[static 4096]);
+/* sql/ with the migrations; pam_sallyport.so. */
+bool sp_cli_find_sql(char dst[static 4096]);
+bool sp_cli_find_pam(char dst[static 4096]);
+
+/* -------------------------------------------------------------------- link */
+/* Connects to DIR/run/NAME. SP_ERR_NOTFOUND: nobody listens there. */
+SP_MUST enum sp_err sp_cli_connect(const struct sp_cli *c, const char *name,
+    uint32_t peer, uint32_t state, struct sp_link *l);
+/* Runs a verb of the broker. in: a descriptor for its standard input, -1 none.
+ * capture: standard output goes there instead; its exit status. */
+int sp_cli_verb(const struct sp_cli *c, int argc, char *const *argv, int in,
+    struct sp_buf *capture);
+/* The user side of a verb's stream until it ends; takes fd. */
+int sp_cli_relay(int fd, const struct sp_open *open, int in,
+    struct sp_buf *capture, bool raw);
+
+/* ------------------------------------------------------------------ layout */
+enum sp_cli_user { SP_U_INGRESS, SP_U_EGRESS, SP_U_AUTH, SP_U_BROKER,
+	SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB, SP_U_COUNT };
+/* Fills *w; without root it is the caller. SP_ERR_NOTFOUND: no such user. */
+SP_MUST enum sp_err sp_cli_user(enum sp_cli_user u, struct sp_who *w);
+const char *sp_cli_user_name(enum sp_cli_user u);
+/* Makes the users that are missing. */
+SP_MUST enum sp_err sp_cli_make_users(void);
+/* Can this user reach the directory? If not, *bad is the part that bars. */
+bool sp_cli_can_reach(const struct sp_who *w, const char *dir,
+    char bad[static 4096]);
+struct sp_layout_row {
+	const char *path;	/* below DIR; "." is DIR */
+	bool is_dir;
+	mode_t mode;
+	int user;		/* enum sp_cli_user, or -1: the supervisor's */
+	bool embedded_only;
+};
+extern const struct sp_layout_row sp_layout[];
+extern const size_t sp_layout_n;
+SP_MUST enum sp_err sp_cli_make_dirs(const struct sp_cli *c, bool embedded);
+/* Writes a new file of the layout. */
+SP_MUST enum sp_err sp_cli_write(const struct sp_cli *c, const char *name,
+    struct sp_span text);
+/* Removes everything below DIR (not DIR). */
+void sp_cli_clear(const struct sp_cli *c);
+
+/* ---------------------------------------------------------------------- pg */
+/* The embedded cluster. Each says what failed. */
+SP_MUST enum sp_err sp_pg_make(const struct sp_cli *c);
+SP_MUST enum sp_err sp_pg_start(const struct sp_cli *c);
+bool sp_pg_is_running(const struct sp_cli *c);
+SP_MUST enum sp_err sp_pg_stop(const struct sp_cli *c);
+/* Applies the migrations that are missing. conninfo NULL: the embedded one. */
+SP_MUST enum sp_err sp_pg_migrate(const struct sp_cli *c, const char *conninfo);
+/* One statement, its one value in out (trimmed). */
+SP_MUST enum sp_err sp_pg_ask(const struct sp_cli *c, const char *conninfo,
+    const char *sql, char *out, size_t cap);
+/* The newest migration that is on disk. */
+int sp_pg_newest(void);
+
+/* ------------------------------------------------------------------- verbs */
+int sp_cmd_init(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_start(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_stop(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_status(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_doctor(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_vault(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_users(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_account(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_ssh_config(struct sp_cli *c, int argc, char **argv);
+/* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
+pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
+/* Prints a QR code in half blocks. */
+SP_MUST enum sp_err sp_cli_qr(const char *text);
+/* One line, from the terminal without echo or from standard input. */
+SP_MUST enum sp_err sp_cli_secret_line(const char *prompt, struct sp_buf *out);
+
+#endif

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is said to the vault itself: no other process hears a passphrase, a
+ * password or a seed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "bastion/cli/cli.h"
+
+#define ARGON2_MS 60000
+
+enum sp_err
+sp_cli_secret_line(const char *prompt, struct sp_buf *out)
+{
+	struct termios old, t;
+	bool tty = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &old) == 0;
+	enum sp_err e = SP_OK;
+
+	if (tty) {
+		t = old;
+		t.c_lflag &= ~(tcflag_t)ECHO;
+		(void)!tcsetattr(STDIN_FILENO, TCSAFLUSH, &t);
+		fputs(prompt, stderr);
+	}
+	for (;;) {
+		uint8_t ch;
+		ssize_t n = read(STDIN_FILENO, &ch, 1);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0 || ch == '\n')
+			break;
+		if ((e = sp_buf_put(out, &ch, 1)) != SP_OK)
+			break;
+	}
+	if (tty) {
+		(void)!tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
+		fputc('\n', stderr);
+	}
+	return e;
+}
+
+static int
+reach(const struct sp_cli *c, struct sp_link *l)
+{
+	enum sp_err e = sp_cli_connect(c, "vault.sock", SP_ROLE_VLT,
+	    SP_ST_READY, l);
+
+	if (e == SP_OK)
+		return SP_EXIT_OK;
+	if (e == SP_ERR_DENIED)
+		return sp_cli_fail(SP_EXIT_REFUSED, "you may not control the vault "
+		    "of %s: that is for root or its owner", c->dir);
+	return sp_cli_fail(SP_EXIT_LATER, "the vault of %s does not run: "
+	    "sallyport -D %s start", c->dir, c->dir);
+}
+
+/* Waits for the answer of that type; says what went wrong otherwise. */
+static int
+answer(struct sp_link *l, uint16_t type, struct sp_packet *p)
+{
+	enum sp_err e = sp_link_wait(l, p, ARGON2_MS);
+
+	if (e == SP_OK)
+		sp_packet_close_fds(p);
+	if (e == SP_OK && p->type == type)
+		return SP_EXIT_OK;
+	return sp_cli_fail(SP_EXIT_LATER, "the vault does not answer: %s",
+	    e == SP_OK ? "it said something else" : sp_err_text(e));
+}
+
+/* ------------------------------------------------------- status and unseal */
+
+static void
+status_json(const struct sp_msg_vc_status_r *m)
+{
+	json_object *o = json_object_new_object();
+	char audit[65], rec[65];
+
+	sp_hex(audit, m->audit_key, 32);
+	sp_hex(rec, m->recording_key, 32);
+	json_object_object_add(o, "state",
+	    json_object_new_string(m->sealed ? "sealed" : "open"));
+	json_object_object_add(o, "demo", json_object_new_boolean(m->demo));
+	json_object_object_add(o, "slots", json_object_new_int64(m->slots));
+	json_object_object_add(o, "audit_key", m->sealed ? NULL :
+	    json_object_new_string(audit));
+	json_object_object_add(o, "recording_key", m->sealed ? NULL :
+	    json_object_new_string(rec));
+	json_object_object_add(o, "ca_key", m->sealed ? NULL :
+	    json_object_new_string_len((const char *)m->ca_key.p,
+	    (int)m->ca_key.n));
+	printf("%s\n", json_object_to_json_string_ext(o,
+	    JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+static int
+vault_status(const struct sp_cli *c, bool ca_only)
+{
+	struct sp_link l;
+	struct sp_packet p;
+	struct sp_msg_vc_status_r m;
+	char audit[65], rec[65];
+	int rc = reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_send_vc_status(&l, 0, &(struct sp_msg_vc_status){}, NULL) != SP_OK ||
+	    (rc = answer(&l, SP_MSG_vc_status_r, &p)) != SP_EXIT_OK ||
+	    sp_dec_vc_status_r(p.body, &m) != SP_OK) {
+		sp_link_fini(&l);
+		return rc == SP_EXIT_OK ? SP_EXIT_LATER : rc;
+	}
+	sp_hex(audit, m.audit_key, 32);
+	sp_hex(rec, m.recording_key, 32);
+	if (ca_only && m.sealed)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault is sealed: "
+		    "sallyport vault unseal");
+	else if (ca_only)
+		printf("%.*s\n", (int)m.ca_key.n, (const char *)m.ca_key.p);
+	else if (c->json)
+		status_json(&m);
+	else {
+		printf("vault          %s\nslots          %u%s\n",
+		    m.sealed ? "sealed" : "open", m.slots,
+		    m.demo ? " (one in a file, for demonstration only)" : "");
+		if (!m.sealed)
+			printf("audit key      %s\nrecording key  %s\nuser CA        "
+			    "%.*s\n", audit, rec, (int)m.ca_key.n,
+			    (const char *)m.ca_key.p);
+	}
+	sp_link_fini(&l);
+	return rc;
+}
+
+static int
+is_done(const struct sp_cli *c, struct sp_link *l, const char *state)
+{
+	struct sp_packet p;
+	struct sp_msg_vc_done m;
+	int rc = answer(l, SP_MSG_vc_done, &p);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_dec_vc_done(p.body, &m) != SP_OK)
+		return SP_EXIT_LATER;
+	if (m.err != SP_OK && m.err != SP_ERR_STATE)
+		return sp_cli_fail(SP_EXIT_REFUSED, "%s", sp_vis_tmp(m.text));
+	if (c->json)
+		printf("{\"id\": \"vault\", \"state\": \"%s\"}\n", state);
+	else
+		printf("%s\n", sp_vis_tmp(m.text));
+	return SP_EXIT_OK;
+}
+
+static int
+unseal(const struct sp_cli *c)
+{
+	SP_BUF_AUTO pass = {.max = 1024};
+	struct sp_link l;
+	int rc = reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_cli_secret_line("Passphrase of the vault: ", &pass) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_USAGE,
+		    "a passphrase has at most 1024 bytes");
+	else if (sp_send_vc_unseal(&l, 0, &(struct sp_msg_vc_unseal){
+	    .passphrase = sp_buf_span(&pass)}, NULL) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
+	else
+		rc = is_done(c, &l, "open");
+	sp_link_fini(&l);
+	return rc;
+}
+
+static int
+seal(const struct sp_cli *c)
+{
+	struct sp_link l;
+	int rc = reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_send_vc_seal(&l, 0, &(struct sp_msg_vc_seal){}, NULL) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
+	else
+		rc = is_done(c, &l, "sealed");
+	sp_link_fini(&l);
+	return rc;
+}
+
+int
+sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
+{
+	(void)sp_cli_flag(&argc, argv, "--json");
+	if (argc == 2 && strcmp(argv[1], "status") == 0)
+		return vault_status(c, false);
+	if (argc == 2 && strcmp(argv[1], "ca-key") == 0)
+		return vault_status(c, true);
+	if (argc == 2 && strcmp(argv[1], "unseal") == 0)
+		return unseal(c);
+	if (argc == 2 && strcmp(argv[1], "seal") == 0)
+		return seal(c);
+	return sp_cli_fail(SP_EXIT_USAGE,
+	    "usage: sallyport vault status|unseal|seal|ca-key [--json]");
+}
+
+/* -------------------------------------------------------------------- totp */
+
+static json_object *
+ask_json(const struct sp_cli *c, int argc, char *const *argv, int *rc)
+{
+	SP_BUF_AUTO out = {.max = 8u << 20};
+
+	*rc = sp_cli_verb(c, argc, argv, -1, &out);
+	if (*rc != SP_EXIT_OK || sp_buf_put_u8(&out, 0) != SP_OK)
+		return NULL;
+	return json_tokener_parse((const char *)sp_buf_span(&out).p);
+}
+
+static const char *
+text_field(json_object *o, const char *key)
+{
+	json_object *v = NULL;
+
+	return o != NULL && json_object_object_get_ex(o, key, &v) && v != NULL ?
+	    json_object_get_string(v) : NULL;
+}
+
+struct totp {
+	char name[SP_NAME_MAX + 1];
+	uint8_t person[16], id[16];
+	uint64_t version;
+	char secret[128], uri[512], sealed[2049];
+};
+
+/* Who it is and which row it will be: the next version of theirs, or a new one. */
+static int
+who_is(const struct sp_cli *c, struct totp *t)
+{
+	char *argv[] = {(char[]){"users"}, (char[]){"show"}, t->name,
+	    (char[]){"--json"}, NULL};
+	int rc;
+	json_object *o = ask_json(c, 4, argv, &rc), *v = NULL;
+	const char *id = text_field(o, "id"), *row = text_field(o, "totp_id");
+
+	if (rc != SP_EXIT_OK || id == NULL ||
+	    sp_uuid_parse(t->person, sp_span_str(id)) != SP_OK) {
+		json_object_put(o);
+		return rc != SP_EXIT_OK ? rc : SP_EXIT_REFUSED;
+	}
+	t->version = 1;
+	sp_uuid_make(t->id);
+	if (row != NULL && sp_uuid_parse(t->id, sp_span_str(row)) == SP_OK &&
+	    json_object_object_get_ex(o, "totp_version", &v))
+		t->version = (uint64_t)json_object_get_int64(v) + 1;
+	json_object_put(o);
+	return SP_EXIT_OK;
+}
+
+static enum sp_err
+note_seed(struct totp *t, const struct sp_msg_vc_totp_new_r *m)
+{
+	SP_BUF_AUTO b32 = {.max = 120};
+
+	if (m->sealed.n > 1024)
+		return SP_ERR_TOOBIG;
+	sp_hex(t->sealed, m->sealed.p, m->sealed.n);
+	SP_TRY(sp_base32(&b32, m->seed));
+	SP_TRY(sp_span_cstr(sp_buf_span(&b32), t->secret, sizeof(t->secret)));
+	snprintf(t->uri, sizeof(t->uri), "otpauth://totp/Sallyport:%s?secret=%s"
+	    "&issuer=Sallyport&algorithm=SHA1&digits=6&period=30", t->name,
+	    t->secret);
+	return SP_OK;
+}
+
+static int
+make_seed(const struct sp_cli *c, struct totp *t)
+{
+	struct sp_msg_vc_totp_new m = {.version = t->version};
+	struct sp_msg_vc_totp_new_r r;
+	struct sp_packet p;
+	struct sp_link l;
+	int rc = reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	memcpy(m.id, t->id, 16);
+	memcpy(m.owner, t->person, 16);
+	if (sp_send_vc_totp_new(&l, 0, &m, NULL) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
+	else
+		rc = answer(&l, SP_MSG_vc_totp_new_r, &p);
+	if (rc == SP_EXIT_OK && (sp_dec_vc_totp_new_r(p.body, &r) != SP_OK ||
+	    r.err != SP_OK || note_seed(t, &r) != SP_OK))
+		rc = sp_cli_fail(SP_EXIT_LATER,
+		    "the vault is sealed: sallyport vault unseal");
+	sp_link_fini(&l);
+	return rc;
+}
+
+static int
+store_seed(const struct sp_cli *c, struct totp *t)
+{
+	SP_BUF_AUTO out = {.max = 65536};
+	char id[SP_UUID_TEXT], version[24];
+	char *argv[] = {(char[]){"users"}, (char[]){"totp-store"}, t->name,
+	    (char[]){"--id"}, id, (char[]){"--version"}, version,
+	    (char[]){"--sealed"}, t->sealed, NULL};
+
+	sp_uuid_text(id, t->id);
+	snprintf(version, sizeof(version), "%llu", (unsigned long long)t->version);
+	return sp_cli_verb(c, 9, argv, -1, &out);
+}
+
+static void
+print_seed(const struct sp_cli *c, const struct totp *t, bool qr)
+{
+	char id[SP_UUID_TEXT];
+
+	if (c->json) {
+		sp_uuid_text(id, t->person);
+		printf("{\"id\": \"%s\", \"name\": \"%s\", \"state\": \"stored\", "
+		    "\"secret\": \"%s\",\n \"uri\": \"%s\"}\n", id, t->name,
+		    t->secret, t->uri);
+		return;
+	}
+	printf("The second factor of %s, shown once:\n\n  secret  %s\n  %s\n\n",
+	    t->name, t->secret, t->uri);
+	if ((qr || isatty(STDOUT_FILENO)) && sp_cli_qr(t->uri) != SP_OK)
+		(void)sp_cli_fail(0, "no QR code could be made");
+}
+
+static int
+totp(const struct sp_cli *c, const char *name, bool qr)
+{
+	struct totp t = {0};
+	int rc;
+
+	if (!sp_name_is_valid(sp_span_str(name)) ||
+	    sp_span_cstr(sp_span_str(name), t.name, sizeof(t.name)) != SP_OK)
+		return sp_cli_fail(SP_EXIT_USAGE, "that is no name");
+	if ((rc = who_is(c, &t)) == SP_EXIT_OK &&
+	    (rc = make_seed(c, &t)) == SP_EXIT_OK &&
+	    (rc = store_seed(c, &t)) == SP_EXIT_OK)
+		print_seed(c, &t, qr);
+	explicit_bzero(&t, sizeof(t));
+	return rc;
+}
+
+int
+sp_cmd_users(struct sp_cli *c, int argc, char **argv)
+{
+	bool wants = sp_cli_flag(&argc, argv, "--totp");
+	bool qr = sp_cli_flag(&argc, argv, "--qr");
+	SP_BUF_AUTO out = {.max = 65536};
+	int rc;
+
+	if (strcmp(argv[1], "totp") == 0) {
+		(void)sp_cli_flag(&argc, argv, "--json");
+		if (argc != 3)
+			return sp_cli_fail(SP_EXIT_USAGE,
+			    "usage: sallyport users totp NAME [--qr] [--json]");
+		return totp(c, argv[2], qr);
+	}
+	if (!wants)
+		return sp_cli_verb(c, argc, argv, -1, NULL);
+	if (argc < 3 || argv[2][0] == '-')
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport users add NAME "
+		    "--display TEXT --group A,B --key 'ssh-ed25519 ...' --totp");
+	rc = sp_cli_verb(c, argc, argv, -1, c->json ? &out : NULL);
+	return rc == SP_EXIT_OK ? totp(c, argv[2], qr) : rc;
+}
+
+/* ----------------------------------------------------------------- secrets */
+
+static int
+target_id(const struct sp_cli *c, const char *name, uint8_t id[static 16])
+{
+	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
+	    NULL};
+	int rc;
+	json_object *a = ask_json(c, 3, argv, &rc);
+	bool found = false;
+
+	for (size_t i = 0; a != NULL && i < json_object_array_length(a); i++) {
+		json_object *o = json_object_array_get_idx(a, i);
+		const char *n = text_field(o, "name"), *t = text_field(o, "id");
+
+		if (n != NULL && t != NULL && strcmp(n, name) == 0 &&
+		    sp_uuid_parse(id, sp_span_str(t)) == SP_OK)
+			found = true;
+	}
+	json_object_put(a);
+	if (rc == SP_EXIT_OK && !found)
+		rc = sp_cli_fail(SP_EXIT_REFUSED, "there is no target %s: "
+		    "sallyport targets list", name);
+	return rc;
+}
+
+static int
+seal_secret(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
+    struct sp_buf *hex)
+{
+	struct sp_msg_vc_secret_new_r r;
+	struct sp_packet p;
+	struct sp_link l;
+	uint8_t *at;
+	int rc = reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_send_vc_secret_new(&l, 0, m, NULL) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
+	else
+		rc = answer(&l, SP_MSG_vc_secret_new_r, &p);
+	if (rc == SP_EXIT_OK && sp_dec_vc_secret_new_r(p.body, &r) != SP_OK)
+		rc = SP_EXIT_LATER;
+	if (rc == SP_EXIT_OK && r.err != SP_OK)
+		rc = r.err == SP_ERR_SEALED ? sp_cli_fail(SP_EXIT_LATER,
+		    "the vault is sealed: sallyport vault unseal") :
+		    sp_cli_fail(SP_EXIT_REFUSED, "the vault does not take that "
+		    "secret: %s (a key is an unencrypted OpenSSH private key)",
+		    sp_err_text((enum sp_err)r.err));
+	if (rc == SP_EXIT_OK &&
+	    sp_buf_reserve(hex, 2 * r.sealed.n + 1, &at) == SP_OK) {
+		sp_hex((char *)at, r.sealed.p, r.sealed.n);
+		sp_buf_commit(hex, 2 * r.sealed.n + 1);
+	}
+	sp_link_fini(&l);
+	return rc;
+}
+
+static int
+read_secret(const char *kind, const char *file, bool from_stdin,
+    struct sp_buf *clear)
+{
+	enum sp_err e;
+
+	if (file != NULL)
+		e = sp_cli_read(file, clear);
+	else if (!from_stdin)
+		return sp_cli_fail(SP_EXIT_USAGE, "give it with --%s-stdin%s: an "
+		    "argument would be seen by everybody on this host", kind,
+		    strcmp(kind, "key") == 0 ? " or --key-file FILE" : "");
+	else if (strcmp(kind, "key") == 0)
+		e = sp_cli_read_fd(STDIN_FILENO, clear);
+	else
+		e = sp_cli_secret_line("Password of the account: ", clear);
+	if (e == SP_OK && clear->len > 0)
+		return SP_EXIT_OK;
+	return sp_cli_fail(SP_EXIT_USAGE, "the %s could not be read: %s", kind,
+	    e == SP_OK ? "it is empty" : sp_err_text(e));
+}
+
+static int
+add_with_secret(const struct sp_cli *c, const char *where, const char *kind,
+    struct sp_span clear)
+{
+	SP_BUF_AUTO hex = {.max = 32768};
+	struct sp_msg_vc_secret_new m = {.version = 1, .clear = clear,
+	    .kind = strcmp(kind, "key") == 0 ? SP_CRED_SSH_KEY :
+	    SP_CRED_SSH_PASSWORD};
+	const char *at = strchr(where, '@');
+	char id[SP_UUID_TEXT];
+	int rc;
+
+	if (at == NULL)
+		return sp_cli_fail(SP_EXIT_USAGE, "say it as ACCOUNT@TARGET");
+	if ((rc = target_id(c, at + 1, m.owner)) != SP_EXIT_OK)
+		return rc;
+	sp_uuid_make(m.id);
+	sp_uuid_text(id, m.id);
+	rc = seal_secret(c, &m, &hex);
+	if (rc == SP_EXIT_OK) {
+		char *argv[] = {(char[]){"account"}, (char[]){"add"},
+		    (char *)(uintptr_t)where, (char[]){"--kind"},
+		    (char *)(uintptr_t)kind, (char[]){"--secret-id"}, id,
+		    (char[]){"--sealed"},
+		    (char *)(uintptr_t)sp_buf_span(&hex).p,
+		    c->json ? (char[]){"--json"} : NULL, NULL};
+
+		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
+	}
+	return rc;
+}
+
+int
+sp_cmd_account(struct sp_cli *c, int argc, char **argv)
+{
+	SP_BUF_AUTO clear = {.max = 4096};
+	bool pw = sp_cli_flag(&argc, argv, "--password-stdin");
+	bool key = sp_cli_flag(&argc, argv, "--key-stdin");
+	const char *file = sp_cli_value(&argc, argv, "--key-file");
+	const char *kind;
+	int rc;
+
+	for (int i = 2; i + 1 < argc; i++)
+		if (strcmp(argv[i], "--kind") == 0 &&
+		    strcmp(argv[i + 1], "cert") == 0)
+			return sp_cli_verb(c, argc, argv, -1, NULL);
+	kind = sp_cli_value(&argc, argv, "--kind");
+	(void)sp_cli_flag(&argc, argv, "--json");
+	if (kind != NULL && strcmp(kind, "cert") == 0) {
+		char *cert[] = {argv[0], argv[1], argc > 2 ? argv[2] : (char[]){""},
+		    (char[]){"--kind=cert"}, c->json ? (char[]){"--json"} : NULL,
+		    NULL};
+
+		return sp_cli_verb(c, c->json ? 5 : 4, cert, -1, NULL);
+	}
+	if (argc != 3 || kind == NULL ||
+	    (strcmp(kind, "key") != 0 && strcmp(kind, "password") != 0))
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
+		    "ACCOUNT@TARGET --kind cert | --kind password "
+		    "--password-stdin | --kind key --key-file FILE");
+	rc = read_secret(kind, file, strcmp(kind, "key") == 0 ? key : pw, &clear);
+	return rc == SP_EXIT_OK ?
+	    add_with_secret(c, argv[2], kind, sp_buf_span(&clear)) : rc;
+}
+
+/* ----------------------------------------------------------- verify a file */
+
+int
+sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv)
+{
+	char exe[4096], file[4096];
+	char *args[8] = {exe, (char[]){"verify"}, file};
+	const char *key = sp_cli_value(&argc, argv, "--key");
+	int n = 3;
+
+	(void)sp_cli_flag(&argc, argv, "--json");
+	if (argc != 2 || key == NULL)
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport verify FILE "
+		    "--key HEX|FILE [--json]; the key is the audit key that "
+		    "vault status shows");
+	if (realpath(argv[1], file) == NULL)
+		return sp_cli_fail(SP_EXIT_USAGE, "%s: %s", argv[1],
+		    strerror(errno));
+	if (!sp_cli_find("sallyport-player", exe))
+		return SP_EXIT_REFUSED;
+	args[n++] = (char[]){"--key"};
+	args[n++] = (char *)(uintptr_t)key;
+	if (c->json)
+		args[n++] = (char[]){"--json"};
+	execv(exe, args);
+	return sp_cli_fail(SP_EXIT_REFUSED, "%s: %s", exe, strerror(errno));
+}
