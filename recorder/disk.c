@@ -26,12 +26,12 @@ of_errno(void)
 }
 
 static enum sp_err
-look_at_reserve(struct sp_rec_disk *d)
+look_at_reserve(struct sp_rec_disk *d, bool now_anyway)
 {
 	struct statfs f;
 	int64_t now = sp_boot_us();
 
-	if (d->checked_us != 0 && now - d->checked_us < LOOK_US)
+	if (!now_anyway && d->checked_us != 0 && now - d->checked_us < LOOK_US)
 		return SP_OK;
 	if (fstatfs(d->fd, &f) != 0)
 		return SP_ERR_IO;
@@ -71,11 +71,10 @@ enum sp_err
 sp_rec_disk_room(struct sp_rec_disk *d, size_t n)
 {
 	uint64_t want = d->off + n + SP_REC_TAIL_BYTES;
+	bool must_grow = !d->no_fallocate && want > d->allocated;
 
-	SP_TRY(look_at_reserve(d));
-	if (d->no_fallocate || want <= d->allocated)
-		return SP_OK;
-	return grow(d, want);
+	SP_TRY(look_at_reserve(d, must_grow));
+	return must_grow ? grow(d, want) : SP_OK;
 }
 
 enum sp_err

@@ -41,6 +41,17 @@ sp_relay_fini(struct sp_relay *r)
 	sp_link_fini(&r->link);
 }
 
+/* A text that was cut to fit must not end inside a character: its reader takes
+ * UTF-8 only. */
+static void
+trim(char *s)
+{
+	size_t n = strlen(s);
+
+	while (n > 0 && !sp_utf8_is_valid(sp_span_of(s, n)))
+		s[--n] = '\0';
+}
+
 void
 sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
 {
@@ -53,6 +64,7 @@ sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
 	va_end(ap);
+	trim(r->reason);
 }
 
 void
@@ -77,8 +89,10 @@ on_note(struct sp_relay *r, struct sp_span body)
 
 	SP_TRY(sp_dec_rec_note(body, &m));
 	n = m.text.n < sizeof(text) ? m.text.n : sizeof(text) - 1;
-	memcpy(text, m.text.p, n);
+	if (n > 0)
+		memcpy(text, m.text.p, n);
 	text[n] = '\0';
+	trim(text);
 	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_META, SP_RECORD_NOTICE, m.show,
 	    m.text));
 	return m.show == 0 ? SP_OK :
