@@ -19,6 +19,8 @@ check_text(struct sp_policy_ctx *c, struct sp_span s)
 	char shown[32];
 
 	while (s.n > 0) {
+		bool plain = (s.p[0] >= 0x20 && s.p[0] < 0x7f) ||
+		    s.p[0] == '\n' || s.p[0] == '\r' || s.p[0] == '\t';
 		size_t n = 1;
 
 		while (n < s.n && n < 4 && (s.p[n] & 0xc0) == 0x80)
@@ -26,9 +28,8 @@ check_text(struct sp_policy_ctx *c, struct sp_span s)
 		if (!sp_utf8_is_valid(sp_span_of(s.p, n)))
 			return sp_pol_fail(c, at, "byte 0x%02x is not UTF-8; save the "
 			    "text as UTF-8", s.p[0]);
-		sp_vis(shown, sizeof(shown), sp_span_of(s.p, n));
-		if (shown[0] == '\\' && s.p[0] != '\\' && s.p[0] != '\n' &&
-		    s.p[0] != '\r' && s.p[0] != '\t')
+		if (!plain && sp_vis(shown, sizeof(shown),
+		    sp_span_of(s.p, n))[0] == '\\')
 			return sp_pol_fail(c, at, "the character %s cannot be seen "
 			    "and is not allowed; delete it", shown + 1);
 		at.column = s.p[0] == '\n' ? 1 : at.column + 1;

@@ -18,10 +18,15 @@ put(struct text *t, const char *fmt, ...)
 {
 	size_t n = strlen(t->p);
 	va_list ap;
+	int k;
 
 	va_start(ap, fmt);
-	vsnprintf(t->p + n, t->cap - n, fmt, ap);
+	k = vsnprintf(t->p + n, t->cap - n, fmt, ap);
 	va_end(ap);
+	/* What does not fit is cut, but never within a character. */
+	for (n = strlen(t->p); k > 0 && n > 0 &&
+	    !sp_utf8_is_valid(sp_span_of(t->p, n)); n--)
+		t->p[n - 1] = '\0';
 }
 
 /* A fact, shown: names of people and places come from outside. */

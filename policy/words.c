@@ -164,15 +164,12 @@ sp_pol_cidr(struct sp_policy_ctx *c, const struct sp_word *w)
 	if (!cidr_parts(w->s, &k->addr, &written, &dotted))
 		return sp_pol_fail(c, w->at, "\"%s\" is no network; write it like "
 		    "192.0.2.0/24, 192.0.2.7 or 2001:db8::/32", w->s);
+	/* ::ffff:0:0/90, half IPv4 and half IPv6, has bits beyond its prefix */
 	k->bits = dotted ? written + 96 : written;
 	if (!rest_is_zero(k->addr.b, k->bits))
 		return sp_pol_fail(c, w->at, "\"%s\" has bits beyond its prefix; "
 		    "write the network's first address, or /%d for this one "
 		    "address", w->s, dotted ? 32 : 128);
-	/* ::ffff:0:0/90 would be half IPv4 and half IPv6 */
-	if (k->addr.is_v4 && k->bits < 96)
-		return sp_pol_fail(c, w->at, "\"%s\" cuts across IPv4-mapped "
-		    "addresses; write the IPv4 network itself", w->s);
 	k->text = w->s;
 	*c->def->cidr_tail = k;
 	c->def->cidr_tail = &k->next;
