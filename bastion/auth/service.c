@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#define WORD_MAX 512
+/* libpam reads in pieces of 1024 bytes and takes the rest for a line. */
+#define LINE_MAX_BYTES 512
 
 struct stack {
 	bool has_auth, has_account;
@@ -48,8 +49,11 @@ is_ours(struct sp_span path)
 static const char *
 check_line(struct sp_span l, struct stack *st)
 {
+	bool is_long = l.n > LINE_MAX_BYTES;
 	struct sp_span type = word(&l), control, module;
 
+	if (is_long)
+		return "a line may have 512 bytes";
 	if (type.n == 0)
 		return NULL;
 	if (memchr(l.p, '\\', l.n) != NULL)
@@ -65,7 +69,7 @@ check_line(struct sp_span l, struct stack *st)
 	if (!sp_span_is(control, "required") && !sp_span_is(control, "requisite"))
 		return "the control may only be required or requisite";
 	module = word(&l);
-	if (module.n == 0 || module.n > WORD_MAX)
+	if (module.n == 0)
 		return "no module";
 	if (!is_ours(module))
 		return NULL;
@@ -94,7 +98,8 @@ sp_service_check(struct sp_span text, unsigned *line, const char **why)
 		const char *bad;
 
 		text = sp_span_of(text.p + used, text.n - used);
-		hash = l.n == 0 ? NULL : memchr(l.p, '#', l.n);
+		hash = l.n == 0 || l.n > LINE_MAX_BYTES ? NULL :
+		    memchr(l.p, '#', l.n);
 		/* A comment that ends in a backslash goes on, for libpam. */
 		if (l.n > 0 && l.p[l.n - 1] == '\\')
 			hash = NULL;

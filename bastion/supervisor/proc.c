@@ -254,7 +254,7 @@ void
 sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status)
 {
 	struct sp_slot *slot = &s->slots[p->rx];
-	bool was_retiring = p->state == SP_PROC_RETIRING;
+	bool was_needed = slot->cur == p && s->phase <= SP_PHASE_RUNNING;
 	char text[128];
 
 	p->pid = 0;
@@ -262,8 +262,8 @@ sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status)
 	snprintf(text, sizeof(text), "%s %s %d", sp_role_rows[p->rx].exe,
 	    WIFSIGNALED(status) ? "died by signal" : "ended with status",
 	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-	sp_log(was_retiring || s->phase > SP_PHASE_RUNNING ? SP_INFO : SP_ERROR,
-	    "role_ended", NULL, "how=\"%s\"", text);
+	sp_log(was_needed ? SP_ERROR : SP_INFO, "role_ended", NULL,
+	    "how=\"%s\"", text);
 	if (p->link.fd >= 0)
 		sp_link_fini(&p->link);
 	p->state = SP_PROC_GONE;

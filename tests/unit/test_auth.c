@@ -266,6 +266,20 @@ static const struct {
     {"auth required pam_sallyport.so/pam_permit.so\naccount required pam_sallyport.so\n", 0},
 };
 
+Test(auth, long_line_is_refused)
+{
+	char text[2048] = "auth required pam_deny.so ";
+	unsigned line = 0;
+	const char *why = "";
+
+	memset(text + strlen(text), 'a', 1000);
+	snprintf(text + 1026, sizeof(text) - 1026, " auth sufficient pam_permit.so"
+	    "\nauth required pam_sallyport.so\naccount required pam_sallyport.so\n");
+	cr_expect_eq(sp_service_check(sp_span_str(text), &line, &why),
+	    SP_ERR_SYNTAX);
+	cr_expect_eq(line, 1);
+}
+
 Test(auth, service_file)
 {
 	for (size_t i = 0; i < sizeof(services) / sizeof(services[0]); i++) {
