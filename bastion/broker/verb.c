@@ -17,9 +17,9 @@
 	{.name = (n), .who = (w), .opts = (o), .min = (lo), .max = (hi),      \
 	    .run = sp_verb_##r, .args = (a), .help = (h), .plays = true}
 #define READ(n, s, w, lo, hi, r, a, h)                                        \
-	{.name = (n), .sub = (s), .who = (w), .opts = "", .min = (lo),        \
-	    .max = (hi), .run = sp_verb_##r, .args = (a), .help = (h),        \
-	    .input = true}
+	{.name = (n), .sub = (s), .who = (w), .opts = "quiet",            \
+	    .min = (lo), .max = (hi), .run = sp_verb_##r, .args = (a),        \
+	    .help = (h), .input = true}
 const struct sp_verb sp_verbs[] = {
 	ROW("help", NULL, SP_MAY_ANYONE, "", 0, 2, help, "[VERB]",
 	    "what can be typed here"),

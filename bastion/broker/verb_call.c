@@ -227,6 +227,8 @@ sp_call_did(struct sp_call *c, const char *id, const char *state,
 	va_start(ap, fmt);
 	vsnprintf(t, sizeof(t), fmt, ap);
 	va_end(ap);
+	for (size_t n = strlen(t); n > 0 && t[n - 1] == '\n'; n--)
+		t[n - 1] = '\0';
 	if (c->style.json) {
 		json_object *o = json_object_new_object();
 		uint64_t n;
@@ -371,7 +373,8 @@ sp_call_detail(const char *name, ...)
 		json_object_object_add(o, name,
 		    sp_json_text(va_arg(ap, const char *)));
 	va_end(ap);
-	text = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	text = strdup(json_object_to_json_string_ext(o,
+	    JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
 	SP_ASSERT(text != NULL);
 	json_object_put(o);
 	return text;

@@ -61,6 +61,8 @@ warn_unknown(struct sp_call *c, const struct sp_policy *p)
 {
 	const char *name;
 
+	if (sp_call_has(c, "quiet"))
+		return;
 	for (size_t i = 0; (name = sp_policy_group(p, i)) != NULL; i++)
 		if (sp_rows_find(c->rows[1], "group_name", name) == SIZE_MAX) {
 			char line[160];

@@ -78,9 +78,11 @@ make_base(struct init *in)
 	}
 	in->made_any = true;
 	/* From here on names are real ones: they stand in files. */
-	if (realpath(c->dir, path) == NULL ||
-	    strlen(path) >= sizeof(c->dir))
+	if (realpath(c->dir, path) == NULL || strlen(path) >= sizeof(c->dir) ||
+	    chmod(path, 0755) != 0) {
+		(void)sp_cli_fail(0, "%s: %s", c->dir, strerror(errno));
 		return SP_ERR_IO;
+	}
 	memcpy(c->dir, path, strlen(path) + 1);
 	return SP_OK;
 }

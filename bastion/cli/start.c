@@ -93,7 +93,8 @@ first_policy(const struct sp_cli *c, json_object *status)
 {
 	SP_BUF_AUTO out = {.max = 65536};
 	char path[4096];
-	char *argv[] = {(char[]){"policy"}, (char[]){"load"}, NULL};
+	char *argv[] = {(char[]){"policy"}, (char[]){"load"},
+	    (char[]){"--quiet"}, NULL};
 	int fd;
 
 	if (strncmp(field(status, "policy_hash"), "none", 4) != 0 ||
@@ -104,7 +105,7 @@ first_policy(const struct sp_cli *c, json_object *status)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return;
-	if (sp_cli_verb(c, 2, argv, fd, &out) == 0)
+	if (sp_cli_verb(c, 3, argv, fd, &out) == 0)
 		sp_cli_step("  policy loaded from %s", path);
 	else
 		sp_cli_step("  the policy in %s was not loaded: everything is "
