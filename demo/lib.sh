@@ -88,8 +88,9 @@ step_instance() {
 	stage=$(mktemp -d) && chmod 755 "$stage"
 	installed "$stage"
 	quietly env SALLYPORT_LIBEXEC="$stage/usr/local/libexec/sallyport" SALLYPORT_SQLDIR="$stage/usr/local/share/sallyport/sql" \
-		"$stage/usr/local/bin/sallyport" init --embedded --demo --listen "127.0.0.1:$port" "$d"
+		SALLYPORT_PAMDIR="$stage/usr/local/lib/security" "$stage/usr/local/bin/sallyport" init --embedded --demo --listen "127.0.0.1:$port" "$d"
 	mv "$stage/usr/local" "$d/opt"
+	sed -i "s#$stage/usr/local/#$d/opt/#" "$d/pam.d/sallyport"
 	rm -rf "$stage"
 	printf 'port=%s\n' "$port" >"$d/demo.conf"
 	done_
@@ -147,7 +148,7 @@ target_files() {
 	chmod 600 "$t/shadow"
 	if [ "$(id -u)" = 0 ]; then chown $uid1:$gid "$t/home/admin"; chown $uid2:$gid "$t/home/legacy"; fi
 	echo "admin@core-01" >"$t/principals/admin"
-	"$SP" -D "$1" vault pubkeys --ca >"$t/ca.pub" 2>>"$LOG" || die "the vault's CA key is not to be had; see $LOG"
+	"$SP" -D "$1" vault ca-key >"$t/ca.pub" 2>>"$LOG" || die "the vault's CA key is not to be had; see $LOG"
 	chmod 755 "$t" "$t/home" "$t/principals"; chmod 644 "$t/principals/admin" "$t/ca.pub" "$t/passwd" "$t/group"
 }
 

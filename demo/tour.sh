@@ -4,6 +4,7 @@
 # error when a step does not do what it should.
 set -u
 d=$1
+export LC_ALL=C.UTF-8	# ssh shows Chinese as it is only where the locale can
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then B=$'\e[1m' C=$'\e[36m' R=$'\e[31m' N=$'\e[0m'; else B= C= R= N=; fi
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
@@ -73,8 +74,8 @@ grep -E 'Accepted (publickey|password)' "$d/target/sshd.log" | tail -n 3 | sed '
 
 chapter "8. Carol, the auditor, finds the session, looks at it, and proves that its record is intact."
 as carol bastion sessions --all || fail "carol could not list"
-session=$(SSH_ASKPASS=$d/people/carol/askpass SSH_ASKPASS_REQUIRE=force DISPLAY=:0 ssh -F "$d/people/carol/ssh_config" bastion sessions --all --json </dev/null |
-	tr '{' '\n' | grep '"admin"' | grep -oE '[0-9a-f]{8}-[0-9a-f-]{27}' | head -n 1)
+session=$(SSH_ASKPASS=$d/people/carol/askpass SSH_ASKPASS_REQUIRE=force DISPLAY=:0 ssh -F "$d/people/carol/ssh_config" bastion \
+	sessions --all --target core-01 --json </dev/null 2>/dev/null | grep '"id"' | grep -oE '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}' | tail -n 1)
 [ -n "$session" ] || fail "no session to look at"
 as carol bastion replay "$session" || fail "the replay failed"
 as carol bastion verify "$session" || fail "the record did not verify"
@@ -83,7 +84,8 @@ as carol bastion audit verify || fail "the audit log did not verify"
 
 chapter "9. The same proof far from the bastion: the file and a public key, nothing else."
 key=$d/people/carol/audit.pub
-"$d/opt/bin/sallyport" -D "$d" vault pubkeys --audit >"$key" || fail "no public key"
+"$d/opt/bin/sallyport" -D "$d" vault status --json | sed -n 's/.*"audit_key": *"\([0-9a-f]*\)".*/\1/p' >"$key"
+[ -s "$key" ] || fail "no public key"
 printf '%sexaminer$ sallyport verify %s.spr --key audit.pub%s\n' "$C" "$session" "$N"
 "$d/opt/bin/sallyport" -D "$d" verify "$d/recordings/$session.spr" --key "$key" 2>&1 | sed 's/^/    /'
 [ "${PIPESTATUS[0]}" = 0 ] || fail "the stand-alone verifier said no"

@@ -51,6 +51,10 @@ take_frame(struct sp_egress *g, const struct sp_frame *f)
 
 	if (f->type == SP_FRAME_OPEN)
 		return open_channel(g, f);
+	if (f->type == SP_FRAME_END) {
+		g->over = true;
+		return SP_OK;
+	}
 	if ((c = find(g, f->chan, &slot)) == NULL)
 		return f->type == SP_FRAME_CREDIT || f->type == SP_FRAME_CLOSE ?
 		    SP_OK : SP_ERR_PROTO;

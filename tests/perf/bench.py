@@ -79,7 +79,7 @@ class Bench:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.work + "/user"], check=True)
         self.sp = Instance(policy='permit "bench" who group sysadmins on any as any require mfa totp for 8h\n')
         with open(self.work + "/ca.pub", "wb") as f:
-            f.write(self.sp.host("vault", "pubkeys", "--ca", check=True).out)
+            f.write(self.sp.host("vault", "ca-key", check=True).out)
         with open(self.work + "/principals", "w") as f:
             f.write(self.user + "@bench\n")
         self.target = Sshd(self.work, "target", "TrustedUserCAKeys %s/ca.pub\nAuthorizedPrincipalsFile %s/principals\n"
