@@ -79,7 +79,7 @@ session=$(SSH_ASKPASS=$d/people/carol/askpass SSH_ASKPASS_REQUIRE=force DISPLAY=
 [ -n "$session" ] || fail "no session to look at"
 as carol bastion replay "$session" || fail "the replay failed"
 as carol bastion verify "$session" || fail "the record did not verify"
-wants -i intact
+wants INTACT
 as carol bastion audit verify || fail "the audit log did not verify"
 
 chapter "9. The same proof far from the bastion: the file and a public key, nothing else."
