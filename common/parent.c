@@ -204,6 +204,7 @@ sp_parent_main(const struct sp_parent *ops, void *ctx)
 	struct life f = {.ops = ops, .ctx = ctx, .sigfd = -1};
 	struct sp_packet p;
 	sigset_t set;
+	int status;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
@@ -219,5 +220,9 @@ sp_parent_main(const struct sp_parent *ops, void *ctx)
 	}
 	if (sp_role_started(&f.sup, "") != SP_OK)
 		return 1;
-	return loop(&f);
+	status = loop(&f);
+	sp_link_fini(&f.sup);
+	close(f.sigfd);
+	free(f.kids);
+	return status;
 }
