@@ -147,6 +147,9 @@ make_policy(const struct init *in)
 static enum sp_err
 make_pam(const struct init *in)
 {
+	static const char other[] = "# any other service: nothing\n"
+	    "auth     required  pam_deny.so\naccount  required  pam_deny.so\n"
+	    "password required  pam_deny.so\nsession  required  pam_deny.so\n";
 	SP_BUF_AUTO text = {.max = 16384};
 	char so[4096];
 
@@ -156,6 +159,7 @@ make_pam(const struct init *in)
 	    "Lines may be added, never removed:\n# the broker counts the factor "
 	    "only when the vault has checked the code.\n"
 	    "auth    required  %s\naccount required  %s\n", so, so));
+	SP_TRY(sp_cli_write(in->c, "pam.d/other", sp_span_str(other)));
 	return sp_cli_write(in->c, "pam.d/sallyport", sp_buf_span(&text));
 }
 

@@ -224,9 +224,12 @@ sp_cmd_stop(struct sp_cli *c, int argc, char **argv)
 	if (rc != SP_EXIT_OK)
 		return rc;
 	if (strcmp(cfg.database, "embedded") == 0) {
-		if (sp_pg_stop(c) != SP_OK)
+		bool ran = sp_pg_is_running(c);
+
+		if (ran && sp_pg_stop(c) != SP_OK)
 			return SP_EXIT_REFUSED;
-		sp_cli_step("  database ended");
+		sp_cli_step(ran ? "  database ended" :
+		    "  the database was not running");
 	}
 	return SP_EXIT_OK;
 }
