@@ -209,7 +209,8 @@ sp_call_fail_err(struct sp_call *c, enum sp_err e, const char *what)
 		break;
 	case SP_ERR_DENIED:
 		why = "the database refused it";
-		next = "; what is evidence stays; disable it instead";
+		next = "; what is named in evidence stays. target "
+		    "disable and users disable shut it at once";
 		break;
 	default:
 		break;

@@ -19,6 +19,20 @@ mfa_name(uint8_t mfa)
 	return mfa < 4 ? names[mfa] : "?";
 }
 
+/* One object, or its lines; frees the list and ends the call. */
+static void
+print_one(struct sp_call *c, struct sp_list *l)
+{
+	SP_BUF_AUTO out = {.max = 65536};
+
+	if (c->style.json)
+		sp_call_json(c, sp_list_json_row(l, 0));
+	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
+		sp_call_out(c, sp_buf_span(&out));
+	sp_list_free(l);
+	sp_call_end(c, SP_EXIT_OK);
+}
+
 void
 sp_verb_whoami(struct sp_call *c)
 {
@@ -29,7 +43,7 @@ sp_verb_whoami(struct sp_call *c)
 		{"host", NULL, SP_COL_BOOL}, {"node", "bastion", SP_COL_TEXT},
 	};
 	struct sp_list *l = sp_list_new(cols, 7);
-	SP_BUF_AUTO groups = {.max = 4096}, out = {.max = 16384};
+	SP_BUF_AUTO groups = {.max = 4096};
 	char id[SP_UUID_TEXT];
 
 	for (size_t i = 0; i < c->who.n_groups; i++)
@@ -41,12 +55,7 @@ sp_verb_whoami(struct sp_call *c)
 	    c->who.addr, (const char *)sp_buf_span(&groups).p,
 	    c->who.is_host ? "uid of the control socket" : mfa_name(c->who.mfa),
 	    c->who.is_host ? "t" : "f", c->b->node});
-	if (c->style.json)
-		sp_call_json(c, sp_list_json_row(l, 0));
-	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
-		sp_call_out(c, sp_buf_span(&out));
-	sp_list_free(l);
-	sp_call_end(c, SP_EXIT_OK);
+	print_one(c, l);
 }
 
 /* -------------------------------------------------------------------- menu */
@@ -192,8 +201,8 @@ ca_line(const struct sp_msg_v_status_r *v, char *dst, size_t cap, char *fp)
 		sp_fingerprint(fp, sp_span_of(k.blob, k.n));
 }
 
-void
-sp_verb_vault_status(struct sp_call *c)
+static void
+vault_print(void *arg, enum sp_err e, struct sp_packet *reply)
 {
 	static const struct sp_col cols[] = {
 		{"state", "vault", SP_COL_STATE}, {"demo", "demonstration key", SP_COL_BOOL},
@@ -202,36 +211,43 @@ sp_verb_vault_status(struct sp_call *c)
 		{"ca_key", "user CA", SP_COL_TEXT},
 		{"ca_fingerprint", "user CA fingerprint", SP_COL_TEXT},
 	};
-	const struct sp_msg_v_status_r *v = sp_vault_status(c->b->vault);
-	SP_BUF_AUTO out = {.max = 16384};
+	struct sp_call *c = arg;
+	struct sp_msg_v_status_r v;
 	struct sp_list *l;
 	char audit[65], rec[65], ca[600], fp[SP_FINGERPRINT_TEXT];
-	bool open = v != NULL && sp_vault_is_open(c->b->vault);
 
-	if (v == NULL) {
+	if (e != SP_OK || sp_dec_v_status_r(reply->body, &v) != SP_OK) {
 		sp_call_fail(c, SP_EXIT_LATER,
 		    "the vault is away; on the host: sallyport status");
 		return;
 	}
-	sp_hex(audit, v->audit_key, 32);
-	sp_hex(rec, v->recording_key, 32);
-	ca_line(v, ca, sizeof(ca), fp);
+	sp_hex(audit, v.audit_key, 32);
+	sp_hex(rec, v.recording_key, 32);
+	ca_line(&v, ca, sizeof(ca), fp);
 	l = sp_list_new(cols, 6);
-	sp_list_add(l, (const char *[]){open ? "open" : "sealed",
-	    v->demo ? "t" : "f", open ? audit : NULL, open ? rec : NULL,
+	sp_list_add(l, (const char *[]){v.sealed ? "sealed" : "open",
+	    v.demo ? "t" : "f", v.sealed ? NULL : audit, v.sealed ? NULL : rec,
 	    ca[0] != '\0' ? ca : NULL, fp[0] != '\0' ? fp : NULL});
-	if (c->style.json)
-		sp_call_json(c, sp_list_json_row(l, 0));
-	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
-		sp_call_out(c, sp_buf_span(&out));
-	sp_list_free(l);
-	sp_call_end(c, SP_EXIT_OK);
+	print_one(c, l);
+}
+
+/* Asked now: what was true a while ago is not what they want to know. */
+void
+sp_verb_vault_status(struct sp_call *c)
+{
+	sp_vault_call(c->b->vault, SP_MSG_v_status, (struct sp_span){0},
+	    SP_MSG_v_status_r, vault_print, c);
 }
 
 /* ------------------------------------------------------------------ status */
 
+struct status {
+	struct sp_call *c;
+	char running[24];	/* sessions; "" while the database is away */
+};
+
 static void
-status_print(struct sp_call *c, const char *running)
+status_print(void *arg, enum sp_err e, struct sp_packet *reply)
 {
 	static const struct sp_col cols[] = {
 		{"node", "bastion", SP_COL_TEXT},
@@ -243,43 +259,49 @@ status_print(struct sp_call *c, const char *running)
 		{"policy_rules", "rules of the policy", SP_COL_NUMBER},
 		{"policy_hash", "policy", SP_COL_TEXT},
 	};
-	const struct sp_msg_v_status_r *v = sp_vault_status(c->b->vault);
-	SP_BUF_AUTO out = {.max = 16384};
+	struct status *s = arg;
+	struct sp_call *c = s->c;
+	struct sp_msg_v_status_r v = {0};
 	struct sp_list *l = sp_list_new(cols, 8);
 	char conns[24], rules[24];
+	bool known = e == SP_OK && sp_dec_v_status_r(reply->body, &v) == SP_OK;
 
 	snprintf(conns, sizeof(conns), "%zu", sp_login_count(c->b));
 	snprintf(rules, sizeof(rules), "%zu", c->b->policy == NULL ? 0 :
 	    sp_policy_n_rules(c->b->policy));
 	sp_list_add(l, (const char *[]){c->b->node,
 	    sp_store_is_up(c->b->store) ? "ok" : "away",
-	    v == NULL ? "away" : sp_vault_is_open(c->b->vault) ? "open" :
-	    "sealed", v != NULL && v->demo ? "t" : "f", conns, running, rules,
-	    c->b->policy == NULL ? "none: everything is denied" :
+	    !known ? "away" : v.sealed ? "sealed" : "open",
+	    v.demo ? "t" : "f", conns, s->running[0] != '\0' ? s->running : NULL,
+	    rules, c->b->policy == NULL ? "none: everything is denied" :
 	    c->b->policy_hash});
-	if (c->style.json)
-		sp_call_json(c, sp_list_json_row(l, 0));
-	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
-		sp_call_out(c, sp_buf_span(&out));
-	sp_list_free(l);
-	sp_call_end(c, SP_EXIT_OK);
+	print_one(c, l);
 }
 
-/* Status answers also while the database is away: it says so. */
+/* Status answers also while the database or the vault is away: it says so. */
 static void
 status_counted(void *arg, enum sp_err e, struct sp_rows *rows)
 {
-	const char *n = e == SP_OK && sp_rows_n(rows) == 1 ?
-	    sp_rows_get(rows, 0, "n") : NULL;
+	struct status *s = arg;
 
-	status_print(arg, n);
+	if (e == SP_OK && sp_rows_n(rows) == 1)
+		snprintf(s->running, sizeof(s->running), "%s",
+		    sp_rows_get(rows, 0, "n"));
+	sp_vault_call(s->c->b->vault, SP_MSG_v_status, (struct sp_span){0},
+	    SP_MSG_v_status_r, status_print, s);
 }
 
 void
 sp_verb_status(struct sp_call *c)
 {
+	struct status *s = calloc(1, sizeof(*s));
+
+	SP_ASSERT(s != NULL);
+	s->c = c;
+	c->state = s;
+	c->free_state = free;
 	sp_store_query(c->b->store, "SELECT count(*) AS n FROM sessions "
-	    "WHERE ended_us IS NULL", NULL, 0, status_counted, c);
+	    "WHERE ended_us IS NULL", NULL, 0, status_counted, s);
 }
 
 /* ------------------------------------------------------------------- seals */
