@@ -138,6 +138,8 @@ int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_ssh_config(struct sp_cli *c, int argc, char **argv);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
+/* After an unseal: the first policy can be loaded now. */
+void sp_cli_unsealed(const struct sp_cli *c);
 /* Prints a QR code in half blocks. */
 SP_MUST enum sp_err sp_cli_qr(const char *text);
 /* One line, from the terminal without echo or from standard input. */

@@ -179,7 +179,7 @@ sp_cli_find_sql(char dst[static 4096])
 	const char *env = getenv("SALLYPORT_SQLDIR");
 	char self[4096] = "";
 
-	if ((env != NULL && is_there(env, "", dst)) ||
+	if (env != NULL ? is_there(env, "0001_base.sql", dst) :
 	    (self_dir(self) && is_there(self, "sql/0001_base.sql", dst)) ||
 	    is_there(SP_DATADIR, "sql/0001_base.sql", dst)) {
 		char *base = strstr(dst, "/0001_base.sql");
@@ -188,8 +188,9 @@ sp_cli_find_sql(char dst[static 4096])
 			*base = '\0';
 		return true;
 	}
-	(void)sp_cli_fail(0, "the migrations are not in " SP_DATADIR
-	    "/sql: set SALLYPORT_SQLDIR to the folder sql of the sources");
+	(void)sp_cli_fail(0, "the migrations are not in %s: set SALLYPORT_SQLDIR "
+	    "to the folder sql of the sources", env != NULL ? env :
+	    SP_DATADIR "/sql");
 	return false;
 }
 
@@ -199,12 +200,11 @@ sp_cli_find_pam(char dst[static 4096])
 	const char *env = getenv("SALLYPORT_PAMDIR");
 	char self[4096] = "";
 
-	if ((env != NULL && is_there(env, "pam_sallyport.so", dst)) ||
-	    (self_dir(self) && (is_there(self, ".libs/pam_sallyport.so", dst) ||
-	    is_there(self, "pam_module/.libs/pam_sallyport.so", dst))) ||
+	if (env != NULL ? is_there(env, "pam_sallyport.so", dst) :
+	    (self_dir(self) && is_there(self, ".libs/pam_sallyport.so", dst)) ||
 	    is_there(SP_PAMDIR, "pam_sallyport.so", dst))
 		return true;
-	(void)sp_cli_fail(0, "pam_sallyport.so is not in " SP_PAMDIR
-	    ": set SALLYPORT_PAMDIR to the folder that has it");
+	(void)sp_cli_fail(0, "pam_sallyport.so is not in %s: set SALLYPORT_PAMDIR "
+	    "to the folder that has it", env != NULL ? env : SP_PAMDIR);
 	return false;
 }

@@ -213,14 +213,30 @@ sp_pg_start(const struct sp_cli *c)
 	return SP_ERR_DB;
 }
 
+/* The short directory is made anew at the next start. */
+static void
+drop_short_dir(const struct sp_cli *c)
+{
+	char dir[4096], path[4096];
+
+	socket_dir(c, dir);
+	sp_cli_path(c, path, "run/db");
+	if (strcmp(dir, path) == 0 || rmdir(dir) != 0)
+		return;
+	sp_cli_path(c, path, "run/db.path");
+	(void)!unlink(path);
+}
+
 enum sp_err
 sp_pg_stop(const struct sp_cli *c)
 {
 	if (!sp_pg_is_running(c))
 		return SP_OK;
 	if (pg_ctl(c, (const char *const[]){"-s", "-w", "-t", "60", "-m", "fast",
-	    "stop", NULL}, false) == 0)
+	    "stop", NULL}, false) == 0) {
+		drop_short_dir(c);
 		return SP_OK;
+	}
 	failed("stopping PostgreSQL");
 	return SP_ERR_DB;
 }

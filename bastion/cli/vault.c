@@ -178,6 +178,8 @@ unseal(const struct sp_cli *c)
 	else
 		rc = is_done(c, &l, "open");
 	sp_link_fini(&l);
+	if (rc == SP_EXIT_OK)
+		sp_cli_unsealed(c);
 	return rc;
 }
 
