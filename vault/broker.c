@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
@@ -213,6 +214,9 @@ sp_broker_serve(struct sp_vaultd *v)
 			break;
 		e = dispatch(v, &p);
 		sp_packet_close_fds(&p);
+		if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG)
+			snprintf(v->brk.fault, sizeof(v->brk.fault),
+			    "a broken %s message", sp_ipc_name(p.type));
 	}
 	return e == SP_ERR_AGAIN ? SP_OK : e;
 }
