@@ -524,6 +524,7 @@ enum sp_play_mode {
 	SP_PLAY_REPLAY = 1,
 	SP_PLAY_VERIFY = 2,
 	SP_PLAY_ASCIICAST = 3,
+	SP_PLAY_RECORDS = 4,	/* every record, a JSON object a line */
 };
 /* What a verifier says of a recording. */
 enum sp_rec_verdict {

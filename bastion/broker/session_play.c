@@ -34,7 +34,7 @@ static const char *
 event_of(const struct play *v)
 {
 	return v->how.mode == SP_PLAY_VERIFY ? "verify" :
-	    v->how.mode == SP_PLAY_ASCIICAST ? "export" : "replay";
+	    v->how.mode == SP_PLAY_REPLAY ? "replay" : "export";
 }
 
 static void

@@ -51,7 +51,7 @@ const struct sp_verb sp_verbs[] = {
 	PLAY("verify", SP_MAY_WATCH, "all", 0, 1, verify, "SESSION | --all",
 	    "prove that a recording is whole and ours"),
 	PLAY("export", SP_MAY_WATCH, "format=", 1, 1, export,
-	    "SESSION --format asciicast", "a recording for other players"),
+	    "SESSION --format asciicast|records", "a recording for other players and tools"),
 	ROW("audit", "verify", SP_MAY_AUDIT, "", 0, 0, audit_verify, "",
 	    "check the chain and its signatures"),
 	ROW("audit", NULL, SP_MAY_AUDIT, "follow since= event= limit=", 0, 0,

@@ -105,12 +105,16 @@ sp_verb_export(struct sp_call *c)
 {
 	const char *format = sp_call_opt(c, "format");
 
-	(void)how(c, SP_PLAY_ASCIICAST);
-	if (format == NULL || strcmp(format, "asciicast") != 0)
-		sp_call_fail(c, SP_EXIT_USAGE, "--format asciicast is what "
-		    "export knows");
-	else
-		sp_session_resolve(c, c->pos[0], play);
+	if (format != NULL && strcmp(format, "asciicast") == 0) {
+		(void)how(c, SP_PLAY_ASCIICAST);
+	} else if (format != NULL && strcmp(format, "records") == 0) {
+		(void)how(c, SP_PLAY_RECORDS);
+	} else {
+		sp_call_fail(c, SP_EXIT_USAGE, "export knows --format asciicast "
+		    "and --format records");
+		return;
+	}
+	sp_session_resolve(c, c->pos[0], play);
 }
 
 /* ---------------------------------------------------------- all, by ourselves */

@@ -109,7 +109,6 @@ fail(struct player *p, const char *what, enum sp_err e)
 static uint32_t
 play(struct player *p)
 {
-	bool is_cast = p->start.mode == SP_PLAY_ASCIICAST;
 	char text[512];
 	enum sp_err e;
 
@@ -125,7 +124,8 @@ play(struct player *p)
 	}
 	if ((e = ask_keys(p)) != SP_OK)
 		return fail(p, "the vault does not open this recording", e);
-	e = is_cast ? play_cast(p) : play_plain(p);
+	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
+	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) : play_plain(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
 	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);
@@ -165,7 +165,8 @@ view(struct player *p, int stream)
 	if (p->start.mode == SP_PLAY_VERIFY)
 		status = verify(p);
 	else if (p->start.mode == SP_PLAY_REPLAY ||
-	    p->start.mode == SP_PLAY_ASCIICAST)
+	    p->start.mode == SP_PLAY_ASCIICAST ||
+	    p->start.mode == SP_PLAY_RECORDS)
 		status = play(p);
 	viewer_end(&p->view, status);
 	tell_result(p);

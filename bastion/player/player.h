@@ -56,6 +56,7 @@ bool verdict_is_good(enum sp_rec_verdict v);
 /* SP_ERR_EOF: the viewer went away. */
 SP_MUST enum sp_err play_cast(struct player *p);
 SP_MUST enum sp_err play_plain(struct player *p);
+SP_MUST enum sp_err play_records(struct player *p);
 
 /* A JSON string with its quotes. Bytes that are no UTF-8 become U+FFFD. */
 SP_MUST enum sp_err json_string(struct sp_buf *out, struct sp_span s);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Export of every record of every lane, a JSON object a line, bytes in base64:
+ * nothing is interpreted and nothing is left out. */
+#include <stdio.h>
+
+#include "bastion/player/player.h"
+
+#define LINE_MAX_BYTES (2u << 20)
+#define FLUSH_BYTES 65536u
+
+static enum sp_err
+one(struct sp_buf *out, const struct sp_rec_record *r)
+{
+	static const char *const lanes[] = {"?", "out", "in", "meta"};
+
+	SP_TRY(sp_buf_printf(out, "{\"us\":%llu,\"lane\":\"%s\",\"kind\":\"%s\","
+	    "\"channel\":%u,\"data\":\"", (unsigned long long)r->at_us,
+	    lanes[r->lane < 4 ? r->lane : 0], sp_rec_kind_name(r->kind), r->chan));
+	SP_TRY(sp_base64(out, r->data));
+	return sp_buf_put(out, "\"}\n", 3);
+}
+
+enum sp_err
+play_records(struct player *p)
+{
+	SP_BUF_AUTO out = {.max = LINE_MAX_BYTES};
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	enum sp_err e;
+
+	SP_TRY(sp_rec_decoder_new(p->file, &p->keys, &d));
+	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+	    (e = one(&out, &r)) == SP_OK) {
+		if (out.len < FLUSH_BYTES)
+			continue;
+		if ((e = viewer_write(&p->view, 1, sp_buf_span(&out))) != SP_OK)
+			break;
+		sp_buf_reset(&out);
+	}
+	sp_rec_decoder_free(d);
+	if (e != SP_ERR_EOF)
+		return e;
+	return viewer_write(&p->view, 1, sp_buf_span(&out));
+}
