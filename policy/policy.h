@@ -37,7 +37,9 @@ struct sp_policy_diag {
 struct sp_facts {
 	/* NULL or "" is unknown, for every name */
 	const char *user;
-	/* groups, tags: NULL with a count of 0 is none, with more unknown */
+	/* groups, tags: NULL with a count of 0 is none, with more unknown. A
+	 * NULL element: there are more that did not fit or could not be read;
+	 * they may be any. Never cut a list without it: a forbid would miss. */
 	const char *const *groups;
 	size_t n_groups;
 	const char *target, *account;

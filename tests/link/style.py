@@ -11,7 +11,7 @@ import re
 import sys
 
 ROOMS = ("common", "policy", "vault", "recorder", "bastion", "pam_module",
-         "sql", "tests", "doc", "man")
+         "sql", "tests", "doc", "man", "demo", ".ci")
 ROOT_FILES = ("configure.ac", "Makefile.am", "quickstart", "check", "README.md")
 SKIP_DIRS = {"corpus", ".libs", ".deps", "__pycache__"}
 GENERATED = {"policy/grammar.c", "policy/grammar.h", "policy/scan.c"}

@@ -244,6 +244,33 @@ Test(policy, facts_out_of_range_are_unknown)
 	sp_policy_free(p);
 }
 
+/* A list that was cut must say so, or a forbid would miss what was cut off. */
+Test(policy, a_null_in_a_list_may_be_any_name)
+{
+	struct sp_policy *p = parse("permit \"p\" who group dba on tag core as any\n"
+	    "forbid \"f\" who group vendor\n"
+	    "forbid \"g\" on tag sealed\n");
+	const char *groups[] = {"dba", "ops"}, *tags[] = {"core", "lab"};
+	struct sp_facts f = {.user = "a", .groups = groups, .n_groups = 2,
+	    .target = "t", .account = "r", .tags = tags, .n_tags = 2};
+	struct sp_verdict v;
+
+	sp_policy_decide(p, &f, &v);
+	cr_assert(v.allow);
+	groups[1] = NULL;
+	sp_policy_decide(p, &f, &v);
+	cr_assert(!v.allow && strcmp(v.rule, "f") == 0);
+	groups[1] = "ops";
+	tags[1] = NULL;
+	sp_policy_decide(p, &f, &v);
+	cr_assert(!v.allow && strcmp(v.rule, "g") == 0);
+	groups[0] = NULL;
+	tags[1] = "lab";
+	sp_policy_decide(p, &f, &v);
+	cr_assert(!v.allow);
+	sp_policy_free(p);
+}
+
 Test(policy, an_error_frees_all_and_writes_no_policy)
 {
 	struct sp_policy *p = (struct sp_policy *)&d;
