@@ -70,9 +70,11 @@ on_fetched(void *arg, struct sp_db_result *r)
 		uint64_t seq = 0;
 
 		n = find(s, PQgetvalue(r->res[0], i, 0));
-		if (n != NULL && sp_u64_parse(sp_span_str(
-		    PQgetvalue(r->res[0], i, 1)), INT64_MAX, &seq) == SP_OK)
-			n->seq = seq;
+		if (n == NULL || sp_u64_parse(sp_span_str(
+		    PQgetvalue(r->res[0], i, 1)), INT64_MAX, &seq) != SP_OK ||
+		    seq <= n->seq)
+			continue;
+		n->seq = seq;
 		tell(s, r->res[0], i);
 	}
 	if (rows < BATCH && (n = find(s, PQgetvalue(r->res[1], 0, 0))) != NULL)
@@ -150,6 +152,14 @@ sp_audit_follow(struct sp_store *s, sp_rows_cb cb, void *arg)
 
 	SP_ASSERT(f != NULL);
 	*f = (struct sp_follower){.cb = cb, .arg = arg};
+	if (LIST_EMPTY(&s->followers)) {
+		/* What is told of later may be older than this moment. */
+		s->n_seen = 1;
+		s->seen[0] = (struct sp_seen){.seq = s->chain.seq,
+		    .told = s->chain.seq};
+		snprintf(s->seen[0].node, sizeof(s->seen[0].node), "%s",
+		    s->b->node);
+	}
 	LIST_INSERT_HEAD(&s->followers, f, link);
 	return f;
 }

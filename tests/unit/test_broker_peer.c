@@ -478,6 +478,7 @@ attach(struct sp_link *l, struct sp_vault *v)
 	if (v == NULL)
 		v = sp_vault_new(&b);
 	sp_vault_attach(v, fds[0]);
+	b.vault = v;	/* lives as long as the process */
 	return v;
 }
 

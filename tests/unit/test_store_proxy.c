@@ -141,7 +141,7 @@ fix_proxy(struct fix *f, char dir[static 64])
 	struct sockaddr_un a;
 
 	cr_assert(p != MAP_FAILED && fd >= 0);
-	snprintf(dir, 64, "/tmp/spp.XXXXXX");
+	snprintf(dir, 64, "%.40s/p.XXXXXX", f->pg); /* goes with the cluster */
 	cr_assert(mkdtemp(dir) != NULL);
 	address(&a, dir);
 	cr_assert(bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
