@@ -158,6 +158,37 @@ vault_rows(struct sp_link *l, struct fake_vault *v, const struct sp_packet *k)
 	    .ok = !v->sealed && memcmp(mac, c.mac, 32) == 0}, NULL);
 }
 
+/* Whatever the flows ask: codes, signatures, leases. */
+static enum sp_err
+vault_flow(struct sp_link *l, struct fake_vault *v, const struct sp_packet *k)
+{
+	struct sp_msg_v_totp_check c;
+	struct sp_msg_v_totp_check_r t = {.step = v->step};
+
+	switch (k->type) {
+	case SP_MSG_v_totp_check:
+		SP_TRY(sp_dec_v_totp_check(k->body, &c));
+		t.ok = sp_span_is(c.code, "123456");
+		return sp_send_v_totp_check_r(l, k->corr, &t, NULL);
+	case SP_MSG_v_sign_recording:
+	case SP_MSG_v_sign_close:
+		return sp_send_v_sign_r(l, k->corr,
+		    &(struct sp_msg_v_sign_r){.ok = 1}, NULL);
+	case SP_MSG_v_lease:
+		v->leases++;
+		return sp_send_v_lease_r(l, k->corr, &(struct sp_msg_v_lease_r){
+		    .err = (uint8_t)v->lease_err, .text = sp_span_str("no")}, NULL);
+	case SP_MSG_v_lease_end:
+	case SP_MSG_v_play_grant:
+		v->leases_ended += k->type == SP_MSG_v_lease_end;
+		v->plays += k->type == SP_MSG_v_play_grant;
+		return sp_send_v_done(l, k->corr, &(struct sp_msg_v_done){.err = 0},
+		    NULL);
+	default:
+		return SP_ERR_PROTO;
+	}
+}
+
 static enum sp_err
 vault_answer(struct sp_link *l, struct fake_vault *v, const struct sp_packet *k)
 {
@@ -180,7 +211,9 @@ vault_answer(struct sp_link *l, struct fake_vault *v, const struct sp_packet *k)
 		crypto_sign_detached(r.signature, NULL, b.p + b.off, b.len, sk);
 		return sp_send_v_sign_r(l, k->corr, &r, NULL);
 	}
-	return vault_rows(l, v, k);
+	if (k->type == SP_MSG_v_row_seal || k->type == SP_MSG_v_row_check)
+		return vault_rows(l, v, k);
+	return vault_flow(l, v, k);
 }
 
 static _Noreturn void

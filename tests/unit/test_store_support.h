@@ -12,6 +12,9 @@
 struct fake_vault {		/* shared with its process */
 	volatile int sealed, mute;
 	volatile unsigned checks, seals;
+	volatile uint64_t step;		/* of the one good code, "123456" */
+	volatile int lease_err;
+	volatile unsigned leases, leases_ended, plays;
 };
 struct fix {
 	struct sp_broker b;
