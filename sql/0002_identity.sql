@@ -46,9 +46,11 @@ CREATE TABLE totp (
 	person_id uuid NOT NULL UNIQUE REFERENCES people (id),
 	sealed bytea NOT NULL CHECK (length(sealed) BETWEEN 1 AND 1024)
 );
--- The last time step that opened something: never spent twice, never older.
+-- The last time step that opened something, of the seed's version: never spent
+-- twice, never older. A new seed has codes of its own.
 CREATE TABLE totp_spent (
 	person_id uuid PRIMARY KEY REFERENCES people (id),
+	version bigint NOT NULL DEFAULT 0,
 	last_step bigint NOT NULL DEFAULT 0,
 	fails bigint NOT NULL DEFAULT 0 CHECK (fails >= 0),
 	locked_until_us bigint NOT NULL DEFAULT 0
@@ -56,7 +58,8 @@ CREATE TABLE totp_spent (
 CREATE FUNCTION totp_step_grows() RETURNS trigger
 LANGUAGE plpgsql SET search_path = sallyport, pg_temp AS $$
 BEGIN
-	IF NEW.last_step < OLD.last_step OR NEW.person_id <> OLD.person_id THEN
+	IF (NEW.version, NEW.last_step) < (OLD.version, OLD.last_step) OR
+	    NEW.person_id <> OLD.person_id THEN
 		RAISE EXCEPTION 'a spent time step does not come back'
 		    USING ERRCODE = 'SPD03';
 	END IF;
@@ -86,6 +89,6 @@ GRANT SELECT, INSERT, DELETE, UPDATE (comment, enabled, ver, seal)
 GRANT SELECT, INSERT, DELETE ON memberships TO sallyport_broker;
 GRANT SELECT, INSERT, DELETE, UPDATE (sealed, ver, seal) ON totp
     TO sallyport_broker;
-GRANT SELECT, INSERT, UPDATE (last_step, fails, locked_until_us)
+GRANT SELECT, INSERT, UPDATE (version, last_step, fails, locked_until_us)
     ON totp_spent TO sallyport_broker;
 COMMIT;

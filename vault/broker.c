@@ -74,6 +74,9 @@ on_totp_check(struct sp_vaultd *v, struct sp_packet *p)
 		sp_vaultd_event(v, "secret_row_broken", NULL,
 		    "a TOTP seed does not open: its row was changed, or belongs "
 		    "elsewhere");
+	/* Each version of the row is a seed of its own, with its own codes. */
+	for (size_t i = 0; i < 8; i++)
+		m.id[8 + i] ^= (uint8_t)(m.version >> (8 * i));
 	if (e == SP_OK)
 		e = sp_totp_check(v->spent, m.id, &seed, m.code, sp_now_us(),
 		    &r.step);

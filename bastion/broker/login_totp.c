@@ -22,7 +22,7 @@ struct totp_op {
 	bool answered;
 	uint8_t person[16];
 	char code[65];
-	uint64_t step;
+	uint64_t step, version;
 	struct event *deadline;
 	login_totp_cb cb;
 	void *arg;
@@ -109,16 +109,19 @@ static void
 spend(struct totp_op *o)
 {
 	char person[SP_UUID_TEXT], step[SP_NUM_TEXT], now[SP_NUM_TEXT];
-	const char *p[3] = {person, sp_i64_text(step, (int64_t)o->step),
-	    sp_i64_text(now, sp_now_us())};
+	char version[SP_NUM_TEXT];
+	const char *p[4] = {person, sp_i64_text(step, (int64_t)o->step),
+	    sp_i64_text(now, sp_now_us()),
+	    sp_i64_text(version, (int64_t)o->version)};
 
 	sp_uuid_text(person, o->person);
 	sp_store_query(o->b->store,
-	    "INSERT INTO totp_spent AS t (person_id, last_step, fails, locked_until_us) "
-	    "VALUES ($1::uuid, $2::bigint, 0, 0) ON CONFLICT (person_id) DO UPDATE "
-	    "SET last_step = excluded.last_step, fails = 0, locked_until_us = 0 "
-	    "WHERE t.last_step < excluded.last_step AND t.locked_until_us <= $3::bigint",
-	    p, 3, spent, o);
+	    "INSERT INTO totp_spent AS t (person_id, version, last_step, fails, "
+	    "locked_until_us) VALUES ($1::uuid, $4::bigint, $2::bigint, 0, 0) "
+	    "ON CONFLICT (person_id) DO UPDATE SET version = excluded.version, "
+	    "last_step = excluded.last_step, fails = 0, locked_until_us = 0 "
+	    "WHERE (t.version, t.last_step) < (excluded.version, excluded.last_step) "
+	    "AND t.locked_until_us <= $3::bigint", p, 4, spent, o);
 }
 
 static void
@@ -166,6 +169,7 @@ ask_vault(struct totp_op *o, const struct sp_rows *r)
 	enum sp_err e;
 
 	memcpy(m.owner, o->person, 16);
+	o->version = m.version;
 	if (!sp_rows_uuid(r, 0, "id", m.id) ||
 	    sp_rows_bytes(r, 0, "sealed", &sealed) != SP_OK) {
 		totp_end(o, SP_PAM_DENY, "its second factor cannot be read");
