@@ -27,7 +27,10 @@ sp_age_text(char t[static SP_TIME_TEXT], int64_t us, int64_t now_us)
 		snprintf(t, SP_TIME_TEXT, "now");
 		return;
 	}
-	sp_duration_text(span, d < 0 ? -d : d);
+	us = d < 0 ? -d : d;
+	if (us >= 60000000)
+		us -= us % 60000000;	/* nobody needs "5m 2s ago" */
+	sp_duration_text(span, us);
 	if (d < 0)
 		snprintf(t, SP_TIME_TEXT, "%.34s ago", span);
 	else

@@ -106,27 +106,26 @@ sp_cli_run(const struct sp_run *r)
 
 /* ----------------------------------------------------------------- finding */
 
-static bool
-self_dir(char dst[static 4096])
+/* Where this program stands; "" when that cannot be told. */
+static const char *
+self_dir(void)
 {
-	ssize_t n = readlink("/proc/self/exe", dst, 4095);
+	static char dir[4096];
+	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
 	char *slash;
 
-	if (n <= 0)
-		return false;
-	dst[n] = '\0';
-	slash = strrchr(dst, '/');
-	if (slash == NULL)
-		return false;
-	*slash = '\0';
-	return true;
+	dir[n > 0 ? n : 0] = '\0';
+	slash = strrchr(dir, '/');
+	if (slash != NULL)
+		*slash = '\0';
+	return dir;
 }
 
 /* dst = dir/name, if that is there. */
 static bool
 is_there(const char *dir, const char *name, char dst[static 4096])
 {
-	char path[4096];
+	static char path[4096];
 
 	return dir[0] == '/' && snprintf(path, sizeof(path), "%s/%s", dir, name) <
 	    (int)sizeof(path) && realpath(path, dst) != NULL;
@@ -136,10 +135,9 @@ bool
 sp_cli_find(const char *name, char dst[static 4096])
 {
 	const char *env = getenv("SALLYPORT_LIBEXEC");
-	char self[4096] = "", sbin[32] = "../sbin/";
+	const char *self = self_dir();
+	char sbin[32] = "../sbin/";
 
-	if (!self_dir(self))
-		return false;
 	if (env != NULL && is_there(env, name, dst))
 		return true;
 	snprintf(sbin + 8, sizeof(sbin) - 8, "%.20s", name);
@@ -177,10 +175,9 @@ bool
 sp_cli_find_sql(char dst[static 4096])
 {
 	const char *env = getenv("SALLYPORT_SQLDIR");
-	char self[4096] = "";
 
 	if (env != NULL ? is_there(env, "0001_base.sql", dst) :
-	    (self_dir(self) && is_there(self, "sql/0001_base.sql", dst)) ||
+	    is_there(self_dir(), "sql/0001_base.sql", dst) ||
 	    is_there(SP_DATADIR, "sql/0001_base.sql", dst)) {
 		char *base = strstr(dst, "/0001_base.sql");
 
@@ -198,10 +195,9 @@ bool
 sp_cli_find_pam(char dst[static 4096])
 {
 	const char *env = getenv("SALLYPORT_PAMDIR");
-	char self[4096] = "";
 
 	if (env != NULL ? is_there(env, "pam_sallyport.so", dst) :
-	    (self_dir(self) && is_there(self, ".libs/pam_sallyport.so", dst)) ||
+	    is_there(self_dir(), ".libs/pam_sallyport.so", dst) ||
 	    is_there(SP_PAMDIR, "pam_sallyport.so", dst))
 		return true;
 	(void)sp_cli_fail(0, "pam_sallyport.so is not in %s: set SALLYPORT_PAMDIR "

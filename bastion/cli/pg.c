@@ -144,6 +144,7 @@ put_settings(const struct sp_cli *c, const struct sp_who *db)
 enum sp_err
 sp_pg_make(const struct sp_cli *c)
 {
+	SP_BUF_AUTO out = {.max = 65536};
 	char initdb[4096], dir[4096], conf[4096];
 	struct sp_who db;
 	const char *const argv[] = {initdb, "-D", dir, "--username=postgres",
@@ -156,7 +157,7 @@ sp_pg_make(const struct sp_cli *c)
 		return SP_ERR_NOTFOUND;
 	sp_cli_path(c, dir, "pg");
 	if (sp_cli_run(&(struct sp_run){.argv = argv, .as = &db,
-	    .out = &(struct sp_buf){.max = 65536}}) != 0) {
+	    .out = &out}) != 0) {
 		failed("initdb");
 		return SP_ERR_DB;
 	}

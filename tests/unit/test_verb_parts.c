@@ -121,7 +121,7 @@ Test(verb_out, ages)
 	static const struct {
 		int64_t us;
 		const char *text;
-	} rows[] = {{0, "-"}, {NOW, "now"}, {NOW - 180000000, "3m ago"},
+	} rows[] = {{0, "-"}, {NOW, "now"}, {NOW - 185000000, "3m ago"},
 	    {NOW + 4800000000, "in 1h 20m"}, {NOW - 45000000, "45s ago"},
 	    {NOW + 172800000000, "in 2d"}};
 	char t[SP_TIME_TEXT];
