@@ -64,6 +64,10 @@ pump(struct sp_ctx *x)
 			sp_dialog_clear(x);
 			if (kind == SP_DIALOG_OK)
 				sp_auth_success(x);
+			else if (x->id != 0)
+				/* Denied, or waited in vain: another try would
+				 * only file the same request again. */
+				sp_ctx_disconnect(x, "refused");
 			else
 				sp_auth_fail(x, true);
 			return;

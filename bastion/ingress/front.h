@@ -21,7 +21,7 @@
  *   leg   a stream to the recorder (shared by the channels of a ctx), or to a
  *         verb, a player or a dialogue (one channel's own)
  */
-#define SP_INNER_MAX 8		/* ssh -J at once in a connection */
+#define SP_INNER_MAX 16		/* ssh -J at once in a connection */
 #define SP_SESSIONS_MAX 10	/* session channels at once in a ctx */
 #define SP_CHANS_MAX 32		/* channels of all kinds, closing ones too */
 #define SP_DIALOG_MAX 64	/* lines of a conversation that may wait */

@@ -131,6 +131,7 @@ class Ways(unittest.TestCase):
         self.assertEqual((r.code, r.out), (0, b"legacy\n"), r)
 
     def test_ten_channels_in_one_connection(self):
+        self.assertEqual(sp.ssh("oscar", "bastion", "whoami").code, 0)  # the master that all share
         procs = [sp.ssh_start("oscar", "admin@core-01", "echo c%d; cat >/dev/null; exit %d" % (i, i)) for i in range(10)]
         for i, p in enumerate(procs):
             out, err = p.communicate(timeout=60)
