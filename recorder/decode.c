@@ -28,6 +28,7 @@ struct sp_rec_decoder {
 	struct sp_buf clear, raw;
 	struct sp_span left;		/* records not handed out yet */
 	struct sp_rec_chunk_header at;
+	struct sp_rec_place segment;	/* where the one being read begins */
 };
 
 enum sp_err
@@ -160,6 +161,7 @@ step(struct sp_rec_decoder *d, struct sp_rec_chunk *c)
 	}
 	if (c->h.seq == 0 || c->h.segment != before.segment) {
 		before.at_us = c->h.at_us;
+		d->segment = before;
 		keep_place(d, &before);
 	}
 	return SP_OK;
@@ -236,7 +238,7 @@ sp_rec_decoder_next(struct sp_rec_decoder *d, struct sp_rec_record *r)
 enum sp_err
 sp_rec_decoder_scan(struct sp_rec_decoder *d, uint64_t *end_us)
 {
-	struct sp_rec_place here;
+	struct sp_rec_place here, segment = d->segment;
 	struct sp_rec_chunk c;
 	uint64_t end;
 	enum sp_err e;
@@ -246,6 +248,7 @@ sp_rec_decoder_scan(struct sp_rec_decoder *d, uint64_t *end_us)
 	while ((e = step(d, &c)) == SP_OK)
 		end = c.h.at_us;
 	sp_rec_file_seek(d->f, &here);
+	d->segment = segment;
 	if (e != SP_ERR_EOF)
 		return e;
 	*end_us = end;
@@ -261,10 +264,22 @@ sp_rec_decoder_seek(struct sp_rec_decoder *d, uint64_t at_us)
 		return SP_ERR_NOTFOUND;
 	while (i > 1 && d->place[i - 1].at_us > at_us)
 		i--;
+	sp_rec_decoder_go(d, &d->place[i - 1]);
+	return SP_OK;
+}
+
+void
+sp_rec_decoder_tell(const struct sp_rec_decoder *d, struct sp_rec_place *p)
+{
+	*p = d->segment;
+}
+
+void
+sp_rec_decoder_go(struct sp_rec_decoder *d, const struct sp_rec_place *p)
+{
 	d->left = (struct sp_span){0};
-	sp_rec_file_seek(d->f, &d->place[i - 1]);
+	sp_rec_file_seek(d->f, p);
 	/* A stream is decodable from the first chunk of a segment only. */
 	for (size_t l = 0; l < SP_REC_LANES; l++)
 		d->lane[l].is_fresh = false;
-	return SP_OK;
 }

@@ -102,6 +102,11 @@ SP_MUST enum sp_err sp_rec_decoder_next(struct sp_rec_decoder *d,
  * of the first. Only places that next() or scan() has passed are known. */
 SP_MUST enum sp_err sp_rec_decoder_seek(struct sp_rec_decoder *d,
     uint64_t at_us);
+/* The beginning of the segment that the last record came from, and the way back
+ * to it: a caller that keeps its own state of that moment goes on from there. */
+void sp_rec_decoder_tell(const struct sp_rec_decoder *d,
+    struct sp_rec_place *p);
+void sp_rec_decoder_go(struct sp_rec_decoder *d, const struct sp_rec_place *p);
 /* Reads the chunk headers of the whole file; the time of the last chunk. */
 SP_MUST enum sp_err sp_rec_decoder_scan(struct sp_rec_decoder *d,
     uint64_t *end_us);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#include "bastion/player/player.h"
+#include "bastion/player/show.h"
 #include "common/log.h"
 #include "common/parent.h"
 #include "common/sandbox.h"
@@ -125,7 +125,8 @@ play(struct player *p)
 	if ((e = ask_keys(p)) != SP_OK)
 		return fail(p, "the vault does not open this recording", e);
 	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
-	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) : play_plain(p);
+	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) :
+	    p->view.has_pty ? play_show(p) : play_plain(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
 	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);

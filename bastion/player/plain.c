@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bastion/player/player.h"
-#include "recorder/term/term.h"
+#include "bastion/player/show.h"
 
 #define LINE_MAX_BYTES 65536
 #define SHOWN_MAX (LINE_MAX_BYTES * 12)
@@ -16,6 +15,7 @@ struct track {
 	struct plain *in;
 	struct sp_term *term;	/* with a pty, else NULL */
 	struct sp_buf line[2];	/* stdout, stderr: what has no newline yet */
+	bool is_small;
 	bool is_mid_line;	/* the last line of the screen goes on */
 };
 
@@ -167,6 +167,16 @@ end_track(struct track *t)
 	*t = (struct track){0};
 }
 
+static unsigned
+n_terms(const struct plain *k)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		n += k->track[i].term != NULL;
+	return n;
+}
+
 static void
 begin_track(struct plain *k, const struct sp_rec_record *r)
 {
@@ -184,9 +194,11 @@ begin_track(struct plain *k, const struct sp_rec_record *r)
 	*t = (struct track){.chan = r->chan, .in = k};
 	sp_buf_init(&t->line[0], LINE_MAX_BYTES);
 	sp_buf_init(&t->line[1], LINE_MAX_BYTES);
-	if (o.has_pty != 0)
-		k->e = sp_term_new(o.cols == 0 ? 80 : o.cols,
-		    o.rows == 0 ? 24 : o.rows, screen_line, t, &t->term);
+	if (o.has_pty == 0)
+		return;
+	t->is_small = n_terms(k) >= STAGE_LARGE;
+	stage_cap(t->is_small, &o.cols, &o.rows);
+	k->e = sp_term_new(o.cols, o.rows, screen_line, t, &t->term);
 }
 
 static void
@@ -210,8 +222,10 @@ resize(struct plain *k, const struct sp_rec_record *r)
 	uint32_t cols = 0, rows = 0;
 
 	if (t != NULL && t->term != NULL && sp_get_u32(&p, &cols) == SP_OK &&
-	    sp_get_u32(&p, &rows) == SP_OK && cols > 0 && rows > 0)
+	    sp_get_u32(&p, &rows) == SP_OK && cols > 0 && rows > 0) {
+		stage_cap(t->is_small, &cols, &rows);
 		k->e = sp_term_resize(t->term, cols, rows);
+	}
 }
 
 static void

@@ -395,6 +395,34 @@ sp_term_free(struct sp_term *t)
 	free(t);
 }
 
+enum sp_err
+sp_term_copy(const struct sp_term *t, struct sp_term **out)
+{
+	size_t n = (size_t)t->cols * t->rows;
+	struct sp_term *c = NULL;
+	struct screen m, a;
+	uint8_t *tab;
+
+	SP_TRY(sp_term_new(t->cols, t->rows, t->line, t->ctx, &c));
+	m = c->main;
+	a = c->alt;
+	tab = c->tab;
+	*c = *t;
+	c->now = t->now == &t->main ? &c->main : &c->alt;
+	c->tab = tab;
+	c->main.cell = m.cell;
+	c->main.wrapped = m.wrapped;
+	c->alt.cell = a.cell;
+	c->alt.wrapped = a.wrapped;
+	memcpy(tab, t->tab, t->cols);
+	memcpy(m.cell, t->main.cell, n * sizeof(*m.cell));
+	memcpy(a.cell, t->alt.cell, n * sizeof(*a.cell));
+	memcpy(m.wrapped, t->main.wrapped, t->rows * sizeof(bool));
+	memcpy(a.wrapped, t->alt.wrapped, t->rows * sizeof(bool));
+	*out = c;
+	return SP_OK;
+}
+
 static void
 carry_over(const struct sp_term *t, const struct screen *from,
     struct screen *to, unsigned cols, unsigned rows)

@@ -53,6 +53,9 @@ typedef void sp_term_line_fn(void *ctx, const struct sp_cell *cells, size_t n,
 SP_MUST enum sp_err sp_term_new(unsigned cols, unsigned rows,
     sp_term_line_fn *line, void *ctx, struct sp_term **t);
 void sp_term_free(struct sp_term *t);
+/* A copy that goes its own way; lines are told to the same function. */
+SP_MUST enum sp_err sp_term_copy(const struct sp_term *t,
+    struct sp_term **copy);
 void sp_term_reset(struct sp_term *t);	/* as at the start, size kept */
 void sp_term_feed(struct sp_term *t, struct sp_span s);
 SP_MUST enum sp_err sp_term_resize(struct sp_term *t, unsigned cols,

@@ -12,6 +12,7 @@ struct show {
 	uint8_t session[16], head[32];
 	int file;
 	uint8_t mode, json;
+	uint64_t at_us;
 	bool has_pty, know_head, no_keys;
 	const char *keys;	/* typed at once */
 	struct sp_buf out, err;	/* what came out */
@@ -149,7 +150,7 @@ static void
 send_start(struct show *s, struct sp_link *brk)
 {
 	struct sp_msg_play_start m = {.play = 9, .mode = s->mode, .speed = 100,
-	    .head_is_known = s->know_head, .json = s->json,
+	    .head_is_known = s->know_head, .json = s->json, .at_us = s->at_us,
 	    .name = sp_span_str("carol")};
 
 	memcpy(m.session, s->session, 16);
@@ -357,5 +358,98 @@ Test(player, another_sessions_file_is_not_shown, .timeout = 30)
 	watch(&s);
 	cr_assert_eq(s.status, 1);
 	cr_assert_str_eq(out(&s), "");
+	end(&s);
+}
+
+/* Nothing but positions, colours, erasing and the two modes of the player. */
+static void
+check_allowed(const struct show *s)
+{
+	const uint8_t *p = s->out.p + s->out.off;
+
+	for (size_t i = 0; i + 1 < s->out.len; i++) {
+		if (p[i] == 0x1b) {
+			cr_assert_eq(p[++i], '[');
+			while (i + 1 < s->out.len && (p[i + 1] == ';' ||
+			    p[i + 1] == '?' || (p[i + 1] >= '0' &&
+			    p[i + 1] <= '9')))
+				i++;
+			i++;
+			cr_assert_not_null(strchr("HmJhl", p[i]), "final %c",
+			    p[i]);
+			continue;
+		}
+		cr_assert((p[i] >= 0x20 && p[i] != 0x7f) || p[i] == '\r' ||
+		    p[i] == '\n', "byte %02x", p[i]);
+	}
+}
+
+Test(player, the_screen_is_drawn, .timeout = 30)
+{
+	struct show s;
+
+	usual(&s);
+	s.has_pty = true;
+	s.at_us = UINT64_MAX;
+	s.keys = "q";
+	watch(&s);
+	cr_assert_eq(s.status, 0, "%s", err(&s));
+	check_allowed(&s);
+	cr_assert_not_null(strstr(out(&s), "\x1b[0;31mred"), "%s", out(&s));
+	cr_assert_not_null(strstr(out(&s), "line 7"));
+	cr_assert_not_null(strstr(out(&s), " END "));
+	cr_assert_null(strstr(out(&s), "line 3"));
+	cr_assert_null(strstr(out(&s), "title"));
+	cr_assert_null(strstr(out(&s), "secret"));
+	end(&s);
+}
+
+static uint32_t seed = 31337;
+static uint32_t
+rnd(uint32_t n)
+{
+	seed = seed * 1664525u + 1013904223u;
+	return (seed >> 8) % n;
+}
+
+/* A recording made to harm its viewer, with more channels than one can see,
+ * huge terminals, and jumps back and forth. */
+Test(player, a_hostile_recording_does_no_harm, .timeout = 120)
+{
+	static uint8_t junk[60000];
+	struct show s;
+	struct sp_rec_writer *w = begin(&s);
+
+	for (uint32_t c = 1; c <= 40; c++) {
+		uint8_t size[16] = {0xff, 0xff, 0, 0, 0xff, 0xff};
+
+		put_open(w, c, c % 3 != 0, "x");
+		put(w, SP_LANE_OUT, SP_RECORD_RESIZE, c, sp_span_of(size, 16));
+		for (size_t i = 0; i < sizeof(junk); i++)
+			junk[i] = rnd(5) == 0 ? (uint8_t)"\x1b[;?hlmHJ]P\x07\\"[rnd(14)]
+			    : (uint8_t)rnd(256);
+		put(w, SP_LANE_OUT, SP_RECORD_OUT, c,
+		    sp_span_of(junk, sizeof(junk)));
+		if (c % 2 == 0)
+			put_close(w, c);
+	}
+	finish(&s, w);
+	watch(&s);
+	cr_assert_eq(s.status, 0, "%s", err(&s));
+	for (size_t i = 0; i + 1 < s.out.len; i++)
+		cr_assert(out(&s)[i] == '\n' || out(&s)[i] == '\t' ||
+		    (uint8_t)out(&s)[i] >= 0x20);
+	sp_buf_reset(&s.out);
+	sp_buf_reset(&s.err);
+	s.has_pty = true;
+	s.keys = "9\t\t3\t7\x1b[C\x1b[D\x1bOC0++--i \x1b[Z5q";
+	watch(&s);
+	cr_assert_eq(s.status, 0, "%s", err(&s));
+	check_allowed(&s);
+	sp_buf_reset(&s.out);
+	s.at_us = UINT64_MAX;
+	s.keys = "\t\tq";
+	watch(&s);
+	check_allowed(&s);
 	end(&s);
 }

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <string.h>
+
+#include "bastion/player/show.h"
+
+static struct actor *
+find(struct stage *s, uint32_t chan)
+{
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		if (s->actor[i].chan == chan)
+			return &s->actor[i];
+	return NULL;
+}
+
+void
+stage_free(struct stage *s)
+{
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		sp_term_free(s->actor[i].term);
+	*s = (struct stage){0};
+}
+
+enum sp_err
+stage_copy(const struct stage *from, struct stage *to)
+{
+	struct stage c = *from;
+	enum sp_err e = SP_OK;
+
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		c.actor[i].term = NULL;
+	for (size_t i = 0; i < STAGE_MAX && e == SP_OK; i++)
+		if (from->actor[i].term != NULL)
+			e = sp_term_copy(from->actor[i].term, &c.actor[i].term);
+	if (e != SP_OK) {
+		stage_free(&c);
+		return e;
+	}
+	stage_free(to);
+	*to = c;
+	return SP_OK;
+}
+
+/* A free place, or that of a channel which is over, or the first. */
+static struct actor *
+place(struct stage *s)
+{
+	struct actor *a = find(s, 0);
+
+	for (size_t i = 0; a == NULL && i < STAGE_MAX; i++)
+		if (!s->actor[i].is_open)
+			a = &s->actor[i];
+	if (a == NULL)
+		a = &s->actor[0];
+	sp_term_free(a->term);
+	*a = (struct actor){0};
+	return a;
+}
+
+static bool
+focus_is_live(struct stage *s)
+{
+	struct actor *a = s->focus == 0 ? NULL : find(s, s->focus);
+
+	return a != NULL && a->is_open;
+}
+
+void
+stage_cap(bool is_small, uint32_t *cols, uint32_t *rows)
+{
+	if (*cols == 0 || *rows == 0) {
+		*cols = 80;
+		*rows = 24;
+	}
+	if (is_small && *cols > 132)
+		*cols = 132;
+	if (is_small && *rows > 60)
+		*rows = 60;
+}
+
+size_t
+stage_bytes(const struct stage *s)
+{
+	size_t n = sizeof(*s);
+
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		if (s->actor[i].term != NULL)
+			n += (size_t)sp_term_cols(s->actor[i].term) *
+			    sp_term_rows(s->actor[i].term) * 2 *
+			    sizeof(struct sp_cell);
+	return n;
+}
+
+static enum sp_err
+enter(struct stage *s, const struct sp_rec_record *r)
+{
+	struct sp_open o;
+	struct actor *a;
+
+	if (r->chan == 0 || find(s, r->chan) != NULL ||
+	    sp_open_decode(r->data, &o) != SP_OK)
+		return SP_OK;
+	if (o.has_pty == 0)
+		o.cols = o.rows = 0;
+	a = place(s);
+	a->is_small = stage_n_channels(s) >= STAGE_LARGE;
+	stage_cap(a->is_small, &o.cols, &o.rows);
+	SP_TRY(sp_term_new(o.cols, o.rows, NULL, NULL, &a->term));
+	a->chan = r->chan;
+	a->is_pty = o.has_pty != 0;
+	a->is_open = true;
+	if (!focus_is_live(s))
+		s->focus = r->chan;
+	return SP_OK;
+}
+
+/* Without a terminal a newline is all there is: no line discipline made it
+ * return. */
+static void
+feed_lines(struct sp_term *t, struct sp_span s)
+{
+	while (s.n > 0) {
+		const uint8_t *nl = memchr(s.p, '\n', s.n);
+		size_t n = nl == NULL ? s.n : (size_t)(nl - s.p);
+
+		sp_term_feed(t, sp_span_of(s.p, n));
+		if (nl != NULL) {
+			sp_term_feed(t, sp_span_of("\r\n", 2));
+			n++;
+		}
+		s.p += n;
+		s.n -= n;
+	}
+}
+
+static enum sp_err
+resize(struct actor *a, struct sp_span p)
+{
+	uint32_t cols = 0, rows = 0;
+
+	if (sp_get_u32(&p, &cols) != SP_OK || sp_get_u32(&p, &rows) != SP_OK ||
+	    cols == 0 || rows == 0)
+		return SP_OK;
+	stage_cap(a->is_small, &cols, &rows);
+	return sp_term_resize(a->term, cols, rows);
+}
+
+static void
+leave(struct stage *s, struct actor *a)
+{
+	a->is_open = false;
+	if (s->focus != a->chan)
+		return;
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		if (s->actor[i].chan != 0 && s->actor[i].is_open) {
+			s->focus = s->actor[i].chan;
+			return;
+		}
+}
+
+enum sp_err
+stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
+{
+	struct actor *a;
+
+	s->at_us = r->at_us;
+	if (r->lane != SP_LANE_OUT)
+		return SP_OK;
+	if (r->kind == SP_RECORD_OPEN) {
+		*changed = true;
+		return enter(s, r);
+	}
+	if (r->chan == 0 || (a = find(s, r->chan)) == NULL)
+		return SP_OK;
+	*changed |= r->chan == s->focus;
+	switch (r->kind) {
+	case SP_RECORD_OUT:
+	case SP_RECORD_ERR:
+		s->fed += r->data.n;
+		if (a->is_pty)
+			sp_term_feed(a->term, r->data);
+		else
+			feed_lines(a->term, r->data);
+		return SP_OK;
+	case SP_RECORD_RESIZE:
+		return resize(a, r->data);
+	case SP_RECORD_CLOSE:
+		if (r->data.n == 1 && r->data.p[0] == 1)
+			leave(s, a);
+		return SP_OK;
+	default:
+		return SP_OK;
+	}
+}
+
+struct sp_term *
+stage_focused(const struct stage *s)
+{
+	for (size_t i = 0; s->focus != 0 && i < STAGE_MAX; i++)
+		if (s->actor[i].chan == s->focus)
+			return s->actor[i].term;
+	return NULL;
+}
+
+void
+stage_next_focus(struct stage *s)
+{
+	size_t at = 0;
+
+	while (at < STAGE_MAX && s->actor[at].chan != s->focus)
+		at++;
+	for (size_t k = 1; k <= STAGE_MAX; k++) {
+		const struct actor *a = &s->actor[(at + k) % STAGE_MAX];
+
+		if (a->chan != 0) {
+			s->focus = a->chan;
+			return;
+		}
+	}
+}
+
+unsigned
+stage_n_channels(const struct stage *s)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < STAGE_MAX; i++)
+		n += s->actor[i].chan != 0;
+	return n;
+}
