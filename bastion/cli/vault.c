@@ -534,9 +534,9 @@ int
 sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv)
 {
 	char exe[4096], file[4096];
-	char *args[8] = {exe, (char[]){"verify"}, file};
+	char verify[] = "verify", dash_key[] = "--key", dash_json[] = "--json";
+	char *args[8] = {exe, verify, file, dash_key};
 	const char *key = sp_cli_value(&argc, argv, "--key");
-	int n = 3;
 
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc != 2 || key == NULL)
@@ -548,10 +548,8 @@ sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv)
 		    strerror(errno));
 	if (!sp_cli_find("sallyport-player", exe))
 		return SP_EXIT_REFUSED;
-	args[n++] = (char[]){"--key"};
-	args[n++] = (char *)(uintptr_t)key;
-	if (c->json)
-		args[n++] = (char[]){"--json"};
+	args[4] = (char *)(uintptr_t)key;
+	args[5] = c->json ? dash_json : NULL;
 	execv(exe, args);
 	return sp_cli_fail(SP_EXIT_REFUSED, "%s: %s", exe, strerror(errno));
 }
