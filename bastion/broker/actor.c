@@ -3,6 +3,24 @@
 
 #include <string.h>
 
+void
+sp_actor_no_groups(struct sp_actor *a)
+{
+	a->n_groups = 0;
+	a->more_groups = false;
+}
+
+void
+sp_actor_add_group(struct sp_actor *a, struct sp_span group)
+{
+	if (a->n_groups < sizeof(a->groups) / sizeof(a->groups[0]) &&
+	    sp_name_is_valid(group) &&
+	    sp_span_cstr(group, a->groups[a->n_groups], SP_NAME_MAX + 1) == SP_OK)
+		a->n_groups++;
+	else
+		a->more_groups = true;
+}
+
 bool
 sp_actor_in(const struct sp_actor *a, const char *group)
 {

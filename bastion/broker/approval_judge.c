@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/approval_int.h"
+#include "bastion/broker/verb_facts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* ------------------------------------------------------------ who is it */
 
@@ -28,14 +28,9 @@ got_groups(void *arg, enum sp_err e, struct sp_rows *r)
 	struct actor_op *o = arg;
 	struct sp_actor *a = &o->who;
 
-	a->n_groups = 0;
-	for (size_t i = 0; e == SP_OK && i < sp_rows_n(r) && a->n_groups < 32; i++) {
-		struct sp_span g = sp_span_str(sp_rows_get(r, i, "group_name"));
-
-		if (sp_name_is_valid(g) &&
-		    sp_span_cstr(g, a->groups[a->n_groups], SP_NAME_MAX + 1) == SP_OK)
-			a->n_groups++;
-	}
+	sp_actor_no_groups(a);
+	for (size_t i = 0; e == SP_OK && i < sp_rows_n(r); i++)
+		sp_actor_add_group(a, sp_span_str(sp_rows_get(r, i, "group_name")));
 	actor_done(o, e);
 }
 
@@ -50,7 +45,7 @@ got_person(void *arg, enum sp_err e, struct sp_rows *r)
 	    !sp_span_is(sp_span_str(sp_rows_get(r, 0, "name")), o->who.name)))
 		e = SP_ERR_NOTFOUND;
 	if (e != SP_OK) {
-		o->who.n_groups = 0;
+		sp_actor_no_groups(&o->who);
 		actor_done(o, e);
 		return;
 	}
@@ -118,39 +113,21 @@ no_such(struct judge *g)
 	judged(g, SP_ERR_NOTFOUND);
 }
 
-static size_t
-split_tags(char *text, const char **tags, size_t max)
-{
-	size_t n = 0;
-	char *save = NULL;
-
-	for (char *t = strtok_r(text, " \t\n", &save); t != NULL && n < max;
-	    t = strtok_r(NULL, " \t\n", &save))
-		tags[n++] = t;
-	return n;
-}
-
 static void
 decide(struct judge *g)
 {
-	const char *groups[32], *tags[64];
-	char text[sizeof(g->ask.tags)];
-	time_t now = (time_t)(g->now / 1000000);
-	struct tm tm;
-	bool has_time = localtime_r(&now, &tm) != NULL;
-	struct sp_facts f = {.user = g->who.name, .groups = groups,
-	    .target = g->ask.target_name, .account = g->ask.account_name,
-	    .tags = tags, .mfa = g->who.mfa,
-	    .source = g->who.addr[0] == '\0' ? NULL : g->who.addr,
-	    .minute_of_day = has_time ? tm.tm_hour * 60 + tm.tm_min : -1,
-	    .weekday = has_time ? tm.tm_wday : -1};
+	struct sp_known k;
 
-	for (; f.n_groups < g->who.n_groups; f.n_groups++)
-		groups[f.n_groups] = g->who.groups[f.n_groups];
-	snprintf(text, sizeof(text), "%s", g->ask.tags);
-	f.n_tags = split_tags(text, tags, 64);
-	sp_policy_decide(g->b->policy, &f, &g->j.verdict);
-	snprintf(g->j.reasons, sizeof(g->j.reasons), "%s", g->j.verdict.reasons);
+	sp_known_set(&k, g->who.name, g->ask.target_name, g->ask.account_name,
+	    g->ask.tags);
+	sp_known_actor(&k, &g->who);
+	sp_known_when(&k, g->now, g->who.addr[0] == '\0' ? NULL : g->who.addr,
+	    g->who.mfa);
+	sp_policy_decide(g->b->policy, &k.f, &g->j.verdict);
+	snprintf(g->j.reasons, sizeof(g->j.reasons), "%.850s%s", g->j.verdict.reasons,
+	    !g->j.verdict.allow && g->who.more_groups ?
+	    " (this person is in more groups than the bastion looks at, 32: a "
+	    "forbid on any group applies; take the person out of some)" : "");
 	if (g->b->policy == NULL) {
 		g->j.verdict.allow = false;
 		snprintf(g->j.reasons, sizeof(g->j.reasons),
@@ -300,8 +277,15 @@ got_target(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	if (sp_rows_n(r) != 1 || !sp_rows_bool(r, 0, "enabled") ||
-	    take_target(&g->ask, r) != SP_OK) {
+	    (e = take_target(&g->ask, r)) == SP_ERR_INVAL) {
 		no_such(g);
+		return;
+	}
+	if (e != SP_OK) {
+		snprintf(g->j.reasons, sizeof(g->j.reasons), "the target's address, "
+		    "host keys or tags (511 bytes) are too long to be judged; an "
+		    "administrator removes the target and adds it with fewer");
+		judged(g, SP_ERR_DENIED);
 		return;
 	}
 	sp_uuid_text(id, g->ask.target);

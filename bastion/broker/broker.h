@@ -56,9 +56,13 @@ struct sp_actor {
 	char addr[64];			/* where from; "local" on the host */
 	char groups[32][SP_NAME_MAX + 1];
 	size_t n_groups;
+	bool more_groups;		/* there are others that are not in here */
 	uint8_t mfa;			/* enum sp_mfa of policy/policy.h */
 };
 bool sp_actor_in(const struct sp_actor *a, const char *group);
+/* One group more. What does not fit or is no name is not forgotten: more_groups. */
+void sp_actor_no_groups(struct sp_actor *a);
+void sp_actor_add_group(struct sp_actor *a, struct sp_span group);
 /* After a change of ours to people, keys, groups, targets, accounts, grants or
  * the policy: the newest policy is loaded, what runs is judged again, waiters
  * are told. (Other nodes get there by NOTIFY.) main.c */

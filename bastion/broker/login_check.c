@@ -34,15 +34,13 @@ take_groups(struct sp_actor *a, const struct sp_rows *r)
 {
 	uint8_t u[16];
 
-	a->n_groups = 0;
-	for (size_t i = 0; i < sp_rows_n(r) && a->n_groups < 32; i++) {
-		struct sp_span g = sp_span_str(sp_rows_get(r, i, "group_name"));
-
-		if (sp_rows_uuid(r, i, "person_id", u) &&
-		    memcmp(u, a->person, 16) == 0 && sp_name_is_valid(g) &&
-		    sp_span_cstr(g, a->groups[a->n_groups], SP_NAME_MAX + 1) == SP_OK)
-			a->n_groups++;
-	}
+	sp_actor_no_groups(a);
+	for (size_t i = 0; i < sp_rows_n(r); i++)
+		if (!sp_rows_uuid(r, i, "person_id", u))
+			a->more_groups = true;
+		else if (memcmp(u, a->person, 16) == 0)
+			sp_actor_add_group(a,
+			    sp_span_str(sp_rows_get(r, i, "group_name")));
 }
 
 static const char *

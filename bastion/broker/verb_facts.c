@@ -9,24 +9,46 @@ void
 sp_known_set(struct sp_known *k, const char *user, const char *target,
     const char *account, const char *tags)
 {
-	char *save = NULL;
+	char *save = NULL, *t;
+	int len;
 
 	memset(k, 0, sizeof(*k));
 	k->f = (struct sp_facts){.user = user, .groups = k->groups,
 	    .target = target, .account = account, .tags = k->tags,
 	    .minute_of_day = -1, .weekday = -1, .mfa = -1};
-	snprintf(k->tag_text, sizeof(k->tag_text), "%s", tags == NULL ? "" : tags);
-	for (char *t = strtok_r(k->tag_text, " ", &save);
+	len = snprintf(k->tag_text, sizeof(k->tag_text), "%s",
+	    tags == NULL ? "" : tags);
+	for (t = strtok_r(k->tag_text, " \t\n", &save);
 	    t != NULL && k->f.n_tags < SP_KNOWN_TAGS;
-	    t = strtok_r(NULL, " ", &save))
+	    t = strtok_r(NULL, " \t\n", &save))
 		k->tags[k->f.n_tags++] = t;
+	/* The slot past the last is NULL. The last word of a text that was cut
+	 * is a piece of a name: it goes, and NULL takes its place. */
+	if (len < 0 || (size_t)len >= sizeof(k->tag_text)) {
+		if (k->f.n_tags > 0)
+			k->tags[--k->f.n_tags] = NULL;
+		k->f.n_tags++;
+	} else if (t != NULL) {
+		k->f.n_tags++;
+	}
 }
 
 void
 sp_known_group(struct sp_known *k, const char *group)
 {
-	if (group != NULL && k->f.n_groups < SP_KNOWN_GROUPS)
-		k->groups[k->f.n_groups++] = group;
+	if (k->f.n_groups > 0 && k->groups[k->f.n_groups - 1] == NULL)
+		return;
+	k->groups[k->f.n_groups] = k->f.n_groups < SP_KNOWN_GROUPS ? group : NULL;
+	k->f.n_groups++;
+}
+
+void
+sp_known_actor(struct sp_known *k, const struct sp_actor *a)
+{
+	for (size_t i = 0; i < a->n_groups; i++)
+		sp_known_group(k, a->groups[i]);
+	if (a->more_groups)
+		sp_known_group(k, NULL);
 }
 
 void

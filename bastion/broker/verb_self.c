@@ -113,8 +113,7 @@ menu_row(struct sp_call *c, struct sp_list *l, size_t t, size_t a)
 
 	sp_known_set(&k, c->who.name, sp_rows_get(c->rows[0], t, "name"),
 	    sp_rows_get(c->rows[1], a, "name"), sp_rows_get(c->rows[0], t, "tags"));
-	for (size_t i = 0; i < c->who.n_groups; i++)
-		sp_known_group(&k, c->who.groups[i]);
+	sp_known_actor(&k, &c->who);
 	sp_known_when(&k, c->style.now_us, c->who.addr, c->who.mfa);
 	sp_policy_decide(c->b->policy, &k.f, &v);
 	until = grant_ends(c, id);

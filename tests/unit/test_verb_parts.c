@@ -331,3 +331,50 @@ Test(verb_facts, tags_and_groups)
 	cr_assert_eq(k.f.mfa, 1);
 	cr_assert_geq(k.f.minute_of_day, 0);
 }
+
+/* What does not fit is not forgotten: the list ends with NULL. */
+Test(verb_facts, lists_that_are_cut_say_so)
+{
+	struct sp_known k;
+	struct sp_actor a = {.n_groups = 0};
+	char text[2048] = "", name[16];
+
+	for (int i = 0; i < 300; i++)
+		strcat(text, "a ");
+	sp_known_set(&k, "u", "t", "a", text);
+	cr_assert_gt(k.f.n_tags, 0);
+	cr_assert_null(k.f.tags[k.f.n_tags - 1]);
+	memset(text, 'x', 600);
+	text[600] = '\0';
+	sp_known_set(&k, "u", "t", "a", text);
+	cr_assert_eq(k.f.n_tags, 1);
+	cr_assert_null(k.f.tags[0]);
+	text[511] = '\0';
+	sp_known_set(&k, "u", "t", "a", text);
+	cr_assert_eq(k.f.n_tags, 1);
+	cr_assert_str_eq(k.f.tags[0], text);
+	for (int i = 0; i < SP_KNOWN_GROUPS; i++)
+		sp_known_group(&k, "g");
+	cr_assert_eq(k.f.n_groups, SP_KNOWN_GROUPS);
+	cr_assert_not_null(k.f.groups[SP_KNOWN_GROUPS - 1]);
+	sp_known_group(&k, "one-more");
+	sp_known_group(&k, "and-another");
+	cr_assert_eq(k.f.n_groups, SP_KNOWN_GROUPS + 1);
+	cr_assert_null(k.f.groups[SP_KNOWN_GROUPS]);
+
+	for (int i = 0; i < 32; i++) {
+		snprintf(name, sizeof(name), "g%d", i);
+		sp_actor_add_group(&a, sp_span_str(name));
+	}
+	cr_assert_not(a.more_groups);
+	sp_actor_add_group(&a, sp_span_str("guests"));
+	cr_assert(a.more_groups);
+	sp_known_set(&k, "u", "t", "a", "core");
+	sp_known_actor(&k, &a);
+	cr_assert_eq(k.f.n_groups, 33);
+	cr_assert_null(k.f.groups[32]);
+	sp_actor_no_groups(&a);
+	cr_assert_not(a.more_groups);
+	sp_actor_add_group(&a, sp_span_str("no name at all"));
+	cr_assert(a.more_groups);
+}
