@@ -19,6 +19,7 @@
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
  *   tap.c    what libssh does not tell
+ *   calls.c  the system calls that it may make
  *   nofiles.c  open(2) and its kin that open nothing
  */
 struct sp_egress {

@@ -148,7 +148,7 @@ struct sp_conn {
 	int64_t end_us;		/* not 0: ends then at the latest */
 };
 
-/* ---- sshlib.c: set-up, in the parent */
+/* ---- sshlib.c, calls.c: set-up, in the parent */
 struct sp_front {
 	struct sp_config cfg;
 	ssh_bind bind;

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "bastion/ingress/front.h"
@@ -23,14 +22,6 @@ static const char user_keys[] =
     "ssh-ed25519,sk-ssh-ed25519@openssh.com,ecdsa-sha2-nistp256,"
     "ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,"
     "sk-ecdsa-sha2-nistp256@openssh.com,rsa-sha2-512,rsa-sha2-256";
-
-/* No socket, connect, open, exec, clone: the base, and these. */
-const struct sp_syscall sp_front_syscalls[] = {
-    SP_CALL_IF(setsockopt, 2, 12, "TCP_QUICKACK while a session is set up"),
-    SP_CALL_IF(setsockopt, 2, SO_SNDBUF, "room in the streams"),
-};
-const size_t sp_front_n_syscalls =
-    sizeof(sp_front_syscalls) / sizeof(sp_front_syscalls[0]);
 
 static enum sp_err
 set_bind(ssh_bind b, ssh_key key)
