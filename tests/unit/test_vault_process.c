@@ -15,286 +15,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/signed.h"
-#include "tests/unit/vault_kit.h"
+#include "tests/unit/vault_proc.h"
 #include "vault/vaultd.h"
 
-#define OK(e) cr_assert_eq((e), SP_OK)
-#define WAIT_MS 20000
 #define PASSWORD "c0rrect-b4ttery-st4ple"
 
 TestSuite(vault_process, .timeout = 120);
-
-struct evp_host;
-struct proc {
-	char dir[64], vault[80], sock[96], passphrase[41], level[129];
-	pid_t pid;
-	struct sp_link sup, brk, ctl;
-	struct kit_host host;
-	struct evp_host *evp;	/* NULL: host is Ed25519 */
-	unsigned n_events, n_used;
-	char what[65];
-};
-
-static void
-random_text(char *dst, size_t n)
-{
-	for (size_t i = 0; i + 1 < n; i++)
-		dst[i] = (char)('a' + randombytes_uniform(26));
-	dst[n - 1] = '\0';
-}
-
-static const char *
-program(void)
-{
-	static char path[4096];
-	const char *top = getenv("top_builddir");
-
-	snprintf(path, sizeof(path), "%s/sallyport-vault", top == NULL ? "." : top);
-	return path;
-}
-
-static void
-init(struct proc *p, bool demo)
-{
-	int in[2], null = open("/dev/null", O_WRONLY | O_CLOEXEC), status;
-	pid_t pid;
-
-	cr_assert_eq(pipe2(in, O_CLOEXEC), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (dup2(in[0], 0) < 0 || dup2(null, 1) < 0)
-			_exit(126);
-		execl(program(), "sallyport-vault", "init", p->vault,
-		    demo ? "--demo" : (char *)NULL, (char *)NULL);
-		_exit(127);
-	}
-	close(in[0]);
-	close(null);
-	if (!demo)	/* Argon2id takes its time */
-		cr_assert_eq(write(in[1], p->passphrase, strlen(p->passphrase)),
-		    (ssize_t)strlen(p->passphrase));
-	close(in[1]);
-	cr_assert_eq(waitpid(pid, &status, 0), pid);
-	cr_assert_eq(status, 0);
-}
-
-static int
-listen_control(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
-	cr_assert_eq(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	cr_assert_eq(listen(fd, 4), 0);
-	return fd;
-}
-
-/* In the forked child: what main.c does, without program and sandbox. */
-static _Noreturn void
-forked_vault(int sup_fd)
-{
-	static struct sp_vaultd v;
-	struct sp_msg_hello hello = {.sandbox = sp_span_str("")};
-	struct sp_msg_started started = {.sandbox = sp_span_str("none")};
-	struct sp_packet k;
-
-	if (sp_vaultd_init(&v) != SP_OK || sp_link_init(&v.sup, sup_fd,
-	    SP_ROLE_VLT, SP_ROLE_SUP, SP_ST_NEW) != SP_OK)
-		_exit(1);
-	sp_ipc_table_hash(hello.table);
-	if (sp_send_hello(&v.sup, 0, &hello, NULL) != SP_OK ||
-	    sp_link_wait(&v.sup, &k, WAIT_MS) != SP_OK ||
-	    k.type != SP_MSG_start_vault)
-		_exit(1);
-	v.listen_fd = k.fds[1];
-	sp_vaultd_load(&v, k.fds[0]);
-	close(k.fds[0]);
-	if (sp_send_started(&v.sup, 0, &started, NULL) != SP_OK)
-		_exit(1);
-	v.sup.state = SP_ST_READY;
-	while (sp_vaultd_turn(&v, -1) == SP_OK)
-		;
-	sp_vaultd_fini(&v);
-	_exit(0);
-}
-
-static void
-launch(struct proc *p, bool fork_only)
-{
-	int l[2];
-
-	OK(sp_link_pair(l));
-	p->pid = fork();
-	cr_assert_geq(p->pid, 0);
-	if (p->pid == 0) {
-		if (fork_only) {
-			close(l[0]);
-			forked_vault(l[1]);
-		}
-		if (dup2(l[1], 3) < 0)
-			_exit(126);
-		execl(program(), "sallyport-vault", (char *)NULL);
-		_exit(127);
-	}
-	close(l[1]);
-	OK(sp_link_init(&p->sup, l[0], SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_NEW));
-}
-
-static void
-attach_broker(struct proc *p)
-{
-	struct sp_msg_peer_link m = {.role = SP_ROLE_BRK};
-	int l[2];
-
-	OK(sp_link_pair(l));
-	OK(sp_send_peer_link(&p->sup, 0, &m, &l[1]));
-	sp_link_fini(&p->brk);
-	OK(sp_link_init(&p->brk, l[0], SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY));
-}
-
-static void
-connect_control(struct proc *p)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-	snprintf(a.sun_path, sizeof(a.sun_path), "%s", p->sock);
-	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	sp_link_fini(&p->ctl);
-	OK(sp_link_init(&p->ctl, fd, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY));
-}
-
-static void
-begin(struct proc *p, bool demo, bool fork_only)
-{
-	struct sp_msg_start_vault start = {.config = sp_span_str("")};
-	struct sp_msg_started started;
-	struct sp_packet k;
-	int fds[2];
-
-	*p = (struct proc){.sup.fd = -1, .brk.fd = -1, .ctl.fd = -1};
-	OK(sp_secret_init());
-	launch(p, fork_only);	/* before any secret of this test exists */
-	kit_host_make(&p->host, 3);
-	snprintf(p->dir, sizeof(p->dir), "/tmp/sp-vproc-XXXXXX");
-	cr_assert_not_null(mkdtemp(p->dir));
-	snprintf(p->vault, sizeof(p->vault), "%s/vault", p->dir);
-	snprintf(p->sock, sizeof(p->sock), "%s/vault.sock", p->dir);
-	random_text(p->passphrase, sizeof(p->passphrase));
-	init(p, demo);
-	fds[0] = open(p->vault, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	fds[1] = listen_control(p->sock);
-	OK(sp_link_wait(&p->sup, &k, WAIT_MS));
-	cr_assert_eq(k.type, SP_MSG_hello);
-	OK(sp_send_start_vault(&p->sup, 0, &start, fds));
-	OK(sp_link_wait(&p->sup, &k, WAIT_MS));
-	cr_assert_eq(k.type, SP_MSG_started);
-	OK(sp_dec_started(k.body, &started));
-	OK(sp_span_cstr(started.sandbox, p->level, sizeof(p->level)));
-	p->sup.state = SP_ST_READY;
-	attach_broker(p);
-	connect_control(p);
-}
-
-static void
-end(struct proc *p)
-{
-	struct sp_msg_stop m = {.graceful = 1};
-	int status;
-
-	OK(sp_send_stop(&p->sup, 0, &m, NULL));
-	cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
-	cr_assert_eq(status, 0, "the vault ended with 0x%x", (unsigned)status);
-	sp_link_fini(&p->sup);
-	sp_link_fini(&p->brk);
-	sp_link_fini(&p->ctl);
-	kit_host_fini(&p->host);
-	for (size_t i = 0; i < 2; i++) {
-		char f[128];
-
-		snprintf(f, sizeof(f), "%s/%s", p->vault, i == 0 ? SP_STATE_FILE :
-		    SP_DEMO_FILE);
-		unlink(f);
-	}
-	unlink(p->sock);
-	rmdir(p->vault);
-	rmdir(p->dir);
-}
-
-/* The broker's next reply; events and lease_used are counted on the way. */
-static struct sp_span
-reply(struct proc *p, uint16_t type)
-{
-	struct sp_msg_security_event ev;
-	struct sp_packet k;
-
-	for (;;) {
-		OK(sp_link_wait(&p->brk, &k, WAIT_MS));
-		if (k.type == SP_MSG_security_event) {
-			OK(sp_dec_security_event(k.body, &ev));
-			OK(sp_span_cstr(ev.what, p->what, sizeof(p->what)));
-			p->n_events++;
-		} else if (k.type == SP_MSG_v_lease_used) {
-			p->n_used++;
-		} else {
-			cr_assert_eq(k.type, type, "got %s", sp_ipc_name(k.type));
-			cr_assert_eq(k.corr, 9);
-			return k.body;
-		}
-	}
-}
-
-static struct sp_span
-control_reply(struct proc *p, uint16_t type)
-{
-	struct sp_packet k;
-
-	OK(sp_link_wait(&p->ctl, &k, WAIT_MS));
-	cr_assert_eq(k.type, type, "got %s", sp_ipc_name(k.type));
-	return k.body;
-}
-
-static enum sp_err
-unseal(struct proc *p, const char *passphrase)
-{
-	struct sp_msg_vc_unseal m = {.passphrase = sp_span_str(passphrase)};
-	struct sp_msg_vc_done r;
-
-	OK(sp_send_vc_unseal(&p->ctl, 1, &m, NULL));
-	OK(sp_dec_vc_done(control_reply(p, SP_MSG_vc_done), &r));
-	return (enum sp_err)r.err;
-}
-
-static void
-seal(struct proc *p)
-{
-	struct sp_msg_vc_seal m;
-	struct sp_msg_vc_done r;
-
-	memset(&m, 0, sizeof(m));
-	OK(sp_send_vc_seal(&p->ctl, 1, &m, NULL));
-	OK(sp_dec_vc_done(control_reply(p, SP_MSG_vc_done), &r));
-	cr_assert_eq(r.err, SP_OK);
-}
-
-static struct sp_msg_v_status_r
-status(struct proc *p)
-{
-	struct sp_msg_v_status m;
-	struct sp_msg_v_status_r r;
-
-	memset(&m, 0, sizeof(m));
-	OK(sp_send_v_status(&p->brk, 9, &m, NULL));
-	OK(sp_dec_v_status_r(reply(p, SP_MSG_v_status_r), &r));
-	return r;
-}
 
 /* --------------------------------------------------------------- requests */
 
@@ -315,7 +45,7 @@ totp_new(struct proc *p, struct totp *t)
 	memcpy(m.id, t->id, 16);
 	memcpy(m.owner, t->owner, 16);
 	OK(sp_send_vc_totp_new(&p->ctl, 1, &m, NULL));
-	OK(sp_dec_vc_totp_new_r(control_reply(p, SP_MSG_vc_totp_new_r), &r));
+	OK(sp_dec_vc_totp_new_r(vp_control_reply(p, SP_MSG_vc_totp_new_r), &r));
 	sp_buf_init(&t->sealed, 1024);
 	OK(sp_buf_put(&t->sealed, r.sealed.p, r.sealed.n));
 	if (r.err != SP_OK)
@@ -335,7 +65,7 @@ totp_check(struct proc *p, struct totp *t, const char *code)
 	memcpy(m.id, t->id, 16);
 	memcpy(m.owner, t->owner, 16);
 	OK(sp_send_v_totp_check(&p->brk, 9, &m, NULL));
-	OK(sp_dec_v_totp_check_r(reply(p, SP_MSG_v_totp_check_r), &r));
+	OK(sp_dec_v_totp_check_r(vp_reply(p, SP_MSG_v_totp_check_r), &r));
 	cr_assert_eq(r.ok == 1, r.step != 0);
 	return r.ok == 1;
 }
@@ -356,7 +86,7 @@ password_new(struct proc *p, struct sp_buf *sealed)
 	memset(m.id, 0x11, 16);
 	memset(m.owner, 0x22, 16);
 	OK(sp_send_vc_secret_new(&p->ctl, 1, &m, NULL));
-	OK(sp_dec_vc_secret_new_r(control_reply(p, SP_MSG_vc_secret_new_r), &r));
+	OK(sp_dec_vc_secret_new_r(vp_control_reply(p, SP_MSG_vc_secret_new_r), &r));
 	OK(sp_buf_put(sealed, r.sealed.p, r.sealed.n));
 	return r.err;
 }
@@ -376,7 +106,7 @@ lease(struct proc *p, uint8_t kind, struct sp_span sealed)
 	memset(m.secret_owner, 0x22, 16);
 	memset(m.target, 0x22, 16);
 	OK(sp_send_v_lease(&p->brk, 9, &m, NULL));
-	OK(sp_dec_v_lease_r(reply(p, SP_MSG_v_lease_r), &r));
+	OK(sp_dec_v_lease_r(vp_reply(p, SP_MSG_v_lease_r), &r));
 	cr_assert_eq(r.err == SP_OK, r.text.n == 0);
 	return r.err;
 }
@@ -587,7 +317,7 @@ sign_audit(struct proc *p, const uint8_t pk[static 32])
 
 	memset(m.head, 6, 32);
 	OK(sp_send_v_sign_audit(&p->brk, 9, &m, NULL));
-	OK(sp_dec_v_sign_r(reply(p, SP_MSG_v_sign_r), &r));
+	OK(sp_dec_v_sign_r(vp_reply(p, SP_MSG_v_sign_r), &r));
 	OK(sp_signed_audit(&b, 12, m.head, 34));
 	ok = r.ok == 1 && crypto_sign_verify_detached(r.signature,
 	    sp_buf_span(&b).p, b.len, pk) == 0;
@@ -606,10 +336,10 @@ row_round(struct proc *p)
 	struct sp_msg_v_row_check_r cr;
 
 	OK(sp_send_v_row_seal(&p->brk, 9, &m, NULL));
-	OK(sp_dec_v_row_seal_r(reply(p, SP_MSG_v_row_seal_r), &r));
+	OK(sp_dec_v_row_seal_r(vp_reply(p, SP_MSG_v_row_seal_r), &r));
 	memcpy(c.mac, r.mac, 32);
 	OK(sp_send_v_row_check(&p->brk, 9, &c, NULL));
-	OK(sp_dec_v_row_check_r(reply(p, SP_MSG_v_row_check_r), &cr));
+	OK(sp_dec_v_row_check_r(vp_reply(p, SP_MSG_v_row_check_r), &cr));
 	cr_assert_eq(r.ok, cr.ok);
 	return r.ok == 1;
 }
@@ -618,7 +348,7 @@ row_round(struct proc *p)
 static bool
 play(struct proc *p, uint64_t id, uint8_t granted, uint8_t boxed, uint8_t lane)
 {
-	struct sp_msg_v_status_r st = status(p);
+	struct sp_msg_v_status_r st = vp_status(p);
 	struct sp_msg_v_play_grant g = {.play = id};
 	struct sp_msg_player_link pl = {.play = id};
 	struct sp_msg_play_keys m;
@@ -631,7 +361,7 @@ play(struct proc *p, uint64_t id, uint8_t granted, uint8_t boxed, uint8_t lane)
 
 	memset(g.session, granted, 16);
 	OK(sp_send_v_play_grant(&p->brk, 9, &g, NULL));
-	OK(sp_dec_v_done(reply(p, SP_MSG_v_done), &done));
+	OK(sp_dec_v_done(vp_reply(p, SP_MSG_v_done), &done));
 	cr_assert_eq(done.err, SP_OK);
 	OK(sp_link_pair(l));
 	OK(sp_send_player_link(&p->sup, 0, &pl, &l[1]));
@@ -663,11 +393,11 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	struct proc p;
 	char code[7];
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 #ifndef SP_SANITIZED
 	cr_assert_not_null(strstr(p.level, "seccomp"), "%s", p.level);
 #endif
-	st = status(&p);
+	st = vp_status(&p);
 	cr_assert_eq(st.sealed, 0);
 	cr_assert_eq(st.demo, 1);
 	cr_assert_not(sodium_is_zero(st.audit_key, 32));
@@ -686,12 +416,12 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	cr_assert_eq(p.n_used, 2);
 	cr_assert_not(play(&p, 2, 0x31, 0x32, SP_LANE_OUT), "another session's");
 	cr_assert_not(play(&p, 3, 0x31, 0x31, SP_LANE_IN), "another lane's");
-	(void)status(&p);
+	(void)vp_status(&p);
 	cr_assert_str_eq(p.what, "recording_keys_refused");
 	sp_buf_fini(&sealed);
 	sp_buf_fini(&t.sealed);
 	sp_secret_free(&t.seed);
-	end(&p);
+	vp_end(&p);
 }
 
 /* What OpenSSL does to verify them needs no call that the filter kills for. */
@@ -709,7 +439,7 @@ Test(vault_process, every_kind_of_host_key_is_verified_in_the_sandbox)
 	struct sp_buf sealed = {.max = 8192};
 	struct proc p;
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 	cr_assert_eq(password_new(&p, &sealed), SP_OK);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		struct sp_msg_v_lease_end end_it;
@@ -721,13 +451,13 @@ Test(vault_process, every_kind_of_host_key_is_verified_in_the_sandbox)
 		password_login(&p, sp_buf_span(&sealed));
 		memset(end_it.session, SP_CRED_SSH_PASSWORD, 16);
 		OK(sp_send_v_lease_end(&p.brk, 9, &end_it, NULL));
-		OK(sp_dec_v_done(reply(&p, SP_MSG_v_done), &done));
+		OK(sp_dec_v_done(vp_reply(&p, SP_MSG_v_done), &done));
 		cr_assert_eq(p.n_used, i + 1);
 		EVP_PKEY_free(kinds[i].pk);
 	}
 	cr_assert_eq(p.n_events, 1, "sealing the password");
 	sp_buf_fini(&sealed);
-	end(&p);
+	vp_end(&p);
 }
 
 Test(vault_process, sealed_everything_is_refused)
@@ -739,8 +469,8 @@ Test(vault_process, sealed_everything_is_refused)
 	struct totp t = {.id = {0}};
 	struct proc p;
 
-	begin(&p, false, false);
-	st = status(&p);
+	vp_begin(&p, false, false);
+	st = vp_status(&p);
 	cr_assert_eq(st.sealed, 1);
 	cr_assert_eq(st.demo, 0);
 	cr_assert(sodium_is_zero(st.audit_key, 32));
@@ -754,24 +484,24 @@ Test(vault_process, sealed_everything_is_refused)
 	    SP_ERR_SEALED);
 	memset(g.session, 1, 16);
 	OK(sp_send_v_play_grant(&p.brk, 9, &g, NULL));
-	OK(sp_dec_v_done(reply(&p, SP_MSG_v_done), &done));
+	OK(sp_dec_v_done(vp_reply(&p, SP_MSG_v_done), &done));
 	cr_assert_eq(done.err, SP_ERR_SEALED);
-	cr_assert_eq(unseal(&p, "not the passphrase"), SP_ERR_DENIED);
-	cr_assert_eq(unseal(&p, ""), SP_ERR_DENIED);
-	cr_assert_eq(unseal(&p, p.passphrase), SP_OK);
-	cr_assert_eq(unseal(&p, p.passphrase), SP_ERR_STATE);
-	cr_assert_eq(status(&p).sealed, 0);
+	cr_assert_eq(vp_unseal(&p, "not the passphrase"), SP_ERR_DENIED);
+	cr_assert_eq(vp_unseal(&p, ""), SP_ERR_DENIED);
+	cr_assert_eq(vp_unseal(&p, p.passphrase), SP_OK);
+	cr_assert_eq(vp_unseal(&p, p.passphrase), SP_ERR_STATE);
+	cr_assert_eq(vp_status(&p).sealed, 0);
 	cr_assert_str_eq(p.what, "vault_unseal_failed");
 	cr_assert(row_round(&p));
-	seal(&p);
-	cr_assert_eq(status(&p).sealed, 1);
+	vp_seal(&p);
+	cr_assert_eq(vp_status(&p).sealed, 1);
 	cr_assert_str_eq(p.what, "vault_sealed");
 	cr_assert_not(row_round(&p));
-	cr_assert_eq(unseal(&p, p.passphrase), SP_OK);
+	cr_assert_eq(vp_unseal(&p, p.passphrase), SP_OK);
 	cr_assert(row_round(&p));
 	sp_buf_fini(&sealed);
 	sp_buf_fini(&t.sealed);
-	end(&p);
+	vp_end(&p);
 }
 
 /* A broker that breaks the protocol loses its link, and its unused leases. */
@@ -782,18 +512,18 @@ Test(vault_process, a_broken_broker_is_dropped)
 	struct proc p;
 	enum sp_err e;
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 	cr_assert_eq(lease(&p, SP_CRED_SSH_CERT, sp_span_of(NULL, 0)), SP_OK);
 	OK(sp_link_send(&p.brk, SP_MSG_v_row_seal, 9, sp_span_of(junk, 3), NULL,
 	    0));
 	while ((e = sp_link_wait(&p.brk, &k, WAIT_MS)) == SP_OK)
 		;
 	cr_assert_eq(e, SP_ERR_EOF);
-	attach_broker(&p);
-	cr_assert_eq(status(&p).sealed, 0);
+	vp_attach_broker(&p);
+	cr_assert_eq(vp_status(&p).sealed, 0);
 	cr_assert_eq(lease(&p, SP_CRED_SSH_CERT, sp_span_of(NULL, 0)), SP_OK,
 	    "the first lease ended with its broker");
-	end(&p);
+	vp_end(&p);
 }
 
 /* Not one of the broker's messages is for an administrator, nor the other way. */
@@ -803,13 +533,13 @@ Test(vault_process, a_control_client_is_no_broker)
 	struct sp_packet k;
 	struct proc p;
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 	memset(&m, 0, sizeof(m));
 	OK(sp_send_v_status(&p.ctl, 9, &m, NULL));
 	cr_assert_eq(sp_link_wait(&p.ctl, &k, WAIT_MS), SP_ERR_EOF);
-	(void)status(&p);
+	(void)vp_status(&p);
 	cr_assert_str_eq(p.what, "control_protocol");
-	end(&p);
+	vp_end(&p);
 }
 
 Test(vault_process, control_clients_are_bounded)
@@ -820,26 +550,26 @@ Test(vault_process, control_clients_are_bounded)
 	unsigned served = 0;
 	struct proc p;
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 	memset(&m, 0, sizeof(m));
 	own = p.ctl;
 	for (size_t i = 0; i < SP_CONTROLS_MAX + 4; i++) {
 		p.ctl.fd = -1;
 		p.ctl.rx = NULL;
-		connect_control(&p);
+		vp_connect_control(&p);
 		many[i] = p.ctl;
 		many[i].tx_tail = &many[i].tx_head;
 		if (sp_send_vc_status(&many[i], 1, &m, NULL) == SP_OK &&
 		    sp_link_wait(&many[i], &k, WAIT_MS) == SP_OK)
 			served++;
 	}
-	cr_assert_eq(served, SP_CONTROLS_MAX - 1);	/* and begin()'s own */
-	cr_assert_eq(status(&p).sealed, 0);
+	cr_assert_eq(served, SP_CONTROLS_MAX - 1);	/* and vp_begin()'s own */
+	cr_assert_eq(vp_status(&p).sealed, 0);
 	p.ctl = own;
 	p.ctl.tx_tail = &p.ctl.tx_head;
 	for (size_t i = 0; i < SP_CONTROLS_MAX + 4; i++)
 		sp_link_fini(&many[i]);
-	end(&p);
+	vp_end(&p);
 }
 
 /* Flipped on disk: it starts, says so, stays sealed, and crashes never. */
@@ -850,7 +580,7 @@ Test(vault_process, a_damaged_state_file_stays_sealed)
 	char path[128];
 	int fd, dir;
 
-	begin(&p, true, false);
+	vp_begin(&p, true, false);
 	snprintf(path, sizeof(path), "%s/state", p.vault);
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	cr_assert_eq(pwrite(fd, "\xff", 1, 100), 1);
@@ -865,7 +595,7 @@ Test(vault_process, a_damaged_state_file_stays_sealed)
 	    SP_ERR_NOTFOUND);
 	sp_vaultd_fini(&v);
 	close(dir);
-	end(&p);
+	vp_end(&p);
 }
 
 /* --------------------------------------------------- what sealing leaves */
@@ -968,12 +698,12 @@ Test(vault_process, after_sealing_no_key_is_left_in_memory)
 	char code[7];
 	size_t n;
 
-	begin(&p, false, true);
-	cr_assert_eq(unseal(&p, "another passphrase"), SP_ERR_DENIED);
-	cr_assert_eq(unseal(&p, p.passphrase), SP_OK);
+	vp_begin(&p, false, true);
+	cr_assert_eq(vp_unseal(&p, "another passphrase"), SP_ERR_DENIED);
+	cr_assert_eq(vp_unseal(&p, p.passphrase), SP_OK);
 	n = hierarchy(&p, c);
 	keep(&c[n++], "passphrase", (uint8_t *)p.passphrase, strlen(p.passphrase));
-	st = status(&p);
+	st = vp_status(&p);
 	cr_assert(row_round(&p));
 	cr_assert(sign_audit(&p, st.audit_key));
 	cr_assert_eq(totp_new(&p, &t), SP_OK);
@@ -987,8 +717,8 @@ Test(vault_process, after_sealing_no_key_is_left_in_memory)
 	for (size_t i = 0; i < n; i++)
 		seen += is_in(p.pid, &c[i]);
 	cr_assert_geq(seen, 7, "the search finds keys where they are: %u", seen);
-	seal(&p);
-	(void)status(&p);
+	vp_seal(&p);
+	(void)vp_status(&p);
 	for (size_t i = 0; i < n; i++)
 		if (is_in(p.pid, &c[i])) {
 			fprintf(stderr, "still there: %s\n", c[i].name);
@@ -1000,6 +730,6 @@ Test(vault_process, after_sealing_no_key_is_left_in_memory)
 	sp_buf_fini(&sealed);
 	sp_buf_fini(&t.sealed);
 	sp_secret_free(&t.seed);
-	end(&p);
+	vp_end(&p);
 }
 #endif
