@@ -237,7 +237,7 @@ pam_sm_close_session(pam_handle_t *pamh, int flags, int argc, const char **argv)
 	return PAM_SUCCESS;
 }
 
-/* Codes are enrolled by `ssh bastion enroll`, behind the factors there. */
+/* Codes are enrolled on the bastion's host: sallyport users totp NAME. */
 int
 pam_sm_chauthtok(pam_handle_t *pamh, int flags, int argc, const char **argv)
 {

@@ -136,15 +136,17 @@ sp_cli_find(const char *name, char dst[static 4096])
 {
 	const char *env = getenv("SALLYPORT_LIBEXEC");
 	const char *self = self_dir();
-	char sbin[32] = "../sbin/";
+	char sbin[32], libexec[48];
 
 	if (env != NULL && is_there(env, name, dst))
 		return true;
-	snprintf(sbin + 8, sizeof(sbin) - 8, "%.20s", name);
-	/* sallyportd stands with the sbin programs, not with the roles. */
+	snprintf(sbin, sizeof(sbin), "../sbin/%.20s", name);
+	snprintf(libexec, sizeof(libexec), "../libexec/sallyport/%.20s", name);
+	/* sallyportd stands with the sbin programs, not with the roles; a tree
+	 * that was installed and then moved is found by where it stands now. */
 	if ((env == NULL || strcmp(name, "sallyportd") == 0) &&
 	    (is_there(self, name, dst) || is_there(self, sbin, dst) ||
-	    is_there(SP_LIBEXECDIR, name, dst)))
+	    is_there(self, libexec, dst) || is_there(SP_LIBEXECDIR, name, dst)))
 		return true;
 	(void)sp_cli_fail(0, "%s is not there: is Sallyport installed? (looked in "
 	    "%s and " SP_LIBEXECDIR ")", name, env != NULL ? env : self);
@@ -178,6 +180,7 @@ sp_cli_find_sql(char dst[static 4096])
 
 	if (env != NULL ? is_there(env, "0001_base.sql", dst) :
 	    is_there(self_dir(), "sql/0001_base.sql", dst) ||
+	    is_there(self_dir(), "../share/sallyport/sql/0001_base.sql", dst) ||
 	    is_there(SP_DATADIR, "sql/0001_base.sql", dst)) {
 		char *base = strstr(dst, "/0001_base.sql");
 
@@ -198,6 +201,7 @@ sp_cli_find_pam(char dst[static 4096])
 
 	if (env != NULL ? is_there(env, "pam_sallyport.so", dst) :
 	    is_there(self_dir(), ".libs/pam_sallyport.so", dst) ||
+	    is_there(self_dir(), "../lib/security/pam_sallyport.so", dst) ||
 	    is_there(SP_PAMDIR, "pam_sallyport.so", dst))
 		return true;
 	(void)sp_cli_fail(0, "pam_sallyport.so is not in %s: set SALLYPORT_PAMDIR "

@@ -257,19 +257,20 @@ has_roles(int dir)
 	    faccessat(dir, sp_role_rows[SP_RX_BROKER].exe, X_OK, 0) == 0;
 }
 
-/* $SALLYPORT_LIBEXEC, beside this program (a build tree), where it was
- * installed. */
+/* $SALLYPORT_LIBEXEC, beside this program (a build tree), where an installed
+ * tree has it even after it was moved, where it was installed. */
 static enum sp_err
 find_libexec(struct sp_instance *in)
 {
 	const char *env = getenv("SALLYPORT_LIBEXEC");
-	char self[PATH_MAX] = "", *slash;
+	char self[PATH_MAX - 32] = "", beside[PATH_MAX], *slash;
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	const char *places[3] = {env, self, SP_LIBEXECDIR};
+	const char *places[] = {env, self, beside, SP_LIBEXECDIR};
 
 	if (n > 0 && (slash = strrchr(self, '/')) != NULL)
 		*slash = '\0';
-	for (size_t i = 0; i < 3; i++) {
+	snprintf(beside, sizeof(beside), "%s/../libexec/sallyport", self);
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		if (places[i] == NULL || realpath(places[i], in->libexec_path) == NULL)
 			continue;
 		in->libexec = open(in->libexec_path, DIR_FLAGS);
