@@ -272,6 +272,19 @@ refuse_judged(struct chan *h, enum sp_err e)
 	chan_refuse(h, is_final ? EXIT_REFUSED : EXIT_LATER, say);
 }
 
+/* The conversation of its login has just said why. */
+static void
+refuse_as_told(struct chan *h)
+{
+	uint8_t code = h->x->exit_code;
+	char say[200];
+
+	h->x->exit_code = 0;
+	snprintf(say, sizeof(say), "Sallyport: %s@%s was not opened.\n",
+	    h->x->account, h->x->target);
+	chan_refuse(h, code, say);
+}
+
 static void
 judged(void *arg, enum sp_err e, const struct sp_ask *ask,
     const struct sp_judgement *j)
@@ -285,6 +298,8 @@ judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 			refuse_judged(h, e == SP_OK ? SP_ERR_DENIED : e);
 		else if (j->verdict.approvals == 0 || j->has_grant)
 			chan_go(h);
+		else if (h->x->exit_code != 0)
+			refuse_as_told(h);
 		else if (h->has_pty)
 			chan_dialogue(h);
 		else

@@ -44,6 +44,8 @@ struct ctx {
 	uint64_t corr;			/* echoed in its result */
 	bool asked;			/* a question is on the user's screen */
 	bool is_stale;			/* ... and was withdrawn: an answer may come */
+	bool has_title;
+	uint8_t exit_code;		/* of what was refused in it; 0: nothing */
 	struct sp_elevation *elev;	/* in the conversation */
 	struct sp_session *session;
 	bool session_is_ready;

@@ -171,12 +171,19 @@ login_on_target_close(struct conn *c, const struct sp_msg_target_close *m)
 
 /* ------------------------------------------------------- the conversation */
 
+/* OpenSSH shows the title above each request: once is enough. */
+static void
+elev_dialog(struct ctx *x, uint8_t kind, const char *text)
+{
+	conn_dialog(x->c, x->id, kind, x->has_title || x->id == 0 ? "" :
+	    "Sallyport", text);
+	x->has_title = true;
+}
+
 static void
 elev_say(void *arg, const char *text)
 {
-	struct ctx *x = arg;
-
-	conn_dialog(x->c, x->id, SP_DIALOG_INFO, "Sallyport", text);
+	elev_dialog(arg, SP_DIALOG_INFO, text);
 }
 
 static void
@@ -186,19 +193,21 @@ elev_ask(void *arg, const char *prompt)
 
 	x->asked = true;
 	x->is_stale = false;
-	conn_dialog(x->c, x->id, SP_DIALOG_ASK, "Sallyport", prompt);
+	elev_dialog(x, SP_DIALOG_ASK, prompt);
 }
 
-/* The end of a conversation. What was refused inside an outer login is refused
- * to that login's channel, with its reason: the login itself was good. */
+/*
+ * The end of a conversation. What was refused in it is told once more by the
+ * channel, with an exit status: a login that failed would only make the client
+ * ask the same questions again. An accepted login opens nothing by itself.
+ */
 static void
-conversation_over(struct ctx *x, bool ok, const char *text)
+conversation_over(struct ctx *x, const char *text)
 {
 	if (text[0] != '\0')
 		elev_say(x, text);
-	ctx_set_state(x, ok || x->id == 0 ? CTX_ACCEPTED : CTX_READY);
-	conn_dialog(x->c, x->id, ok || x->id == 0 ? SP_DIALOG_OK :
-	    SP_DIALOG_FAIL, "Sallyport", "");
+	ctx_set_state(x, CTX_ACCEPTED);
+	conn_dialog(x->c, x->id, SP_DIALOG_OK, "", "");
 }
 
 static void
@@ -207,7 +216,8 @@ elev_over(void *arg, enum sp_err e, const char *text)
 	struct ctx *x = arg;
 
 	x->elev = NULL;		/* frees itself */
-	conversation_over(x, e == SP_OK, text);
+	x->exit_code = e == SP_OK ? 0 : e == SP_ERR_DENIED ? 1 : 75;
+	conversation_over(x, text);
 }
 
 static void
@@ -220,7 +230,7 @@ conversation_begin(struct ctx *x, const struct sp_ask *ask,
 	ctx_set_state(x, CTX_ASKING);
 	x->elev = sp_elevation_begin(x->c->b, &x->c->who, ask, j, &ops, x);
 	if (x->elev == NULL)
-		conversation_over(x, false, "Out of memory.");
+		conversation_over(x, "Out of memory.");
 }
 
 static bool
@@ -369,7 +379,7 @@ outer_judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 	if (x->state == CTX_JUDGING && is_owed(e, j))
 		conversation_begin(x, ask, j);
 	else if (x->state == CTX_JUDGING)
-		conversation_over(x, true, "");
+		conversation_over(x, "");
 	ctx_release(x);
 }
 
@@ -379,7 +389,7 @@ login_outer_begin(struct conn *c)
 	struct ctx *x = &c->outer;
 
 	if (!c->name.has_target) {
-		conn_dialog(c, 0, SP_DIALOG_OK, "Sallyport", "");
+		conn_dialog(c, 0, SP_DIALOG_OK, "", "");
 		return;
 	}
 	snprintf(x->account, sizeof(x->account), "%s", c->name.account);

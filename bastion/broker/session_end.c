@@ -292,6 +292,7 @@ wrote_end(void *arg, enum sp_err e)
 		if (e != SP_OK)
 			sp_log(SP_ERROR, "session_end_refused", s->id, "why=\"%s\"",
 			    sp_err_text(e));
+		sp_audit_sign(s->b->store, NULL, NULL);
 		leave(s);
 	} else {
 		/* The database is away: the end is not lost, it is late. */
@@ -345,11 +346,10 @@ sess_on_deadline(struct sp_session *s)
 {
 	sess_hold(s);
 	if (s->state < SESS_ENDING) {
-		sp_session_end(s, s->state == SESS_DIAL || s->state == SESS_LOGIN ?
-		    SP_END_TARGET : s->state == SESS_LIVE ? SP_END_LEG_DIED :
-		    SP_END_BROKER, s->state == SESS_DIAL || s->state == SESS_LOGIN ?
-		    "The target did not answer in time." : s->state == SESS_LIVE ?
-		    "The connection to the target was lost." :
+		bool far = s->state == SESS_DIAL || s->state == SESS_LOGIN;
+
+		sp_session_end(s, far ? SP_END_TARGET : SP_END_BROKER, far ?
+		    "The target did not answer in time." :
 		    "The session could not begin in time; try again in a moment.");
 	} else if (s->state == SESS_ENDING) {
 		sess_kill(s);

@@ -162,7 +162,6 @@ static void
 on_egr_end(struct sp_peer *p, const char *fault, void *arg)
 {
 	struct sp_session *s = arg;
-	struct timeval tv = {.tv_sec = 2};
 
 	(void)p;
 	s->egr = NULL;
@@ -172,8 +171,8 @@ on_egr_end(struct sp_peer *p, const char *fault, void *arg)
 	else if (s->state < SESS_LIVE)
 		sp_session_end(s, SP_END_LEG_DIED,
 		    "The connection to the target was lost.");
-	else if (s->state == SESS_LIVE)
-		event_add(s->deadline, &tv);	/* the recorder ends it before */
+	/* Later the recorder ends it: what the target said last may still be on
+	 * its way to a user who reads slowly. */
 	sess_release(s);
 }
 

@@ -183,7 +183,10 @@ Test(flow_session, nobody_approves_what_is_not_theirs)
 	cr_expect_eq(count_audit("approve_refused"), 4);
 	cr_expect_eq(decide(&bob, 1, false, said), SP_OK);
 	ing_dialog(&i, SP_DIALOG_INFO, text);
-	ing_dialog(&i, SP_DIALOG_FAIL, text);
+	cr_expect_str_eq(text, "Request 1 was denied by bob: well.");
+	ing_dialog(&i, SP_DIALOG_OK, text);
+	ing_open(&i, 1, 1, SP_OPEN_EXEC, "id", false);
+	cr_expect_eq(ing_refused(&i, text), 1);
 	cr_expect_neq(decide(&bob, 1, true, said), SP_OK);
 	cr_expect_str_eq(fix_sql(&rig.f, "SELECT count(*) FROM grants"), "0");
 	ing_fini(&i);
