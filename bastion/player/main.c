@@ -82,6 +82,22 @@ ask_keys(struct player *p)
 	return e;
 }
 
+/* A running session's last chunk may be half in the file while we look: what is
+ * cut stays cut, what is being written does not. */
+static void
+judge(struct player *p)
+{
+	const uint8_t *known = p->start.head_is_known == 1 ?
+	    p->start.known_head : NULL;
+
+	for (int i = 0; i < 5; i++) {
+		sp_rec_verify(p->file, p->start.audit_key, known, &p->report);
+		if (p->report.verdict != SP_REC_CUT || known != NULL ||
+		    viewer_poll(&p->view, 50) != SP_OK)
+			return;
+	}
+}
+
 static uint32_t
 verify(struct player *p)
 {
@@ -145,7 +161,6 @@ tell_result(struct player *p)
 static int
 view(struct player *p, int stream)
 {
-	const uint8_t *known = NULL;
 	uint32_t status = 1;
 	enum sp_err e;
 
@@ -160,9 +175,7 @@ view(struct player *p, int stream)
 		viewer_fini(&p->view);
 		return 1;
 	}
-	if (p->start.head_is_known == 1)
-		known = p->start.known_head;
-	sp_rec_verify(p->file, p->start.audit_key, known, &p->report);
+	judge(p);
 	if (p->start.mode == SP_PLAY_VERIFY)
 		status = verify(p);
 	else if (p->start.mode == SP_PLAY_REPLAY ||

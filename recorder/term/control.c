@@ -87,20 +87,26 @@ erase_line(struct sp_term *t, unsigned how)
 }
 
 static void
-lines(struct sp_term *t, bool insert, unsigned n)
+lines(struct sp_term *t, uint8_t final, unsigned n)
 {
+	sp_term_line_fn *line = t->line;
+
+	if (final == 'S' || final == 'T') {
+		if (final == 'S')
+			sp_term_scroll_up(t, t->top, n);
+		else
+			sp_term_scroll_down(t, t->top, n);
+		return;
+	}
 	if (t->y < t->top || t->y >= t->bottom)
 		return;
-	if (insert) {
+	/* Deleted lines are no history, not even the topmost. */
+	t->line = NULL;
+	if (final == 'L')
 		sp_term_scroll_down(t, t->y, n);
-	} else {
-		/* Deleted lines are no history, not even the topmost. */
-		sp_term_line_fn *line = t->line;
-
-		t->line = NULL;
+	else
 		sp_term_scroll_up(t, t->y, n);
-		t->line = line;
-	}
+	t->line = line;
 	t->x = 0;
 	t->is_pending = false;
 }
@@ -273,13 +279,9 @@ edit(struct sp_term *t, uint8_t final)
 		break;
 	case 'L':
 	case 'M':
-		lines(t, final == 'L', n);
-		break;
 	case 'S':
-		sp_term_scroll_up(t, t->top, n);
-		break;
 	case 'T':
-		sp_term_scroll_down(t, t->top, n);
+		lines(t, final, n);
 		break;
 	case 'b':
 		repeat(t, n);

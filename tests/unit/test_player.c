@@ -453,3 +453,47 @@ Test(player, a_hostile_recording_does_no_harm, .timeout = 120)
 	check_allowed(&s);
 	end(&s);
 }
+
+/* An examiner's machine: a file, the public key, no bastion. */
+static int
+offline(const struct show *s, const char *key, bool json)
+{
+	char path[64], program[512];
+	const char *dir = getenv("top_builddir");
+	int st;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), s->file);
+	snprintf(program, sizeof(program), "%s/sallyport-player",
+	    dir == NULL ? "." : dir);
+	cr_assert((pid = fork()) >= 0);
+	if (pid == 0) {
+		int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		execl(program, "sallyport-player", "verify", path, "--key", key,
+		    json ? "--json" : NULL, (char *)NULL);
+		_exit(99);
+	}
+	cr_assert_eq(waitpid(pid, &st, 0), pid);
+	cr_assert(WIFEXITED(st));
+	return WEXITSTATUS(st);
+}
+
+Test(player, an_examiner_needs_no_bastion, .timeout = 30)
+{
+	char key[65];
+	struct show s;
+
+	usual(&s);
+	sp_hex(key, s.v.audit_pk, 32);
+	cr_assert_eq(offline(&s, key, false), 0);
+	cr_assert_eq(offline(&s, key, true), 0);
+	cr_assert_eq(offline(&s, "nonsense", false), 2);
+	cr_assert_eq(ftruncate(s.file, lseek(s.file, 0, SEEK_END) - 1), 0);
+	cr_assert_eq(offline(&s, key, false), 1);
+	key[0] = key[0] == '0' ? '1' : '0';
+	cr_assert_eq(offline(&s, key, false), 1);
+	end(&s);
+}

@@ -3,6 +3,7 @@
 #include "tests/unit/rec_support.h"
 
 #include "common/text.h"
+#include "recorder/pack.h"
 
 struct item {
 	uint8_t lane, kind;
@@ -443,4 +444,133 @@ Test(recording, kinds_have_names)
 {
 	cr_assert_str_eq(sp_rec_kind_name(SP_RECORD_IN), "in");
 	cr_assert_str_eq(sp_rec_kind_name(200), "unknown");
+}
+
+/* A few bytes that would become many: the reader stops at its limit. */
+Test(recording, a_bomb_is_stopped)
+{
+	static uint8_t zeros[SP_REC_RAW_MAX];
+	struct sp_rec_pack k = {0};
+	struct sp_rec_unpack u = {0};
+	SP_BUF_AUTO packed = {.max = SP_REC_BODY_MAX};
+	SP_BUF_AUTO twice = {.max = SP_REC_BODY_MAX};
+	SP_BUF_AUTO out = {.max = SP_REC_RAW_MAX + 1};
+	bool is_packed;
+
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(sp_rec_pack(&k, sp_span_of(zeros, sizeof(zeros)),
+		    &packed, &is_packed), SP_OK);
+		cr_assert(is_packed && packed.len < 1000);
+		cr_assert_eq(sp_buf_put(&twice, packed.p, packed.len), SP_OK);
+	}
+	cr_assert_eq(sp_rec_unpack(&u, sp_buf_span(&twice), &out),
+	    SP_ERR_TOOBIG);
+	cr_assert_eq(out.len, SP_REC_RAW_MAX + 1);
+	sp_rec_pack_fini(&k);
+	sp_rec_unpack_fini(&u);
+}
+
+/* Noise is left alone after a while, and text is taken up again. */
+Test(recording, noise_is_not_compressed)
+{
+	static uint8_t noise[8192], text[8192];
+	struct sp_rec_pack k = {0};
+	SP_BUF_AUTO out = {.max = SP_REC_BODY_MAX};
+	unsigned n_noise = 0, n_text = 0;
+	bool is_packed;
+
+	fill(text, sizeof(text), true);
+	for (int i = 0; i < 100; i++) {
+		fill(noise, sizeof(noise), false);
+		cr_assert_eq(sp_rec_pack(&k, sp_span_of(noise, sizeof(noise)),
+		    &out, &is_packed), SP_OK);
+		n_noise += is_packed;
+	}
+	for (int i = 0; i < 200; i++) {
+		cr_assert_eq(sp_rec_pack(&k, sp_span_of(text, sizeof(text)),
+		    &out, &is_packed), SP_OK);
+		n_text += is_packed;
+	}
+	cr_assert(n_noise < 10, "%u of 100", n_noise);
+	cr_assert(n_text > 120, "%u of 200", n_text);
+	sp_rec_pack_fini(&k);
+}
+
+/* What is on the disk does not open with the key that is in memory later: the
+ * state of a segment gives nothing of those before it. */
+Test(recording, keys_do_not_go_back)
+{
+	struct rec_vault v;
+	uint8_t session[16] = {1};
+	struct sp_rec_lane_keys keys;
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	struct sp_rec_writer *w;
+	static uint8_t block[60000];
+	int fd = rec_file();
+	enum sp_err e = SP_OK;
+
+	rec_vault_make(&v);
+	w = rec_begin(&v, fd, session);
+	for (int i = 0; i < 20; i++) {
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_OUT, 1,
+		    sp_span_of(block, sizeof(block))), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+	}
+	cr_assert_eq(sp_rec_writer_close(w, 0, sp_span_str("")), SP_OK);
+	sp_rec_writer_free(w);
+	keys = rec_keys(&v, fd);
+	/* As if the first state were that of the second segment. */
+	for (uint8_t l = 0; l < SP_REC_LANES; l++)
+		cr_assert_eq(sp_rec_ratchet(keys.key[l], (uint8_t)(l + 1), 0),
+		    SP_OK);
+	cr_assert_eq(sp_rec_decoder_new(fd, &keys, &d), SP_OK);
+	e = sp_rec_decoder_next(d, &r);
+	cr_assert_eq(e, SP_ERR_CRYPTO, "%s", sp_err_text(e));
+	sp_rec_decoder_free(d);
+	close(fd);
+}
+
+/* Seeking gives the same records from there on as reading through. */
+Test(recording, seeking_finds_the_same)
+{
+	static uint8_t block[60000];
+	struct rec_vault v;
+	uint8_t session[16] = {1};
+	struct sp_rec_lane_keys keys;
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	struct sp_rec_writer *w;
+	uint64_t times[64], end = 0;
+	int fd = rec_file();
+	size_t n = 0;
+
+	rec_vault_make(&v);
+	w = rec_begin(&v, fd, session);
+	for (uint8_t i = 0; i < 40; i++) {
+		fill(block, sizeof(block), i % 2 == 0);
+		block[0] = i;
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_OUT, 1,
+		    sp_span_of(block, sizeof(block))), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+	}
+	cr_assert_eq(sp_rec_writer_close(w, 0, sp_span_str("")), SP_OK);
+	sp_rec_writer_free(w);
+	keys = rec_keys(&v, fd);
+	cr_assert_eq(sp_rec_decoder_new(fd, &keys, &d), SP_OK);
+	cr_assert_eq(sp_rec_decoder_scan(d, &end), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK)
+		if (r.kind == SP_RECORD_OUT && n < 64)
+			times[n++] = r.at_us;
+	cr_assert_eq(n, 40);
+	cr_assert(end >= times[39]);
+	for (uint8_t i = 0; i < 40; i += 3) {
+		cr_assert_eq(sp_rec_decoder_seek(d, times[i]), SP_OK);
+		do
+			cr_assert_eq(sp_rec_decoder_next(d, &r), SP_OK);
+		while (r.kind != SP_RECORD_OUT || r.data.p[0] != i);
+		cr_assert_eq(r.at_us, times[i]);
+	}
+	sp_rec_decoder_free(d);
+	close(fd);
 }
