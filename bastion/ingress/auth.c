@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -236,6 +237,22 @@ take_request(struct sp_ctx *x, ssh_message m)
 	}
 }
 
+static void
+show_banner(struct sp_ctx *x)
+{
+	char text[520];
+	ssh_string s;
+
+	if (x->id != 0 || x->conn->cfg->banner[0] == '\0' || x->auth.greeted)
+		return;
+	x->auth.greeted = true;
+	snprintf(text, sizeof(text), "%s\n", x->conn->cfg->banner);
+	if ((s = ssh_string_from_char(text)) == NULL)
+		return;
+	ssh_send_issue_banner(x->ssh, s);
+	ssh_string_free(s);
+}
+
 bool
 sp_auth_message(struct sp_ctx *x, ssh_message m)
 {
@@ -244,6 +261,7 @@ sp_auth_message(struct sp_ctx *x, ssh_message m)
 
 	if (x->state == SP_CTX_KEX)
 		x->state = SP_CTX_AUTH;
+	show_banner(x);
 	if (!is_answer && m != x->auth.held)
 		x->auth.pulled++;
 	x->auth.stall_us = 0;

@@ -224,7 +224,7 @@ on_pty(struct sp_chan *ch, ssh_message m)
 	if (sp_span_cstr(t, ch->term, sizeof(ch->term)) != SP_OK)
 		return false;
 	take_size(ch, m);
-	ch->has_pty = true;
+	ch->has_pty = ch->ctx->has_terminal = true;
 	return true;
 }
 
@@ -283,6 +283,18 @@ on_window(struct sp_chan *ch, ssh_message m)
 	    sp_buf_span(&b)) != SP_OK)
 		return false;
 	return true;
+}
+
+/* libssh keeps the length of the break for itself; 0 is "as you like". */
+static bool
+on_break(struct sp_chan *ch)
+{
+	bool ok = ch->ctx->break_asked && ch->leg != NULL &&
+	    ch->state == SP_CHAN_LIVE;
+
+	ch->ctx->break_asked = false;
+	return ok && sp_stream_put_u32(&ch->leg->s, SP_FRAME_BREAK, ch->id, 0) ==
+	    SP_OK;
 }
 
 /* The broker is asked for one channel of a ctx at a time: its answer may be a
@@ -375,6 +387,7 @@ sp_chan_request(struct sp_ctx *x, ssh_message m)
 		break;
 	case SSH_CHANNEL_REQUEST_UNKNOWN:
 	default:
+		ok = on_break(ch);
 		break;
 	}
 	if (ok)

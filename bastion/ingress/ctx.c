@@ -7,6 +7,7 @@
 #include "bastion/ingress/front.h"
 
 #define STUCK (64 << 10)
+#define TYPED_MAX 256
 
 /* Whose packets libssh is working on, for its log: what it refuses without
  * asking anybody is told there only. */
@@ -17,6 +18,8 @@ heard(int level, const char *function, const char *text, void *arg)
 {
 	static const char request[] = "ssh_packet_userauth_request: Auth request for ";
 	static const char agent[] = "channel_rcv_request: Received an auth-agent-req request";
+	static const char brk[] = "ssh_message_handle_channel_request: "
+	    "Received a break channel_request for channel (";
 
 	(void)level;
 	(void)function;
@@ -27,6 +30,8 @@ heard(int level, const char *function, const char *text, void *arg)
 		in_libssh->auth.heard++;
 	else if (strcmp(text, agent) == 0)
 		in_libssh->agent_asked = true;
+	else if (strncmp(text, brk, sizeof(brk) - 1) == 0)
+		in_libssh->break_asked = true;
 }
 
 enum sp_err
@@ -132,12 +137,8 @@ is_dead(struct sp_ctx *x)
 static bool
 take_global(struct sp_ctx *x, ssh_message m)
 {
-	static const char *const what[] = {"", "tcpip-forward",
-	    "cancel-tcpip-forward"};
-	int t = ssh_message_subtype(m);
-
-	if (t == SSH_GLOBAL_REQUEST_TCPIP_FORWARD)
-		sp_conn_policy_refusal(x->conn, what[1],
+	if (ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_TCPIP_FORWARD)
+		sp_conn_policy_refusal(x->conn, "tcpip-forward",
 		    ssh_message_global_request_address(m));
 	ssh_message_reply_default(m);
 	return false;
@@ -173,11 +174,13 @@ static ssh_message
 next_message(struct sp_ctx *x)
 {
 	ssh_message m;
+	/* Login requests that libssh answers with silence, and breaks, whose
+	 * name it does not hand out, are heard in its log. It is that talkative
+	 * during logins, and for a terminal that only types. */
+	bool talk = x->state < SP_CTX_IN ||
+	    (x->has_terminal && x->wire.rx_len < TYPED_MAX);
 
-	/* Requests that libssh answers with silence are counted in its log,
-	 * which is that talkative only until somebody is logged in. */
-	ssh_set_log_level(x->state < SP_CTX_IN ? SSH_LOG_PACKET :
-	    SSH_LOG_PROTOCOL);
+	ssh_set_log_level(talk ? SSH_LOG_PACKET : SSH_LOG_PROTOCOL);
 	in_libssh = x;
 	x->wire.may_read = true;
 	m = ssh_message_get(x->ssh);

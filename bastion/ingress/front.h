@@ -22,6 +22,7 @@
  *         verb, a player or a dialogue (one channel's own)
  */
 #define SP_INNER_MAX 16		/* ssh -J at once in a connection */
+_Static_assert(SP_INNER_MAX < SP_WIRES_MAX, "a wire an inner session");
 #define SP_SESSIONS_MAX 10	/* session channels at once in a ctx */
 #define SP_CHANS_MAX 32		/* channels of all kinds, closing ones too */
 #define SP_DIALOG_MAX 64	/* lines of a conversation that may wait */
@@ -105,7 +106,7 @@ struct sp_auth {
 	ssh_message held;	/* came too early */
 	ssh_message blank;	/* says "failure" where libssh is mute */
 	char name[256];		/* of the accepted key; inner: the first one */
-	bool named;
+	bool named, greeted;
 	uint64_t corr;
 	uint32_t tries, nones;
 	uint32_t heard, pulled;	/* requests seen in libssh's log, and got */
@@ -127,7 +128,8 @@ struct sp_ctx {
 	struct sp_leg *shared;
 	struct sp_chan *via;	/* the outer channel that carries it */
 	uint32_t tx_turn;	/* bytes given to libssh since its last flush */
-	bool agent_asked;	/* heard in libssh's log */
+	bool agent_asked, break_asked;	/* heard in libssh's log */
+	bool has_terminal;
 	const char *bye;	/* for the client: why it ends */
 };
 

@@ -20,7 +20,7 @@
  */
 #define SP_WIRE_RX (64u << 10)
 #define SP_WIRE_TX (256u << 10)	/* inner wires: bytes that may wait */
-#define SP_WIRES_MAX 16
+#define SP_WIRES_MAX 20	/* the user's and one an inner session */
 
 struct sp_wire {
 	int fd;			/* -1: not registered */

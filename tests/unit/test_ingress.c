@@ -309,21 +309,6 @@ Test(ingress, forwarding_is_refused)
 	st_free(w);
 }
 
-Test(ingress, agent_requests_are_noticed)
-{
-	struct st_world *w = st_new(config);
-	struct st_client *c;
-	char sock[96];
-	int fds[2];
-
-	/* An agent that never answers is enough to make ssh ask for it. */
-	(void)fds;
-	snprintf(sock, sizeof(sock), "ForwardAgent=yes");
-	cr_assert_eq(simple(w, ARGS("-o", sock, "bastion", "exit 0"), &c), 0);
-	st_client_free(c);
-	st_free(w);
-}
-
 Test(ingress, several_channels_share_one_stream)
 {
 	struct st_world *w = st_new(config);

@@ -2,6 +2,8 @@
 #ifndef SP_TEST_INGRESS_STUB_H
 #define SP_TEST_INGRESS_STUB_H
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/types.h>
 
 #include "common/ipc.h"
@@ -11,6 +13,11 @@
  * Supervisor, broker, recorder and target of one sallyport-ingress, played by
  * the test process in one poll loop, and the OpenSSH client that talks to it.
  */
+#define CHECK(c)                                                              \
+	((c) ? (void)0 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__,  \
+	    #c), abort()))
+#define OK(e) CHECK((e) == SP_OK)
+
 #define ST_CONNS 8
 #define ST_STREAMS 24
 #define ST_CHANS 8
@@ -61,8 +68,9 @@ struct st_world {
 	struct sp_buf log;		/* what the broker was told, a line each */
 	uint64_t next_id, exited;
 	uint32_t last_status;
+	pid_t child;			/* of the last connection */
 	/* what the broker does */
-	bool no_mfa_answer, refuse_target, asks_reason, deny_login;
+	bool asks_reason, deny_login, may_break;
 	const char *mfa_prompt;
 };
 
@@ -71,6 +79,12 @@ void st_free(struct st_world *w);	/* stops the ingress, checks its end */
 /* Starts ssh with these arguments (NULL-terminated, after "ssh -F config"). */
 struct st_client *st_ssh(struct st_world *w, const char *const *args,
     bool with_pty);
+/* A client of the test's own, in a process of its own: run(w) is its status. */
+struct st_client *st_run(struct st_world *w, int (*run)(struct st_world *w));
+/* An ssh-agent at DIR/agent, empty or with alice's key: it signs nonsense. */
+pid_t st_agent(struct st_world *w, bool with_key);
+/* How many descriptors the last ingress child has; 0 if /proc does not say. */
+size_t st_descriptors(const struct st_world *w);
 void st_client_free(struct st_client *c);
 /* One turn of the loop over everything; c may be NULL. */
 void st_step(struct st_world *w, struct st_client *c);
@@ -91,5 +105,14 @@ void st_notice(struct st_world *w, const char *text);
 void st_end(struct st_world *w, uint8_t code, const char *text);
 /* Ends the broker's links, as a broker that dies. */
 void st_broker_dies(struct st_world *w);
+
+/* Between the files of the stub. */
+struct pollfd;
+void st_target(struct st_world *w, struct st_stream *t);
+struct st_stream *st_give_stream(struct st_world *w, struct st_conn *c,
+    uint32_t ctx, uint32_t chan, bool shared);
+unsigned long st_client_polls(struct st_client *c, struct pollfd *p);
+void st_client_events(struct st_client *c, const struct pollfd *p);
+#define ST_CLIENT_POLLS 5
 
 #endif
