@@ -13,7 +13,7 @@
 #define ACKS_MAX 60		/* set-up is answered without delayed ACKs */
 #define END_US 1500000		/* for what the user should still read */
 #define LINGER_US 2000000	/* for what the target should still get */
-#define LEGS_MAX 96
+#define LEGS_MAX 256
 #define TURNS_MAX 16		/* then the sockets are looked at again */
 
 void
