@@ -174,7 +174,8 @@ canvas_draw(struct canvas *c, struct sp_span *bytes)
 	sp_buf_reset(&c->out);
 	if (!c->is_known) {
 		SP_TRY(sp_buf_printf(&c->out, "\033[0m\033[2J"));
-		memset(c->have, 0, (size_t)c->cols * c->rows * sizeof(*c->have));
+		for (size_t i = 0; i < (size_t)c->cols * c->rows; i++)
+			c->have[i] = (struct sp_cell){.ch = ' ', .width = 1};
 		c->has_pen = false;
 	}
 	c->x = UINT32_MAX;
