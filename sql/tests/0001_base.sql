@@ -52,6 +52,6 @@ SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     'targets.addr targets.enabled targets.host_keys targets.port targets.seal '
     'targets.tags targets.ver '
     'totp.seal totp.sealed totp.ver '
-    'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us', 'UPDATE')
+    'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us totp_spent.version', 'UPDATE')
     FROM information_schema.column_privileges
     WHERE grantee = 'sallyport_broker' AND privilege_type = 'UPDATE';

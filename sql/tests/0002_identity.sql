@@ -26,6 +26,9 @@ WITH u AS (UPDATE totp_spent SET last_step = 101 WHERE person_id = t.id('alice')
 WITH u AS (UPDATE totp_spent SET last_step = 101 WHERE person_id = t.id('alice') AND last_step < 101 RETURNING 1)
     SELECT t.is(count(*), 0::bigint, 'second') FROM u;
 SELECT t.refused('SPD03', 'UPDATE totp_spent SET last_step = 100');
+-- a new seed has steps of its own; the old seed's never come back
+UPDATE totp_spent SET version = 2, last_step = 50;
+SELECT t.refused('SPD03', 'UPDATE totp_spent SET version = 1, last_step = 200');
 SELECT t.refused('42501', 'DELETE FROM totp_spent');
 RESET ROLE;
 SELECT t.refused('SPD02', 'UPDATE sallyport.people SET name = $$eve$$ WHERE name = $$bob$$');
