@@ -7,6 +7,8 @@
 
 #define RETRY_MS 1000
 #define SIGN_TRIES 5
+#define RECOVER_MS_MIN 200
+#define RECOVER_MS_MAX 5000
 
 static void sign(struct sp_session *s);
 static void write_end(struct sp_session *s);
@@ -121,6 +123,22 @@ sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m)
 
 /* ------------------------------------------------------------ a bad end */
 
+/* The vault is away, or the recovering recorder died as well: a row that said
+ * "over" now would leave the file unsealed for good. */
+static void
+recover_later(struct sp_session *s, enum sp_err e)
+{
+	int64_t ms = (int64_t)RECOVER_MS_MIN << (s->tries < 5 ? s->tries : 5);
+
+	if (s->tries++ == 0)
+		sp_log(SP_WARN, "recovery_failed", s->id, "why=\"%s\"",
+		    sp_err_text(e));
+	if (s->b->stopping)
+		sess_set_state(s, SESS_OVER);	/* the next start looks at it */
+	else
+		again_in(s, ms < RECOVER_MS_MAX ? ms : RECOVER_MS_MAX);
+}
+
 static void
 recovered(void *arg, enum sp_err e, const struct recovered *r)
 {
@@ -128,6 +146,11 @@ recovered(void *arg, enum sp_err e, const struct recovered *r)
 
 	s->recovery = NULL;
 	s->is_recovered = true;
+	if (e != SP_OK && e != SP_ERR_NOTFOUND) {
+		recover_later(s, e);
+		sess_release(s);
+		return;
+	}
 	if (e == SP_OK) {
 		s->has_closed = true;
 		s->is_recovered = !r->is_closed;
@@ -144,6 +167,7 @@ recovered(void *arg, enum sp_err e, const struct recovered *r)
 		    "its recording could not be recovered: %s", sp_err_text(e));
 	}
 	sess_set_state(s, SESS_CLOSE);
+	s->tries = 0;
 	write_end(s);
 	sess_release(s);
 }
@@ -151,7 +175,8 @@ recovered(void *arg, enum sp_err e, const struct recovered *r)
 static void
 recover(struct sp_session *s)
 {
-	sess_set_state(s, SESS_RECOVER);
+	if (s->state != SESS_RECOVER)
+		sess_set_state(s, SESS_RECOVER);
 	sess_hold(s);
 	s->recovery = recovery_begin(s->b, s->id, recovered, s);
 	if (s->recovery == NULL)
@@ -354,7 +379,7 @@ sess_on_deadline(struct sp_session *s)
 	} else if (s->state == SESS_ENDING) {
 		sess_kill(s);
 		sess_set_state(s, SESS_KILLED);
-	} else if (s->state == SESS_KILLED) {
+	} else if (s->state == SESS_KILLED || s->state == SESS_RECOVER) {
 		recover(s);
 	} else if (s->state == SESS_SIGN) {
 		sign(s);

@@ -221,11 +221,13 @@ void
 sp_session_on_child_end(struct sp_broker *b,
     const struct sp_msg_session_child_end *m)
 {
-	struct sp_session *s = sp_session_find(b, m->session);
+	struct sp_session *s;
 	struct json_object *d;
 	int sig = (int)(m->status & 0x7f);
 
-	if (s == NULL)
+	if (m->role == SP_ROLE_REC)
+		recovery_child_end(b, m->session, m->status);
+	if ((s = sp_session_find(b, m->session)) == NULL)
 		return;
 	sess_hold(s);
 	if (sig != 0 && !(sig == 9 && s->state >= SESS_KILLED)) {

@@ -131,7 +131,21 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 		recovery_end(v, SP_ERR_PROTO);
 }
 
-/* Its exit after the seal is the sign that RECOVERED is on disk. */
+/* Its exit with 0 after the seal is the sign that RECOVERED is on disk: a link
+ * that closes says only that the process is gone, and the kill -9 of a seal
+ * half done looks the same. */
+void
+recovery_child_end(struct sp_broker *b, const uint8_t session[static 16],
+    uint32_t status)
+{
+	struct recovery *v = b->sessions->recoveries;
+
+	while (v != NULL && memcmp(v->session, session, 16) != 0)
+		v = v->next;
+	if (v != NULL && v->state == RCV_SEALING)
+		recovery_end(v, status == 0 ? SP_OK : SP_ERR_IO);
+}
+
 static void
 on_end(struct sp_peer *p, const char *fault, void *arg)
 {
@@ -142,8 +156,9 @@ on_end(struct sp_peer *p, const char *fault, void *arg)
 	/* A file that was whole needs no seal: it may leave at once. */
 	if (v->state == RCV_SIGNING && v->r.is_closed && fault[0] == '\0')
 		return;
-	recovery_end(v, v->state == RCV_SEALING && fault[0] == '\0' ? SP_OK :
-	    SP_ERR_PROTO);
+	if (v->state == RCV_SEALING && fault[0] == '\0')
+		return;
+	recovery_end(v, SP_ERR_PROTO);
 }
 
 static void
