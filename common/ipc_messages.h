@@ -314,6 +314,8 @@ enum sp_link_state {
  * on it. shared 1: this and every other channel of this ctx that waits for an
  * answer, and later ones without asking again, use the same stream. */
 #define SP_FIELDS_chan_stream(F) F(u32, ctx, 0) F(u32, chan, 0) F(u8, shared, 0)
+/* chan 0: the session of this ctx is over and its stream ends; the text is
+ * shown where that stream ends without an END. */
 #define SP_FIELDS_chan_refused(F)                                             \
 	F(u32, ctx, 0) F(u32, chan, 0) F(u8, exit_code, 0) F(str, text, 2048)
 /* Shown on every terminal of the connection; end 1: then disconnect. */

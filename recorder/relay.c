@@ -232,6 +232,13 @@ push(struct sp_relay *r, struct sp_stream *s)
 		r->target_gone_us = sp_boot_us();
 }
 
+static const char *
+why_not(enum sp_err e)
+{
+	return e == SP_ERR_FULL ? "the disk for recordings is full; an "
+	    "administrator must free space on it" : sp_err_text(e);
+}
+
 static void
 disk_failed(struct sp_relay *r, enum sp_err e)
 {
@@ -239,7 +246,7 @@ disk_failed(struct sp_relay *r, enum sp_err e)
 	 * forwarded, and the record must say so. */
 	r->is_ending = false;
 	sp_relay_end(r, SP_END_DISK, "the recording cannot be written: %s",
-	    sp_err_text(e));
+	    why_not(e));
 	sp_log(SP_ERROR, "recording_failed", r->session, "error=\"%s\"",
 	    sp_err_text(e));
 }
@@ -491,8 +498,7 @@ sp_relay_run(struct sp_relay *r, int file_fd)
 		sp_log(SP_ERROR, "no_recording", r->session,
 		    "error=\"%s\" fault=\"%s\"", sp_err_text(e), r->link.fault);
 		sp_relay_end(r, e == SP_ERR_FULL || e == SP_ERR_IO ? SP_END_DISK :
-		    SP_END_PROTOCOL, "no recording could be begun: %s",
-		    sp_err_text(e));
+		    SP_END_PROTOCOL, "no recording can begin: %s", why_not(e));
 	}
 	if (!r->is_ending)
 		relay(r);

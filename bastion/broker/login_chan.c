@@ -120,6 +120,19 @@ on_ready(void *arg, struct sp_session *s, int stream)
 	}
 }
 
+/* The stream's END tells it better; a recorder that stands still or is dead
+ * sends none. */
+static void
+say_why(struct ctx *x, const char *text)
+{
+	struct sp_msg_chan_refused m = {.ctx = x->id, .exit_code = 255,
+	    .text = sp_span_str(text)};
+
+	if (x->c->state != CONN_ENDED && m.text.n <= 500)
+		sp_peer_sent(x->c->peer,
+		    sp_send_chan_refused(&x->c->peer->link, 0, &m, NULL));
+}
+
 static void
 on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 {
@@ -130,8 +143,10 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 	SP_ASSERT(x->session == s);
 	x->session = NULL;
 	x->session_is_ready = false;
-	if (was_ready)
-		return;		/* the stream's END has told it */
+	if (was_ready) {
+		say_why(x, text);
+		return;
+	}
 	snprintf(say, sizeof(say), "Sallyport: %s\n", text[0] == '\0' ?
 	    "the session could not begin." : text);
 	for (struct chan *h = x->chans, *next; h != NULL; h = next) {

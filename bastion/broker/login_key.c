@@ -118,6 +118,25 @@ key_given(struct conn *c, const struct offer *o,
 	conn_audit(c, "login_key", d);
 }
 
+/* Nobody was judged: whoever waits at the door should hear that trying again
+ * may help. It says nothing about who is known. */
+static bool
+is_away(enum sp_err e)
+{
+	return e == SP_ERR_DB || e == SP_ERR_TIMEOUT || e == SP_ERR_SEALED ||
+	    e == SP_ERR_EOF;
+}
+
+static void
+turn_away(struct conn *c, enum sp_err e)
+{
+	char say[300];
+
+	snprintf(say, sizeof(say), "Nobody can log in now: %s. Try again in a "
+	    "moment; if it stays, tell an administrator.", sp_flow_why(e));
+	conn_end_with(c, say);
+}
+
 static void
 looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
     const uint8_t key[static 16])
@@ -142,7 +161,10 @@ looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
 		if (c->state == CONN_READY)
 			snprintf(c->login, sizeof(c->login), "%s", o->login);
 	}
-	answer(c, o->corr, ok);
+	if (is_away(e) && c->state == CONN_READY)
+		turn_away(c, e);
+	else
+		answer(c, o->corr, ok);
 	conn_idle(c);
 	free(o);
 }

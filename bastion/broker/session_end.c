@@ -100,6 +100,11 @@ sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m)
 {
 	char why[512];
 
+	if (memcmp(m->session, s->id, 16) == 0 && m->code == SP_END_DISK &&
+	    s->state <= SESS_REC_READY) {
+		sp_session_end(s, SP_END_DISK, sp_vis(why, sizeof(why), m->reason));
+		return;
+	}
 	if (memcmp(m->session, s->id, 16) != 0 || s->has_closed ||
 	    s->state <= SESS_REC_READY) {
 		sp_session_end(s, SP_END_PROTOCOL, "The recorder broke the protocol.");

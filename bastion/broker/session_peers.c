@@ -267,7 +267,8 @@ sp_session_on_spawn_failed(struct sp_broker *b,
 		    s->ask.target_name, s->ask.addr, s->ask.port, text);
 	else
 		snprintf(say, sizeof(say), "No recorder could be started (%s), so "
-		    "nothing was opened.", text);
+		    "nothing was opened. An administrator finds the cause with "
+		    "sallyport doctor.", text);
 	sp_session_end(s, s->state == SESS_DIAL ? SP_END_TARGET : SP_END_DISK, say);
 	return true;
 }

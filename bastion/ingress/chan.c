@@ -414,6 +414,7 @@ sp_chan_stream(struct sp_chan *ch, int fd, bool shared)
 		if (x->shared != NULL)
 			sp_leg_release(x->shared);
 		x->shared = l;
+		x->why[0] = '\0';
 	}
 	sp_leg_join(l, ch);
 	sp_chan_ask_next(x);

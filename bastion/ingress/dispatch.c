@@ -33,6 +33,9 @@ on_chan_refused(struct sp_conn *c, struct sp_packet *p)
 
 	SP_TRY(sp_dec_chan_refused(p->body, &m));
 	x = sp_conn_ctx(c, m.ctx);
+	if (m.chan == 0 && x != NULL && sp_span_cstr(m.text, x->why,
+	    sizeof(x->why)) != SP_OK)
+		x->why[0] = '\0';
 	ch = x == NULL || x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
 	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL)
 		sp_chan_refused(ch, m.exit_code, m.text);
@@ -57,6 +60,12 @@ on_notice(struct sp_conn *c, struct sp_packet *p)
 	if (m.end != 0) {
 		SP_TRY(sp_span_cstr(m.text, text, sizeof(text)));
 		sp_conn_end(c, text);
+		/* No terminal yet: the disconnect itself carries the words. */
+		if (c->outer.state == SP_CTX_IN ||
+		    m.text.n >= sizeof(c->last_words))
+			return SP_OK;
+		memcpy(c->last_words, text, m.text.n + 1);
+		sp_ctx_disconnect(&c->outer, c->last_words);
 		return SP_OK;
 	}
 	notice(&c->outer, m.text);

@@ -131,6 +131,7 @@ struct sp_ctx {
 	bool agent_asked, break_asked;	/* heard in libssh's log */
 	bool has_terminal;
 	const char *bye;	/* for the client: why it ends */
+	char why[512];		/* why the session ends, if its stream does not say */
 };
 
 struct sp_conn {
@@ -145,6 +146,7 @@ struct sp_conn {
 	struct sp_leg *legs;
 	uint32_t next_inner, reports;
 	uint64_t next_corr;
+	char last_words[512];	/* of the broker, before a login */
 	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
 	bool brk_gone;
 	int64_t end_us;		/* not 0: ends then at the latest */

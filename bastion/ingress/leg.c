@@ -297,7 +297,9 @@ sp_leg_read(struct sp_leg *l)
 		    "stream-protocol", l->s.fault);
 		end_leg(l, sp_span_str("the session broke off"));
 	} else if (fill == SP_ERR_EOF || fill == SP_ERR_IO) {
-		end_leg(l, sp_span_str("the session ended without a word"));
+		end_leg(l, sp_span_str(l->shared && l->ctx != NULL &&
+		    l->ctx->why[0] != '\0' ? l->ctx->why :
+		    "the session ended without a word"));
 	}
 }
 

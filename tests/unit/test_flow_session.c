@@ -324,6 +324,7 @@ Test(flow_session, a_dead_recorder_ends_it_and_is_recovered)
 	other.state = SP_ST_READY;
 	want(&other, SP_MSG_rec_seal, &k);
 	sp_link_fini(&other);
+	legs_child_end(&g, SP_ROLE_REC, 0);	/* only this is a seal */
 	want_over(&g, "recovered");
 	cr_expect_eq(count_audit("session_recovered"), 1);
 	cr_expect_eq(count_audit("leg_died"), 1);
@@ -521,6 +522,45 @@ Test(flow_session, the_terminal_waits_and_goes_on)
 	legs_fini(&g);
 	want_over(&g, "ended");
 	sp_stream_fini(&t);
+	ing_fini(&i);
+}
+
+/* A closed row would be looked at by nobody: the file would stay unsealed. */
+Test(flow_session, a_recovery_that_dies_is_tried_again)
+{
+	struct sp_msg_rec_recovered r = {.chunks = 3, .head = {0xee}};
+	struct sp_msg_recover_spawned s;
+	struct sp_link other;
+	struct sp_packet k;
+	struct legs g;
+	struct ing i;
+	int fds[2];
+
+	live(&i, &g);
+	sp_link_fini(&g.rec);
+	want_after(&rig.sup, SP_MSG_session_kill, &k);
+	legs_child_end(&g, SP_ROLE_REC, SIGSEGV);
+	legs_child_end(&g, SP_ROLE_EGR, SIGKILL);
+	memcpy(s.session, g.id, 16);
+	memcpy(r.session, g.id, 16);
+	for (int n = 0; n < 2; n++) {
+		want_after(&rig.sup, SP_MSG_recover, &k);
+		cr_assert_eq(sp_link_pair(fds), SP_OK);
+		cr_assert_eq(sp_link_init(&other, fds[1], SP_ROLE_REC,
+		    SP_ROLE_BRK, SP_ST_NEW), SP_OK);
+		cr_assert_eq(sp_send_recover_spawned(&rig.sup, 0, &s, &fds[0]),
+		    SP_OK);
+		cr_assert_eq(sp_send_rec_recovered(&other, 0, &r, NULL), SP_OK);
+		other.state = SP_ST_READY;
+		want(&other, SP_MSG_rec_seal, &k);
+		sp_link_fini(&other);
+		/* killed between the seal and its write, then it works */
+		legs_child_end(&g, SP_ROLE_REC, n == 0 ? SIGKILL : 0);
+	}
+	want_over(&g, "recovered");
+	cr_expect_eq(count_audit("session_recovered"), 1);
+	sp_link_fini(&g.egr);
+	close(g.far_stream);
 	ing_fini(&i);
 }
 
