@@ -252,7 +252,7 @@ class _Result(unittest.TextTestResult):
 
 def main():
     """Runs the tests of the calling file; the last line is `N passed, N failed`."""
-    signal.alarm(1450)
+    signal.alarm(int(os.environ.get("SALLYPORT_TEST_SECONDS", "1450")))
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
     if len(sys.argv) > 1:
         suite = unittest.defaultTestLoader.loadTestsFromNames(sys.argv[1:], sys.modules["__main__"])

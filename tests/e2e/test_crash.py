@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 at random moments under traffic: no byte that reached the target or the user is missing from the record.
+
+A round kills one process of each kind: an ingress child, a recorder child, an egress child and the vault in random order,
+the broker at last. CRASH_ROUNDS is the number of kills (default 200), CRASH_SEED repeats a run's choices.
+"""
+import concurrent.futures
+import os
+import random
+import re
+import signal
+import sys
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from sp import Instance, main, wait_for  # noqa: E402
+from traffic import Load, match  # noqa: E402
+
+POLICY = """
+network loopback 127.0.0.0/8, ::1
+permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 1h
+"""
+PEOPLE = ["ann", "ben", "cat"]
+KINDS = ["ingress", "recorder", "egress", "vault"]
+WITHIN = 5.0
+
+
+def setUpModule():
+    global sp, pool
+    sp = Instance(policy=POLICY)
+    for p in PEOPLE + ["pru"]:
+        sp.add_person(p, "operators")
+    pool = concurrent.futures.ThreadPoolExecutor(8)
+
+
+def tearDownModule():
+    pool.shutdown()
+    sp.close()
+
+
+def each(fn, items):
+    return list(pool.map(fn, items))
+
+
+def log_in(who):
+    """A shared connection with a second factor that need not wait for the clock."""
+    if sp.ssh(who, "-O", "check", "bastion").code == 0:
+        return
+    sp.fresh_code(who)
+    r = sp.ssh(who, "bastion", "whoami")
+    if r.code != 0:
+        raise AssertionError("%s cannot log in: %r" % (who, r))
+
+
+def recording_of(pid):
+    """The session whose recording a recorder child writes."""
+    try:
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            m = re.search(r"/recordings/([0-9a-f-]{36})\.", os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+            if m:
+                return m.group(1)
+    except OSError:
+        pass
+    return None
+
+
+def unfinished():
+    return {f[:-5] for f in os.listdir(sp.dir + "/recordings") if f.endswith(".open")}
+
+
+def kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def victim(kind):
+    parents, children = sp.pids(kind)
+    if kind in ("vault", "broker"):
+        return parents[0] if parents else None
+    if kind == "recorder":
+        children = [p for p in children if recording_of(p)]
+    return random.choice(children) if children else None
+
+
+def host_answers():
+    return sp.host("sessions", "--json", timeout=10).code == 0
+
+
+def ended_sessions():
+    """Every session by number once none is running; None while one is."""
+    r = sp.host("sessions", "--all", "--json", timeout=10)
+    if r.code != 0:
+        return None
+    rows = {s["id"]: s for s in r.json()}
+    return rows if all(s["state"] != "running" for s in rows.values()) else None
+
+
+class Round:
+    """Five sessions of three people, one kill of each kind, the broker's last."""
+
+    def __init__(self, test, number):
+        self.test, self.number, self.kills, self.slow = test, number, [], []
+
+    def begin(self):
+        each(log_in, PEOPLE + ["pru"])
+        # pru's shared connection goes with the broker: her next login is the one that is timed
+        sp.fresh_code("pru")
+        self.loads = [Load(sp, who, "r%dx%d" % (self.number, i), burst=random.choice([0, 1 << 18, 1 << 21]),
+                           pause=random.choice([0.001, 0.01]))
+                      for i, who in enumerate(["ann", "ben", "ben", "cat", "cat"])]
+        each(lambda x: x.wait_flow(), self.loads)
+
+    def kill_some(self):
+        kinds = random.sample(KINDS, len(KINDS))
+        for kind in kinds:
+            time.sleep(random.expovariate(12))       # the moment is random on purpose
+            pid = victim(kind)
+            if pid is not None:
+                session = recording_of(pid) if kind == "recorder" else None
+                if kill(pid):
+                    self.kills.append((kind, session, time.monotonic()))
+
+    def check_recorder_victims(self):
+        for kind, session, at in self.kills:
+            if session is None:
+                continue
+            wait_for(lambda: session not in unfinished(), WITHIN + 5, "RECOVERED of %s" % session)
+            self.slow.append(("recovered", time.monotonic() - at))
+
+    def check_survivors(self):
+        """Who lost no process of its own goes on, and what goes on is recorded (judged at the end)."""
+        alive = [x for x in self.loads if x.p.poll() is None]
+        for x in alive:
+            try:
+                x.wait_flow(200, 10)
+            except AssertionError:
+                # one that was about to end: its end is judged below
+                if x.p.poll() is None:
+                    raise
+
+    def kill_broker(self):
+        time.sleep(random.expovariate(12))
+        pid = victim("broker")
+        self.test.assertIsNotNone(pid, "no broker runs")
+        at = time.monotonic()
+        kill(pid)
+        self.kills.append(("broker", None, at))
+        each(lambda x: x.wait_end(20), self.loads)
+        wait_for(host_answers, WITHIN + 10, "the broker's return")
+        r = sp.ssh("pru", "core-01", "echo works", timeout=30)
+        self.slow.append(("new session", time.monotonic() - at))
+        self.test.assertEqual((r.code, r.out), (0, b"works\n"), r)
+        wait_for(lambda: not (unfinished() & self.mine), WITHIN + 5, "the recovery of what the broker left")
+        self.slow.append(("all recovered", time.monotonic() - at))
+
+    def run(self, seen):
+        self.begin()
+        self.mine = unfinished()
+        self.kill_some()
+        self.check_recorder_victims()
+        self.check_survivors()
+        self.kill_broker()
+        sp.end_mux("pru")
+        rows = wait_for(ended_sessions, 20, "the end of every session in the list")
+        fresh = [s for s in rows if s not in seen]
+        seen.update(fresh)
+        _, faults = match(sp, self.loads, fresh)
+        self.test.assertEqual(faults, [], "kills: %r" % self.kills)
+        self.test.assertEqual(unfinished(), set())
+        for x in self.loads:
+            x.clean()
+        return fresh
+
+
+class Crash(unittest.TestCase):
+    def verdicts(self, sessions):
+        rows = {x["id"]: x for x in sp.host("verify", "--all", "--json", timeout=300).json()}
+        got = [rows[s]["verdict"] for s in sessions]
+        bad = [rows[s] for s in sessions if rows[s]["verdict"] not in ("intact", "recovered")]
+        self.assertEqual(bad, [])
+        return got
+
+    def test_1_no_byte_is_missing_whoever_dies(self):
+        wanted = int(os.environ.get("CRASH_ROUNDS", "200"))
+        seed = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(1 << 30))))
+        random.seed(seed)
+        print("seed %d" % seed, flush=True)
+        seen, mine, n, slow, counts, began = {s["id"] for s in sp.sessions()}, [], 0, [], {}, time.monotonic()
+        while sum(counts.values()) < wanted:
+            r = Round(self, n)
+            try:
+                mine += r.run(seen)
+            except BaseException:
+                print("seed %d, round %d, kills %r" % (seed, n, r.kills), flush=True)
+                raise
+            n += 1
+            slow += r.slow
+            for kind, _, _ in r.kills:
+                counts[kind] = counts.get(kind, 0) + 1
+            if n % 10 == 0:
+                print("%d kills in %.0f s" % (sum(counts.values()), time.monotonic() - began), flush=True)
+        verdicts = self.verdicts(mine)
+        for what in sorted({w for w, _ in slow}):
+            t = sorted(x for w, x in slow if w == what)
+            print("%s: median %.2f s, worst %.2f s of %d" % (what, t[len(t) // 2], t[-1], len(t)), flush=True)
+        print("%s; %d sessions, %d intact, %d recovered" % (counts, len(mine), verdicts.count("intact"),
+                                                            verdicts.count("recovered")), flush=True)
+        self.assertEqual([x for x in slow if x[1] > WITHIN], [])
+        self.assertTrue("recovered" in verdicts)
+        self.assertEqual(sp.host("audit", "verify").code, 0)
+
+    def test_2_only_the_session_of_the_dead_process_ends(self):
+        log_in("ann")
+        for kind in ("recorder", "egress"):
+            a = Load(sp, "ann", "only-a-" + kind)
+            a.wait_flow()
+            before = set(sp.pids(kind)[1])
+            b = Load(sp, "ann", "only-b-" + kind)
+            b.wait_flow()
+            kill((set(sp.pids(kind)[1]) - before).pop())
+            self.assertNotEqual(b.wait_end(20), 0)
+            self.assertRegex(b.errors(), r"died|ended|lost")
+            a.wait_flow(2000)
+            self.assertEqual(a.stop(), 0, a.errors())
+            self.assertEqual(a.at_target(), a.fed)
+            self.assertEqual(a.at_user(), a.fed)
+
+    def test_3_recorder_and_vault_together(self):
+        """The recovery needs the vault: it waits for it instead of giving up."""
+        log_in("ann")
+        x = Load(sp, "ann", "together")
+        x.wait_flow()
+        pid = victim("recorder")
+        session = recording_of(pid)
+        kill(victim("vault"))
+        kill(pid)
+        at = time.monotonic()
+        x.wait_end(20)
+        wait_for(lambda: session not in unfinished(), WITHIN, "RECOVERED")
+        rows = wait_for(ended_sessions, 10, "its end in the list")
+        self.assertEqual(rows[session]["state"], "recovered")
+        self.assertLess(time.monotonic() - at, WITHIN + 2)
+        self.assertEqual(match(sp, [x], [session])[1], [])
+        self.assertIn("recovered", self.verdicts([session]))
+
+    def test_4_the_recovering_recorder_dies_too(self):
+        log_in("ann")
+        x = Load(sp, "ann", "twice")
+        x.wait_flow()
+        pid = victim("recorder")
+        session = recording_of(pid)
+        vault = victim("vault")
+        os.kill(vault, signal.SIGSTOP)               # the recovery hangs at the vault's signature
+        try:
+            kill(pid)
+            second = wait_for(lambda: [p for p in sp.pids("recorder")[1] if recording_of(p) == session and p != pid], 10,
+                              "the recovering recorder")
+            kill(second[0])
+        finally:
+            os.kill(vault, signal.SIGCONT)
+        x.wait_end(20)
+        wait_for(lambda: session not in unfinished(), WITHIN + 5, "RECOVERED")
+        rows = wait_for(ended_sessions, 10, "its end in the list")
+        self.assertEqual(rows[session]["state"], "recovered")
+        self.assertIn("recovered", self.verdicts([session]))
+
+    def test_5_sallyportd_dies(self):
+        each(log_in, PEOPLE)
+        seen = {s["id"] for s in sp.sessions()}
+        loads = [Load(sp, who, "all-" + who) for who in PEOPLE]
+        each(lambda x: x.wait_flow(), loads)
+        with open(sp.dir + "/run/sallyportd.pid") as f:
+            pid = int(f.read())
+        kill(pid)
+        each(lambda x: x.wait_end(20), loads)
+        for role in ("broker", "vault", "recorder", "egress", "ingress", "player"):
+            wait_for(lambda: sp.pids(role) == ([], []), 10, "the end of every " + role)
+        sizes = {x.name: x.at_target() for x in loads}
+        sp.host("start", check=True)
+        at = time.monotonic()
+        wait_for(lambda: not unfinished(), WITHIN, "RECOVERED after the restart")
+        rows = wait_for(ended_sessions, 10, "their end in the list")
+        print("recovered %.2f s after the restart" % (time.monotonic() - at), flush=True)
+        mine = [s for s in rows if s not in seen]
+        self.assertEqual(len(mine), len(loads))
+        self.assertEqual({x.name: x.at_target() for x in loads}, sizes)
+        self.assertEqual(match(sp, loads, mine)[1], [])
+        # a recorder that saw its broker's link close before its own end came has written CLOSE
+        self.verdicts(mine)
+        log_in("ann")
+        self.assertEqual(sp.ssh("ann", "core-01", "echo again").out, b"again\n")
+
+
+if __name__ == "__main__":
+    main()
