@@ -12,6 +12,7 @@
 #include "vault/vaultd.h"
 #include "vault/poison.h"
 
+#define STACK_BYTES 65536	/* more than any call of ours goes down */
 #define PF_MAX (3 + SP_CONTROLS_MAX + SP_PLAYS_MAX + 2 * SP_LEASES_MAX)
 
 void
@@ -170,6 +171,8 @@ sp_vaultd_seal(struct sp_vaultd *v)
 	sp_root_close(&v->root);
 	sp_leases_end_unused(v->leases, "the vault was sealed");
 	sp_plays_end_all(v->plays);
+	/* What ciphers and hashes spilled below this frame goes as well. */
+	sodium_stackzero(STACK_BYTES);
 }
 
 /* ---------------------------------------------------------- the supervisor */
