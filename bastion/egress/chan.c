@@ -446,6 +446,9 @@ tell_exit(struct sp_chan *c)
 static enum sp_err
 to_user(struct sp_chan *c)
 {
+	/* Every look into libssh may take further packets: an end that was seen
+	 * before the last look stands behind all data, a later one may not. */
+	bool has_exit = c->exit_known, eof = c->out_eof, closed = c->target_closed;
 	bool dry_out, dry_err;
 
 	if (c->user_closed) {	/* nobody listens: drain, so that nothing hangs */
@@ -459,14 +462,17 @@ to_user(struct sp_chan *c)
 	    (ssh_channel_poll(c->ch, 0) > 0 && !c->user_closed) ||
 	    (ssh_channel_poll(c->ch, 1) > 0 && !c->user_closed))
 		return SP_OK;
-	if (c->exit_known && !c->exit_sent)
+	if (eof != c->out_eof || closed != c->target_closed ||
+	    has_exit != c->exit_known)
+		c->g->progress = true;	/* once more, now with that in mind */
+	if (has_exit && !c->exit_sent)
 		SP_TRY(tell_exit(c));
-	if ((c->out_eof || c->target_closed) && !c->out_eof_sent) {
+	if ((eof || closed) && !c->out_eof_sent) {
 		c->out_eof_sent = true;
 		SP_TRY(sp_stream_put(&c->g->rec, SP_FRAME_EOF, 0, c->id,
 		    (struct sp_span){0}));
 	}
-	if ((c->target_closed || c->user_closed) && !c->close_sent) {
+	if ((closed || c->user_closed) && !c->close_sent) {
 		c->close_sent = true;
 		SP_TRY(sp_stream_put(&c->g->rec, SP_FRAME_CLOSE, 0, c->id,
 		    (struct sp_span){0}));
