@@ -168,6 +168,23 @@ put_cell(struct canvas *c, unsigned x, unsigned y, const struct sp_cell *k)
 	return SP_OK;
 }
 
+/* A few unchanged cells are shorter to write again than to pass over. */
+static enum sp_err
+bridge(struct canvas *c, unsigned x, unsigned y)
+{
+	const struct sp_cell *row = &c->want[(size_t)y * c->cols];
+
+	if (c->y != y || c->x >= x || x - c->x > 4)
+		return SP_OK;
+	for (unsigned k = c->x; k < x; k++)
+		if (row[k].width != 1 || row[k].ch >= 0x80 ||
+		    row[k].mark[0] != 0)
+			return SP_OK;
+	while (c->x < x)
+		SP_TRY(put_cell(c, c->x, y, &row[c->x]));
+	return SP_OK;
+}
+
 enum sp_err
 canvas_draw(struct canvas *c, struct sp_span *bytes)
 {
@@ -188,8 +205,10 @@ canvas_draw(struct canvas *c, struct sp_span *bytes)
 			if (same(w, &c->have[i]) && !(half && x > 0 &&
 			    !same(&c->want[i - 1], &c->have[i - 1])))
 				continue;
-			if (!half)
+			if (!half) {
+				SP_TRY(bridge(c, x, y));
 				SP_TRY(put_cell(c, x, y, w));
+			}
 			c->have[i] = *w;
 		}
 	c->is_known = true;
