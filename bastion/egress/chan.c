@@ -140,8 +140,12 @@ sp_chan_free(struct sp_chan *c)
 {
 	if (c == NULL)
 		return;
-	if (c->ch != NULL)
+	if (c->ch != NULL) {
+		/* libssh keeps a freed channel until the target closes it, and
+		 * would go on calling us about it. */
+		(void)ssh_remove_channel_callbacks(c->ch, &c->cb);
 		ssh_channel_free(c->ch);
+	}
 	sp_buf_fini(&c->in);
 	sp_buf_fini(&c->open_bytes);
 	free(c);

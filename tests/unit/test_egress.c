@@ -453,6 +453,54 @@ Test(egress, shell_with_terminal_window_and_environment, .timeout = 60)
 	world_end(&w);
 }
 
+static void
+wait_open(struct world *w, uint32_t chan)
+{
+	int64_t end = sp_boot_us() + WAIT_MS * 1000;
+	struct sp_frame f;
+
+	do {
+		struct pollfd pf = {.fd = w->rec.fd, .events = POLLIN};
+
+		(void)!sp_stream_flush(&w->rec);
+		poll(&pf, 1, 1000);
+		(void)!sp_stream_fill(&w->rec);
+		while (sp_stream_next(&w->rec, &f) == SP_OK)
+			if (f.chan == chan && f.type == SP_FRAME_OPEN_OK)
+				return;
+	} while (sp_boot_us() < end);
+	cr_assert(false, "channel %u never opened", chan);
+}
+
+/* The user closes first; what the target says of that channel afterwards must
+ * find nobody. Under ASan this failed before callbacks were taken away. */
+Test(egress, a_target_may_speak_of_a_channel_that_is_gone, .timeout = 60)
+{
+	struct sp_packet p;
+	struct world w;
+
+	world_begin(&w);
+	pin(&w, "hk");
+	login(&w);
+	for (uint32_t id = 1; id <= 8; id++) {
+		struct talk t = talk_new();
+		SP_BUF_AUTO b = {.max = 40960};
+
+		open_chan(&w, 2 * id - 1, (struct sp_open){.kind = SP_OPEN_EXEC,
+		    .command = sp_span_str("cat >/dev/null; kill -KILL $$")});
+		wait_open(&w, 2 * id - 1);
+		put(&w, SP_FRAME_CLOSE, 2 * id - 1, (struct sp_span){0});
+		open_chan(&w, 2 * id, (struct sp_open){.kind = SP_OPEN_EXEC,
+		    .command = sp_span_str("echo alive")});
+		pump(&w, &t, 2 * id, (struct sp_span){0}, false);
+		cr_assert(sp_span_is(sp_buf_span(&t.out), "alive\n"));
+		sp_buf_fini(&t.out);
+		sp_buf_fini(&t.err);
+	}
+	cr_assert(sp_link_recv(&w.sup, &p) == SP_ERR_AGAIN, "the child died");
+	world_end(&w);
+}
+
 Test(egress, subsystem_passes_through, .timeout = 60)
 {
 	struct talk t = talk_new();
