@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/vault.h"
+
 /* ------------------------------------------------------------- the lookup */
 
 struct key_op {
@@ -89,10 +91,21 @@ struct offer {
 	struct sp_login_name name;
 };
 
+/* Why nobody can log in, where that is so: the same for every name and key, so
+ * that it tells nothing about them. */
+static uint8_t
+refusal(const struct sp_broker *b)
+{
+	if (!sp_vault_is_open(b->vault))
+		return SP_KEY_NO_VAULT;
+	return sp_store_is_up(b->store) ? SP_KEY_NO : SP_KEY_NO_DATABASE;
+}
+
 static void
 answer(struct conn *c, uint64_t corr, bool ok)
 {
-	struct sp_msg_auth_key_result m = {.ok = ok};
+	struct sp_msg_auth_key_result m = {.ok = ok ? SP_KEY_OK :
+	    refusal(c->b)};
 
 	if (c->state != CONN_ENDED)
 		sp_peer_sent(c->peer,

@@ -93,7 +93,7 @@ on_key_result(struct sp_conn *c, struct sp_packet *p)
 	struct sp_msg_auth_key_result m;
 
 	SP_TRY(sp_dec_auth_key_result(p->body, &m));
-	sp_auth_key_result(&c->outer, p->corr, m.ok == 1);
+	sp_auth_key_result(&c->outer, p->corr, m.ok);
 	return SP_OK;
 }
 
