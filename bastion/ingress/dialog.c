@@ -35,6 +35,27 @@ safe_dup(struct sp_span s)
 	return sp_span_dup(sp_buf_span(&b));
 }
 
+/* OpenSSH's client logs an instruction, and its log shows every byte beyond
+ * ASCII in octal; a banner it prints as the locale can. */
+static bool
+say_as_banner(struct sp_ctx *x, const char *title, const char *text)
+{
+	SP_BUF_AUTO b = {.max = 65536};
+	ssh_string s;
+	size_t i = 0;
+
+	while (text[i] != '\0' && ((uint8_t)text[i] & 0x80) == 0)
+		i++;
+	if (text[i] == '\0' || sp_buf_printf(&b, "%s%s%s\n", title,
+	    title[0] != '\0' ? "\n" : "", text) != SP_OK ||
+	    sp_buf_put_u8(&b, 0) != SP_OK ||
+	    (s = ssh_string_from_char((const char *)sp_buf_span(&b).p)) == NULL)
+		return false;
+	ssh_send_issue_banner(x->ssh, s);
+	ssh_string_free(s);
+	return true;
+}
+
 static void
 ask(struct sp_ctx *x, struct sp_line *l)
 {
@@ -46,8 +67,10 @@ ask(struct sp_ctx *x, struct sp_line *l)
 		instruction = l->text;
 		prompt = nl + 1;
 	}
-	ssh_message_auth_interactive_request(x->auth.msg, l->title, instruction,
-	    1, &prompt, &echo);
+	if (say_as_banner(x, l->title, instruction))
+		l->title[0] = l->text[0] = '\0';
+	ssh_message_auth_interactive_request(x->auth.msg, l->title,
+	    instruction, 1, &prompt, &echo);
 	x->auth.asked = true;
 }
 
@@ -74,6 +97,9 @@ pump(struct sp_ctx *x)
 		}
 		x->auth.clients_turn = true;
 		x->auth.deadline_us = sp_boot_us() + grace;
+		if (kind == SP_DIALOG_INFO &&
+		    say_as_banner(x, l->title, l->text))
+			l->title[0] = l->text[0] = '\0';
 		if (kind == SP_DIALOG_INFO)
 			ssh_message_auth_interactive_request(x->auth.msg,
 			    l->title, l->text, 0, NULL, NULL);
