@@ -339,8 +339,8 @@ Test(verb_facts, lists_that_are_cut_say_so)
 	struct sp_actor a = {.n_groups = 0};
 	char text[2048] = "", name[16];
 
-	for (int i = 0; i < 300; i++)
-		strcat(text, "a ");
+	for (size_t i = 0; i < 300; i++)
+		memcpy(text + 2 * i, "a ", 3);
 	sp_known_set(&k, "u", "t", "a", text);
 	cr_assert_gt(k.f.n_tags, 0);
 	cr_assert_null(k.f.tags[k.f.n_tags - 1]);
