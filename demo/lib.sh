@@ -142,7 +142,8 @@ target_files() {
 	{ grep -vE '^(admin|legacy):' /etc/passwd
 	  echo "admin:x:$uid1:$gid:Administrator:$t/home/admin:/bin/sh"
 	  echo "legacy:x:$uid2:$gid:Legacy:$t/home/legacy:/bin/sh"; } >"$t/passwd"
-	{ grep -vE '^sallyport-target:' /etc/group; echo "sallyport-target:x:$gid:"; } >"$t/group"
+	# Without root sshd could not give a terminal to the group tty; where there is none it takes the user's own.
+	{ grep -vE "^(sallyport-target$([ "$(id -u)" = 0 ] || echo '|tty')):" /etc/group; echo "sallyport-target:x:$gid:"; } >"$t/group"
 	{ [ ! -r /etc/shadow ] || grep -vE '^(admin|legacy):' /etc/shadow
 	  echo "admin:*:19000:0:99999:7:::"; echo "legacy:$hash:19000:0:99999:7:::"; } >"$t/shadow"
 	chmod 600 "$t/shadow"
@@ -227,8 +228,9 @@ step_inventory() {
 
 person_files() {
 	local d=$1 n=$2 p=$1/people/$2 mux=
-	[ $((${#d} + ${#n} + 12 + 45)) -lt 100 ] && mux="    ControlMaster auto
-    ControlPath $p/mux-%C
+	# 107 bytes are the most for a socket's path, and ssh adds 17 while it makes it; 34 for alice+admin+core-01.
+	[ $((${#p} + 5 + 34 + 17)) -le 107 ] && mux="    ControlMaster auto
+    ControlPath $p/mux-%r
     ControlPersist 10m"
 	cat >"$p/ssh_config" <<CONF
 # $n's way through the bastion. One second factor opens a master connection; what follows within ten minutes shares it.

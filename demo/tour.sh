@@ -60,13 +60,14 @@ chapter "5. Within her window she works as she likes: exit codes, binary data, a
 as alice admin@core-01 'exit 7'
 [ $? = 7 ] || fail "the exit status did not come through"
 note "exit status 7 came through"
-as alice -tt admin@core-01 'echo "terminal: $(tty | cut -c1-8)"; stty size'
+as alice -tt admin@core-01 'echo "terminal: $(tty | cut -c1-8)"; stty size' || fail "no terminal"
+wants 'terminal: /dev/pts'
 
 chapter "6. An account with a password: nobody but the vault knows it, and alice types none."
 as alice bastion request legacy@core-01 --for 30m --reason "'read the old ledger'" || fail "the request was not filed"
 number=$(grep -oE '[0-9]+' "$out" | head -n 1)
 as bob bastion approve "$number" || note "(approved before)"
-as alice legacy@core-01 whoami || fail "no session as legacy"
+as alice legacy@core-01 'echo "$USER"' || fail "no session as legacy"
 wants '^legacy'
 
 chapter "7. What core-01 saw: a certificate made for that session, valid for a minute, with its name in it."
