@@ -396,7 +396,9 @@ enum sp_link_state {
 #define SP_FIELDS_v_totp_check(F)                                             \
 	F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)                   \
 	F(bytes, sealed, 1024) F(str, code, 64)
-/* step: the RFC 6238 time step that matched, to be spent by the broker */
+/* ok 1: step is the RFC 6238 time step that matched, to be spent by the broker;
+ * 2: it matched, but the vault has seen it before (opens nothing, and is no
+ * guess that counts towards a lock). */
 #define SP_FIELDS_v_totp_check_r(F) F(u8, ok, 0) F(u64, step, 0)
 /* The right to one login: account at the target with the pinned host keys,
  * until not_after. For SP_CRED_PASSWORD/SP_CRED_KEY the sealed secret's row.

@@ -84,8 +84,8 @@ on_totp_check(struct sp_vaultd *v, struct sp_packet *p)
 		sp_vaultd_event(v, "totp_code_again", NULL,
 		    "a one-time code was offered a second time");
 	sp_packet_wipe(&v->brk, p);
-	r.ok = e == SP_OK;
-	if (!r.ok)
+	r.ok = e == SP_OK ? 1 : e == SP_ERR_EXISTS ? 2 : 0;
+	if (r.ok != 1)
 		r.step = 0;
 	return sp_send_v_totp_check_r(&v->brk, p->corr, &r, NULL);
 }

@@ -149,6 +149,8 @@ checked(void *arg, enum sp_err e, struct sp_packet *k)
 		e = sp_dec_v_totp_check_r(k->body, &m);
 	if (e != SP_OK) {
 		unavailable(o, e);
+	} else if (m.ok == 2) {
+		totp_end(o, SP_PAM_DENY, "a code that was used before");
 	} else if (m.ok != 1) {
 		count_fail(o);
 	} else if (o->answered) {
