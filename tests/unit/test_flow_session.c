@@ -11,6 +11,19 @@
 
 TestSuite(flow_session, .init = rig_up, .fini = rig_down, .timeout = 60);
 
+/* The wall clock as somebody may set it while a session runs: the program is
+ * linked with --wrap=sp_now_us. */
+#define TEN_DAYS_US (INT64_C(10) * 86400 * 1000000)
+static int64_t clock_set_us;
+int64_t __real_sp_now_us(void);
+int64_t __wrap_sp_now_us(void);
+
+int64_t
+__wrap_sp_now_us(void)
+{
+	return __real_sp_now_us() + clock_set_us;
+}
+
 static void
 alice_in(struct ing *i, const char *login)
 {
@@ -289,6 +302,33 @@ Test(flow_session, time_ends_it)
 	legs_ready(&g, &i, 0, 1);
 	cr_expect_eq(want_rec_end(&g), SP_END_EXPIRED);
 	cr_expect_lt(sp_boot_us() - t, 4000000);
+	legs_closed(&g, SP_END_EXPIRED, "x");
+	legs_fini(&g);
+	want_over(&g, "ended");
+	ing_fini(&i);
+}
+
+Test(flow_session, whoever_sets_the_clock_does_not_move_the_end)
+{
+	struct sp_session *s;
+	struct legs g;
+	struct ing i;
+	int64_t t;
+
+	alice_in(&i, "alice+admin+core-02");
+	ing_open(&i, 0, 1, SP_OPEN_EXEC, "id", false);
+	t = sp_boot_us();
+	legs_to_login(&g);
+	legs_ready(&g, &i, 0, 1);
+	clock_set_us = TEN_DAYS_US;
+	turns(300);
+	s = sp_session_find(rig.b, g.id);
+	cr_assert_not_null(s);
+	cr_expect_eq(s->state, SESS_LIVE);
+	clock_set_us = -TEN_DAYS_US;
+	cr_expect_eq(want_rec_end(&g), SP_END_EXPIRED);
+	cr_expect_lt(sp_boot_us() - t, 4000000);
+	clock_set_us = 0;
 	legs_closed(&g, SP_END_EXPIRED, "x");
 	legs_fini(&g);
 	want_over(&g, "ended");
