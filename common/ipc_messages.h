@@ -357,6 +357,9 @@ enum sp_link_state {
  * protocol broken by a leg, checkpoint */
 #define SP_FIELDS_rec_event(F)                                                \
 	F(str, what, 64) F(u32, chan, 0) F(str, detail, 2048)
+/* A recorder that ends before its OPEN is on disk exits with this: its file
+ * holds nothing and no row names it. */
+#define SP_EXIT_NOTHING_RECORDED 3
 #define SP_FIELDS_rec_closed(F)                                               \
 	F(uuid, session, 0) F(u8, code, 0) F(str, reason, 512) F(h32, head, 0) \
 	F(u64, chunks, 0) F(u64, bytes_in, 0) F(u64, bytes_out, 0)            \

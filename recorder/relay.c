@@ -486,7 +486,9 @@ finish(struct sp_relay *r)
 	tell_closed(r);
 	sp_log(SP_INFO, "recording_closed", r->session, "code=%u reason=\"%s\"",
 	    r->code, sp_vis_str(r->reason));
-	return r->is_certified && e == SP_OK ? 0 : 1;
+	if (!r->is_certified)
+		return SP_EXIT_NOTHING_RECORDED;
+	return e == SP_OK ? 0 : 1;
 }
 
 int

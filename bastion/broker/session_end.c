@@ -7,8 +7,9 @@
 
 #define RETRY_MS 1000
 #define SIGN_TRIES 5
-#define RECOVER_MS_MIN 200
-#define RECOVER_MS_MAX 5000
+#define RECOVER_MS 250	/* RECOVERED comes within five seconds, */
+#define RECOVER_TRIES 40	/* but what fails for long is not hammered */
+#define RECOVER_SLOW_MS 2000
 
 static void sign(struct sp_session *s);
 static void write_end(struct sp_session *s);
@@ -133,15 +134,14 @@ sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m)
 static void
 recover_later(struct sp_session *s, enum sp_err e)
 {
-	int64_t ms = (int64_t)RECOVER_MS_MIN << (s->tries < 5 ? s->tries : 5);
-
 	if (s->tries++ == 0)
 		sp_log(SP_WARN, "recovery_failed", s->id, "why=\"%s\"",
 		    sp_err_text(e));
 	if (s->b->stopping)
 		sess_set_state(s, SESS_OVER);	/* the next start looks at it */
 	else
-		again_in(s, ms < RECOVER_MS_MAX ? ms : RECOVER_MS_MAX);
+		again_in(s, s->tries < RECOVER_TRIES ? RECOVER_MS :
+		    RECOVER_SLOW_MS);
 }
 
 static void
@@ -182,6 +182,10 @@ recover(struct sp_session *s)
 {
 	if (s->state != SESS_RECOVER)
 		sess_set_state(s, SESS_RECOVER);
+	if (!sp_vault_is_open(s->b->vault)) {
+		recover_later(s, SP_ERR_SEALED);	/* who would sign it? */
+		return;
+	}
 	sess_hold(s);
 	s->recovery = recovery_begin(s->b, s->id, recovered, s);
 	if (s->recovery == NULL)

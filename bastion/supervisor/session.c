@@ -357,11 +357,13 @@ recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
     int status)
 {
 	char name[NAME_BYTES];
+	bool is_nothing = k->pid == 0 || (WIFEXITED(status) &&
+	    WEXITSTATUS(status) == SP_EXIT_NOTHING_RECORDED);
 
 	x->rec = NULL;
 	if (k->pid != 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		close_name(s, x->id);
-	if (k->pid == 0 && k->kind == SP_KID_RECORDER) {
+	if (is_nothing && k->kind == SP_KID_RECORDER) {
 		file_name(name, x->id, "open");		/* nothing in it yet */
 		unlinkat(s->in.recordings, name, 0);
 	}

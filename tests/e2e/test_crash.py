@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """kill -9 at random moments under traffic: no byte that reached the target or the user is missing from the record.
 
-A round kills one process of each kind: an ingress child, a recorder child, an egress child and the vault in random order,
-the broker at last. CRASH_ROUNDS is the number of kills (default 200), CRASH_SEED repeats a run's choices.
+A round kills two ingress children, two recorder children, two egress children and the vault in random order, the broker at
+last. CRASH_ROUNDS is the number of kills (default 200), CRASH_SEED repeats a run's choices.
 """
 import concurrent.futures
 import os
@@ -21,8 +21,8 @@ POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 1h
 """
-PEOPLE = ["ann", "ben", "cat"]
-KINDS = ["ingress", "recorder", "egress", "vault"]
+PEOPLE = ["ann", "ben", "cat", "dan"]
+KINDS = ["ingress", "recorder", "egress"] * 2 + ["vault"]
 WITHIN = 5.0
 
 
@@ -100,7 +100,7 @@ def ended_sessions():
 
 
 class Round:
-    """Five sessions of three people, one kill of each kind, the broker's last."""
+    """Eight sessions of four people and eight kills, the broker's last."""
 
     def __init__(self, test, number):
         self.test, self.number, self.kills, self.slow = test, number, [], []
@@ -111,7 +111,7 @@ class Round:
         sp.fresh_code("pru")
         self.loads = [Load(sp, who, "r%dx%d" % (self.number, i), burst=random.choice([0, 1 << 18, 1 << 21]),
                            pause=random.choice([0.001, 0.01]))
-                      for i, who in enumerate(["ann", "ben", "ben", "cat", "cat"])]
+                      for i, who in enumerate(["ann", "ben"] + ["cat", "dan"] * 3)]
         each(lambda x: x.wait_flow(), self.loads)
 
     def kill_some(self):
@@ -201,7 +201,7 @@ class Crash(unittest.TestCase):
             slow += r.slow
             for kind, _, _ in r.kills:
                 counts[kind] = counts.get(kind, 0) + 1
-            if n % 10 == 0:
+            if n % 5 == 0:
                 print("%d kills in %.0f s" % (sum(counts.values()), time.monotonic() - began), flush=True)
         verdicts = self.verdicts(mine)
         for what in sorted({w for w, _ in slow}):
