@@ -13,6 +13,7 @@
 
 static void sign(struct sp_session *s);
 static void write_end(struct sp_session *s);
+static void leave(struct sp_session *s);
 
 static void
 again_in(struct sp_session *s, int64_t ms)
@@ -58,8 +59,13 @@ abandon(struct sp_session *s)
 	sp_detail_str(d, "why", s->end_text);
 	sp_detail_i64(d, "code", s->end_code);
 	sp_flow_audit(s->b, "session_failed", s->who.name, s->id, d);
-	sess_kill(s);
-	sess_set_state(s, SESS_OVER);
+	sess_tell_end(s);
+	if (s->has_closed) {
+		leave(s);	/* its exit says that the file holds nothing */
+	} else {
+		sess_kill(s);
+		sess_set_state(s, SESS_OVER);
+	}
 }
 
 static void
@@ -102,7 +108,8 @@ sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m)
 	char why[512];
 
 	if (memcmp(m->session, s->id, 16) == 0 && m->code == SP_END_DISK &&
-	    s->state <= SESS_REC_READY) {
+	    s->state <= SESS_REC_READY && !s->has_closed) {
+		s->has_closed = true;
 		sp_session_end(s, SP_END_DISK, sp_vis(why, sizeof(why), m->reason));
 		return;
 	}
