@@ -33,13 +33,6 @@ sp_queue_is_empty(const struct sp_chan *ch)
 	return ch->q.len == 0;
 }
 
-enum sp_err
-sp_queue_data(struct sp_chan *ch, uint8_t lane, struct sp_span bytes)
-{
-	return bytes.n == 0 ? SP_OK :
-	    put(ch, lane == 2 ? K_ERR : K_OUT, ch->gen, bytes);
-}
-
 void
 sp_text_safe(struct sp_buf *out, struct sp_span text, bool crlf)
 {
@@ -151,28 +144,51 @@ give_credit(struct sp_chan *ch, uint8_t gen, uint32_t n)
 	ch->to_grant = 0;
 }
 
+/* As much as the client's window and libssh's buffer take now. */
+static uint32_t
+write_now(struct sp_chan *ch, bool is_err, struct sp_span s)
+{
+	uint32_t win = ssh_channel_window_size(ch->ch), n;
+	int k;
+
+	n = s.n < win ? (uint32_t)s.n : win;
+	if (n > SP_SSH_TX_TURN)
+		n = SP_SSH_TX_TURN;
+	if (n == 0 || ch->client_closed || sp_ctx_is_blocked(ch->ctx))
+		return 0;
+	k = is_err ? ssh_channel_write_stderr(ch->ch, s.p, n) :
+	    ssh_channel_write(ch->ch, s.p, n);
+	if (k <= 0)
+		return 0;	/* a key exchange is on */
+	ch->ctx->tx_turn += (uint32_t)k;
+	return (uint32_t)k;
+}
+
 static bool
 write_some(struct sp_chan *ch)
 {
 	struct sp_span s = sp_buf_span(&ch->q);
-	uint32_t n = ch->q_left, win = ssh_channel_window_size(ch->ch);
-	int k;
+	uint32_t n = write_now(ch, ch->q_kind == K_ERR,
+	    sp_span_of(s.p, ch->q_left));
 
-	if (n > win)
-		n = win;
-	if (n > SP_SSH_TX_TURN)
-		n = SP_SSH_TX_TURN;
-	if (n == 0)
-		return false;
-	k = ch->q_kind == K_ERR ? ssh_channel_write_stderr(ch->ch, s.p, n) :
-	    ssh_channel_write(ch->ch, s.p, n);
-	if (k <= 0)
-		return false;	/* a key exchange is on */
-	ch->ctx->tx_turn += (uint32_t)k;
-	sp_buf_consume(&ch->q, (size_t)k);
-	ch->q_left -= (uint32_t)k;
-	give_credit(ch, ch->q_gen, (uint32_t)k);
-	return true;
+	sp_buf_consume(&ch->q, n);
+	ch->q_left -= n;
+	give_credit(ch, ch->q_gen, n);
+	return n > 0;
+}
+
+enum sp_err
+sp_queue_data(struct sp_chan *ch, uint8_t lane, struct sp_span bytes)
+{
+	uint32_t n = 0;
+
+	/* Most of the time nothing waits: one copy less. */
+	if (ch->q.len == 0 && ch->state == SP_CHAN_LIVE)
+		n = write_now(ch, lane == 2, bytes);
+	give_credit(ch, ch->gen, n);
+	bytes = sp_span_of(bytes.p + n, bytes.n - n);
+	return bytes.n == 0 ? SP_OK :
+	    put(ch, lane == 2 ? K_ERR : K_OUT, ch->gen, bytes);
 }
 
 static void
