@@ -93,6 +93,7 @@ void
 sp_auth_unanswered(struct sp_ctx *x)
 {
 	x->auth.pulled = x->auth.heard;
+	(void)sp_touch_was_given();
 	x->auth.stall_bytes = x->wire.bytes_in;
 	sp_conn_refused(x->conn, "bad or unsupported signature",
 	    sp_span_str(x->auth.name));
@@ -144,14 +145,28 @@ ask_key(struct sp_ctx *x, ssh_message m, struct sp_span login, bool is_signed)
 }
 
 static bool
+is_security_key(ssh_message m)
+{
+	enum ssh_keytypes_e t = ssh_key_type(ssh_message_auth_pubkey(m));
+
+	return t == SSH_KEYTYPE_SK_ED25519 || t == SSH_KEYTYPE_SK_ECDSA ||
+	    t == SSH_KEYTYPE_SK_ED25519_CERT01 || t == SSH_KEYTYPE_SK_ECDSA_CERT01;
+}
+
+static bool
 take_key(struct sp_ctx *x, ssh_message m, struct sp_span login)
 {
+	bool touched = sp_touch_was_given();
+
 	if (x->id == 0 && x->state != SP_CTX_AUTH)
 		return refuse(x, m, NULL, login); /* one key is enough */
 	switch (ssh_message_auth_publickey_state(m)) {
 	case SSH_PUBLICKEY_STATE_NONE:
 		return ask_key(x, m, login, false);
 	case SSH_PUBLICKEY_STATE_VALID:
+		if (is_security_key(m) && !touched)
+			return refuse(x, m, "security key was not touched",
+			    login);
 		return ask_key(x, m, login, true);
 	case SSH_PUBLICKEY_STATE_ERROR:
 	case SSH_PUBLICKEY_STATE_WRONG:

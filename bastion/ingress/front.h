@@ -201,6 +201,10 @@ void sp_auth_login_result(struct sp_ctx *x, uint64_t corr, uint8_t verdict);
 void sp_auth_success(struct sp_ctx *x);
 void sp_auth_fail(struct sp_ctx *x, bool counts);
 
+/* ---- touch.c: the last signature of a security key says that it was touched;
+ * false too if there was none, or more than one since the last call. */
+bool sp_touch_was_given(void);
+
 /* ---- dialog.c: conversations */
 void sp_dialog_line(struct sp_ctx *x, const struct sp_msg_dialog *m);
 void sp_dialog_answer(struct sp_ctx *x);

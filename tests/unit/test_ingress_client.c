@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sodium.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -90,27 +91,75 @@ st_run(struct st_world *w, int (*run)(struct st_world *w))
 	return c;
 }
 
+#define SK_TYPE "sk-ssh-ed25519@openssh.com"
+static uint8_t sk_pk[crypto_sign_PUBLICKEYBYTES], sk_sk[crypto_sign_SECRETKEYBYTES];
+
+/* OpenSSH's PROTOCOL.u2f: what a security key signs, and how it is sent. */
 static void
-agent_answer(const struct st_world *w, int fd, uint8_t type, bool with_key)
+sk_sign(struct sp_buf *sig, struct sp_span text, uint8_t flags)
+{
+	uint8_t made[69] = {0}, raw[crypto_sign_BYTES];
+
+	crypto_hash_sha256(made, (const uint8_t *)"ssh:", 4);
+	made[32] = flags;
+	made[36] = 1;
+	crypto_hash_sha256(made + 37, text.p, text.n);
+	crypto_sign_detached(raw, NULL, made, sizeof(made), sk_sk);
+	OK(sp_buf_put_ssh_string(sig, sp_span_str(SK_TYPE)));
+	OK(sp_buf_put_ssh_string(sig, sp_span_of(raw, sizeof(raw))));
+	OK(sp_buf_put_u8(sig, flags));
+	OK(sp_buf_put_ssh_u32(sig, 1));
+}
+
+static void
+sk_make(struct st_world *w)
+{
+	static const uint8_t seed[crypto_sign_SEEDBYTES] = {9};
+	SP_BUF_AUTO b = {.max = 512};
+
+	crypto_sign_seed_keypair(sk_pk, sk_sk, seed);
+	OK(sp_buf_put_ssh_string(&b, sp_span_str(SK_TYPE)));
+	OK(sp_buf_put_ssh_string(&b, sp_span_of(sk_pk, sizeof(sk_pk))));
+	OK(sp_buf_put_ssh_string(&b, sp_span_str("ssh:")));
+	memcpy(w->key, b.p + b.off, b.len);
+	w->key_n = b.len;
+}
+
+static void
+agent_sign(struct sp_buf *b, struct sp_span req, enum st_agent kind)
+{
+	SP_BUF_AUTO sig = {.max = 256};
+	static const uint8_t nonsense[64] = {1, 2, 3};
+	struct sp_span key, text;
+
+	OK(sp_get_ssh_string(&req, 4096, &key));
+	OK(sp_get_ssh_string(&req, 65536, &text));
+	if (kind == ST_AGENT_NONSENSE) {
+		OK(sp_buf_put_ssh_string(&sig, sp_span_str("ssh-ed25519")));
+		OK(sp_buf_put_ssh_string(&sig, sp_span_of(nonsense, 64)));
+	} else {
+		sk_sign(&sig, text, kind == ST_AGENT_TOUCHED ? 1 : 0);
+	}
+	OK(sp_buf_put_u8(b, 14));
+	OK(sp_buf_put_ssh_string(b, sp_buf_span(&sig)));
+}
+
+static void
+agent_answer(const struct st_world *w, int fd, uint8_t type, struct sp_span req,
+    enum st_agent kind)
 {
 	SP_BUF_AUTO b = {.max = 4096};
-	SP_BUF_AUTO sig = {.max = 256};
 	SP_BUF_AUTO out = {.max = 4096};
-	static const uint8_t nonsense[64] = {1, 2, 3};
-	struct sp_span key = sp_span_of(w->key, w->key_n);
 
 	if (type == 11) {		/* SSH_AGENTC_REQUEST_IDENTITIES */
 		OK(sp_buf_put_u8(&b, 12));
-		OK(sp_buf_put_ssh_u32(&b, with_key ? 1 : 0));
-		if (with_key) {
-			OK(sp_buf_put_ssh_string(&b, key));
+		OK(sp_buf_put_ssh_u32(&b, kind != ST_AGENT_EMPTY ? 1 : 0));
+		if (kind != ST_AGENT_EMPTY) {
+			OK(sp_buf_put_ssh_string(&b, sp_span_of(w->key, w->key_n)));
 			OK(sp_buf_put_ssh_string(&b, sp_span_str("alice")));
 		}
 	} else if (type == 13) {	/* SSH_AGENTC_SIGN_REQUEST */
-		OK(sp_buf_put_ssh_string(&sig, sp_span_str("ssh-ed25519")));
-		OK(sp_buf_put_ssh_string(&sig, sp_span_of(nonsense, 64)));
-		OK(sp_buf_put_u8(&b, 14));
-		OK(sp_buf_put_ssh_string(&b, sp_buf_span(&sig)));
+		agent_sign(&b, req, kind);
 	} else {
 		OK(sp_buf_put_u8(&b, 5));
 	}
@@ -119,7 +168,7 @@ agent_answer(const struct st_world *w, int fd, uint8_t type, bool with_key)
 }
 
 static void
-agent_serve(const struct st_world *w, int fd, bool with_key)
+agent_serve(const struct st_world *w, int fd, enum st_agent kind)
 {
 	static uint8_t head[5], rest[65536];
 
@@ -131,18 +180,20 @@ agent_serve(const struct st_world *w, int fd, bool with_key)
 		CHECK(n >= 1 && n <= sizeof(rest));
 		if (n > 1 && recv(fd, rest, n - 1, MSG_WAITALL) != (ssize_t)(n - 1))
 			break;
-		agent_answer(w, fd, head[4], with_key);
+		agent_answer(w, fd, head[4], sp_span_of(rest, n - 1), kind);
 	}
 	close(fd);
 }
 
 pid_t
-st_agent(struct st_world *w, bool with_key)
+st_agent(struct st_world *w, enum st_agent kind)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	int l = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd;
 	pid_t pid;
 
+	if (kind >= ST_AGENT_TOUCHED)
+		sk_make(w);
 	snprintf(a.sun_path, sizeof(a.sun_path), "%s/agent", w->dir);
 	CHECK(bind(l, (struct sockaddr *)&a, sizeof(a)) == 0);
 	CHECK(listen(l, 8) == 0);
@@ -150,7 +201,7 @@ st_agent(struct st_world *w, bool with_key)
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		while ((fd = accept4(l, NULL, NULL, SOCK_CLOEXEC)) >= 0)
-			agent_serve(w, fd, with_key);
+			agent_serve(w, fd, kind);
 		_exit(0);
 	}
 	close(l);

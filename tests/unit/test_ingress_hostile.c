@@ -142,7 +142,7 @@ Test(ingress_hostile, no_channel_before_the_second_factor)
 Test(ingress_hostile, bad_signatures_are_answered_and_told)
 {
 	struct st_world *w = st_new(config);
-	pid_t agent = st_agent(w, true);
+	pid_t agent = st_agent(w, ST_AGENT_NONSENSE);
 	char opt[128];
 
 	snprintf(opt, sizeof(opt), "IdentityAgent=%s/agent", w->dir);
@@ -163,6 +163,34 @@ Test(ingress_hostile, bad_signatures_are_answered_and_told)
 	st_free(w);
 }
 
+static void
+security_key(enum st_agent kind, int status)
+{
+	struct st_world *w = st_new(config);
+	pid_t agent = st_agent(w, kind);
+	char opt[128], port[8];
+
+	snprintf(opt, sizeof(opt), "IdentityAgent=%s/agent", w->dir);
+	snprintf(port, sizeof(port), "%u", w->port);
+	cr_assert_eq(simple(w, ARGS("-F", "none", "-o", opt, "-o",
+	    "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+	    "-o", "IdentityFile=none", "-p", port, "alice@127.0.0.1",
+	    "exit 7")), status);
+	LOGS(w, "signed=0 algo=sk-ssh-ed25519@openssh.com ok=1");
+	cr_assert_eq(st_has(&w->log, "signed=1"), status == 7);
+	cr_assert_eq(st_has(&w->log, "auth_refused security key was not touched"),
+	    status != 7);
+	kill(agent, SIGKILL);
+	waitpid(agent, NULL, 0);
+	st_free(w);
+}
+
+Test(ingress_hostile, a_security_key_must_be_touched)
+{
+	security_key(ST_AGENT_TOUCHED, 7);
+	security_key(ST_AGENT_UNTOUCHED, 255);
+}
+
 Test(ingress_hostile, names_that_are_none)
 {
 	struct st_world *w = st_new(config);
@@ -180,7 +208,7 @@ Test(ingress_hostile, names_that_are_none)
 Test(ingress_hostile, agent_and_x11_are_refused_and_told)
 {
 	struct st_world *w = st_new(config);
-	pid_t agent = st_agent(w, false);
+	pid_t agent = st_agent(w, ST_AGENT_EMPTY);
 	char sock[128];
 
 	snprintf(sock, sizeof(sock), "IdentityAgent=%s/agent", w->dir);

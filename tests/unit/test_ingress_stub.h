@@ -81,8 +81,11 @@ struct st_client *st_ssh(struct st_world *w, const char *const *args,
     bool with_pty);
 /* A client of the test's own, in a process of its own: run(w) is its status. */
 struct st_client *st_run(struct st_world *w, int (*run)(struct st_world *w));
-/* An ssh-agent at DIR/agent, empty or with alice's key: it signs nonsense. */
-pid_t st_agent(struct st_world *w, bool with_key);
+/* An ssh-agent at DIR/agent: empty; with alice's key, for which it signs
+ * nonsense; or with a security key, which then is alice's at the broker. */
+enum st_agent { ST_AGENT_EMPTY, ST_AGENT_NONSENSE, ST_AGENT_TOUCHED,
+	ST_AGENT_UNTOUCHED };
+pid_t st_agent(struct st_world *w, enum st_agent kind);
 /* How many descriptors the last ingress child has; 0 if /proc does not say. */
 size_t st_descriptors(const struct st_world *w);
 void st_client_free(struct st_client *c);
