@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -66,22 +67,29 @@ sp_conn_refused(struct sp_conn *c, const char *why, struct sp_span detail)
 }
 
 static void
-cut_all(struct sp_ctx *x, struct sp_span text)
+cut_all(struct sp_ctx *x, const char *text)
 {
+	if (x->state < SP_CTX_IN)
+		sp_ctx_disconnect(x, text);
 	for (struct sp_chan *ch = x->chans; ch != NULL; ch = ch->next)
-		sp_queue_cut(ch, text, 255);
+		sp_queue_cut(ch, sp_span_str(text), 255);
 }
 
 void
 sp_conn_end(struct sp_conn *c, const char *text)
 {
+	SP_BUF_AUTO safe = {.max = 8192};
+
 	if (c->end_us != 0)
 		return;
 	c->end_us = sp_boot_us() + END_US;
+	sp_text_safe(&safe, sp_span_str(text), false);
+	snprintf(c->end_text, sizeof(c->end_text), "%.*s", (int)safe.len,
+	    safe.len == 0 ? "" : (const char *)sp_buf_span(&safe).p);
 	for (size_t i = 0; i < SP_INNER_MAX; i++)
 		if (c->inner[i] != NULL)
-			cut_all(c->inner[i], sp_span_str(text));
-	cut_all(&c->outer, sp_span_str(text));
+			cut_all(c->inner[i], c->end_text);
+	cut_all(&c->outer, c->end_text);
 }
 
 /* ------------------------------------------------------------------ a turn */
@@ -104,7 +112,7 @@ say_bye(struct sp_ctx *x)
 	ssh_message_free(ssh_message_get(x->ssh));
 	ssh_disconnect(x->ssh);
 	x->wire.may_write = false;
-	x->state = SP_CTX_DEAD;
+	sp_ctx_died(x);
 }
 
 static bool
@@ -355,7 +363,7 @@ sp_conn_run(const struct sp_front *f, uint64_t id, struct sp_span peer, int tcp,
 		return 1;
 	turn(&c);
 	loop(&c);
-	c.outer.bye = "the connection ends";
+	c.outer.bye = c.end_us != 0 ? c.end_text : "the connection ends";
 	say_bye(&c.outer);
 	sp_ctx_fini(&c.outer);
 	linger(&c);

@@ -60,6 +60,13 @@ sp_ctx_init(struct sp_ctx *x, struct sp_conn *c, uint32_t id, int fd,
 }
 
 void
+sp_ctx_died(struct sp_ctx *x)
+{
+	x->state = SP_CTX_DEAD;
+	sp_wire_detach(&x->wire);
+}
+
+void
 sp_ctx_fini(struct sp_ctx *x)
 {
 	ssh_message m;
@@ -219,7 +226,7 @@ sp_ctx_step(struct sp_ctx *x)
 		if (is_dead(x)) {
 			sp_log(SP_DEBUG, "ssh_end", NULL, "ctx=%u text=\"%s\"",
 			    x->id, sp_vis_str(ssh_get_error(x->ssh)));
-			x->state = SP_CTX_DEAD;
+			sp_ctx_died(x);
 			return true;
 		}
 		after_step(x);
@@ -243,7 +250,7 @@ sp_ctx_flush(struct sp_ctx *x)
 		return false;
 	x->wire.may_write = true;
 	if (ssh_blocking_flush(x->ssh, 0) == SSH_ERROR || is_dead(x))
-		x->state = SP_CTX_DEAD;
+		sp_ctx_died(x);
 	x->wire.may_write = false;
 	return x->wire.bytes_out != before;
 }

@@ -150,6 +150,7 @@ struct sp_conn {
 	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
 	bool brk_gone;
 	int64_t end_us;		/* not 0: ends then at the latest */
+	char end_text[1025];
 };
 
 /* ---- sshlib.c, calls.c: set-up, in the parent */
@@ -182,11 +183,12 @@ struct sp_ctx *sp_conn_ctx(struct sp_conn *c, uint32_t id); /* or NULL */
 SP_MUST enum sp_err sp_ctx_init(struct sp_ctx *x, struct sp_conn *c,
     uint32_t id, int fd, struct sp_chan *via);
 void sp_ctx_fini(struct sp_ctx *x);
+void sp_ctx_died(struct sp_ctx *x);	/* libssh has closed its end */
 bool sp_ctx_step(struct sp_ctx *x);	/* reads; true if anything happened */
 bool sp_ctx_flush(struct sp_ctx *x); /* true if bytes went out */
 bool sp_ctx_is_blocked(const struct sp_ctx *x); /* do not write more now */
 bool sp_ctx_may_read(const struct sp_ctx *x);
-/* Says why and disconnects. The text is a constant. */
+/* Says why and disconnects. The text outlives the ctx. */
 void sp_ctx_disconnect(struct sp_ctx *x, const char *why);
 
 /* ---- auth.c: logging in */

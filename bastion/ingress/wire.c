@@ -43,12 +43,18 @@ sp_wire_init(struct sp_wire *w, int fd, bool is_inner)
 }
 
 void
-sp_wire_fini(struct sp_wire *w)
+sp_wire_detach(struct sp_wire *w)
 {
 	for (size_t i = 0; i < SP_WIRES_MAX; i++)
 		if (wires[i] == w)
 			wires[i] = NULL;
 	w->fd = -1;
+}
+
+void
+sp_wire_fini(struct sp_wire *w)
+{
+	sp_wire_detach(w);
 	if (w->rx != NULL)
 		explicit_bzero(w->rx, SP_WIRE_RX);
 	free(w->rx);

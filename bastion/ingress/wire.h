@@ -38,6 +38,9 @@ struct sp_wire {
 /* Registers a descriptor. SP_ERR_FULL, SP_ERR_NOMEM. */
 SP_MUST enum sp_err sp_wire_init(struct sp_wire *w, int fd, bool is_inner);
 void sp_wire_fini(struct sp_wire *w);
+/* libssh has closed its descriptor: the number may be another's now. What
+ * waits in tx stays. */
+void sp_wire_detach(struct sp_wire *w);
 /* Reads from the socket what fits. */
 void sp_wire_fill(struct sp_wire *w);
 /* Inner wires: where to put bytes for libssh, and that they were put. */
