@@ -292,7 +292,8 @@ class Crash(unittest.TestCase):
         # a recorder that saw its broker's link close before its own end came has written CLOSE
         self.verdicts(mine)
         log_in("ann")
-        self.assertEqual(sp.ssh("ann", "core-01", "echo again").out, b"again\n")
+        r = sp.ssh("ann", "core-01", "echo again")
+        self.assertEqual((r.code, r.out), (0, b"again\n"), r)
 
 
 if __name__ == "__main__":
