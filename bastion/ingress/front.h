@@ -74,6 +74,7 @@ struct sp_chan {
 	uint64_t bytes_in;
 	uint32_t since_grow;
 	bool has_data, eof_seen, eof_sent, client_closed;
+	bool out_over;		/* the client was told EOF: no more text */
 	/* target to user */
 	struct sp_buf q;
 	uint32_t rx_credit, to_grant, notices;

@@ -151,6 +151,10 @@ write_now(struct sp_chan *ch, bool is_err, struct sp_span s)
 	uint32_t win = ssh_channel_window_size(ch->ch), n;
 	int k;
 
+	/* What the bastion says after the target's EOF has no way left; libssh
+	 * would refuse it for ever, and the close behind it with it. */
+	if (ch->out_over)
+		return (uint32_t)s.n;
 	n = s.n < win ? (uint32_t)s.n : win;
 	if (n > SP_SSH_TX_TURN)
 		n = SP_SSH_TX_TURN;
@@ -224,6 +228,7 @@ event(struct sp_chan *ch, struct sp_span s)
 	switch (ch->q_kind) {
 	case K_EOF:
 		ssh_channel_send_eof(ch->ch);
+		ch->out_over = true;
 		break;
 	case K_STATUS:
 		memcpy(&status, s.p, sizeof(status));
