@@ -47,6 +47,20 @@ escaped(struct sp_buf *out, uint8_t c)
 	}
 }
 
+/* Characters that a terminal obeys or that turn the order of a line: C1, the
+ * marks of direction, the separators of lines. 0: none of them. Escaped they
+ * mean the same to a program and nothing to a terminal. */
+static unsigned
+drives_terminal(const uint8_t *p, size_t k)
+{
+	unsigned u = k == 2 ? (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu) :
+	    k == 3 ? (p[0] & 0xfu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu) : 0;
+
+	return (u >= 0x80 && u < 0xa0) || u == 0x61c || u == 0x200e ||
+	    u == 0x200f || (u >= 0x2028 && u <= 0x202e) ||
+	    (u >= 0x2066 && u <= 0x2069) || u == 0xfeff ? u : 0;
+}
+
 enum sp_err
 json_string(struct sp_buf *out, struct sp_span s)
 {
@@ -62,6 +76,9 @@ json_string(struct sp_buf *out, struct sp_span s)
 		}
 		if (c < 0x20 || c == 0x7f || c == '"' || c == '\\')
 			SP_TRY(escaped(out, c));
+		else if (drives_terminal(s.p + i, k) != 0)
+			SP_TRY(sp_buf_printf(out, "\\u%04x",
+			    drives_terminal(s.p + i, k)));
 		else
 			SP_TRY(sp_buf_put(out, s.p + i, k));
 		i += k;
