@@ -31,6 +31,9 @@ got_groups(void *arg, enum sp_err e, struct sp_rows *r)
 	sp_actor_no_groups(a);
 	for (size_t i = 0; e == SP_OK && i < sp_rows_n(r); i++)
 		sp_actor_add_group(a, sp_span_str(sp_rows_get(r, i, "group_name")));
+	/* A broken row may have been the one that a forbid is about. */
+	if (e == SP_OK && sp_rows_n_broken(r) > 0)
+		a->more_groups = true;
 	actor_done(o, e);
 }
 
@@ -126,8 +129,8 @@ decide(struct judge *g)
 	sp_policy_decide(g->b->policy, &k.f, &g->j.verdict);
 	snprintf(g->j.reasons, sizeof(g->j.reasons), "%.850s%s", g->j.verdict.reasons,
 	    !g->j.verdict.allow && g->who.more_groups ?
-	    " (this person is in more groups than the bastion looks at, 32: a "
-	    "forbid on any group applies; take the person out of some)" : "");
+	    " (not all groups of this person can be read, so that a forbid on any "
+	    "group applies: there are more than 32, or a row's seal is broken)" : "");
 	if (g->b->policy == NULL) {
 		g->j.verdict.allow = false;
 		snprintf(g->j.reasons, sizeof(g->j.reasons),

@@ -56,6 +56,7 @@ struct sp_actor {
 	char addr[64];			/* where from; "local" on the host */
 	char groups[32][SP_NAME_MAX + 1];
 	size_t n_groups;
+	uint64_t conn;			/* the connection it speaks on; 0: none */
 	bool more_groups;		/* there are others that are not in here */
 	uint8_t mfa;			/* enum sp_mfa of policy/policy.h */
 };
@@ -114,5 +115,9 @@ void sp_conduit_finish(struct sp_conduit *c, uint32_t chan, uint32_t exit_status
 /* HANDOVER, then freed when written: the channel goes on elsewhere. */
 void sp_conduit_handover(struct sp_conduit *c, uint32_t chan);
 void sp_conduit_drop(struct sp_conduit *c); /* at once, no callback */
+/* Each holds a descriptor until its viewer has gone: a connection may have
+ * only so many. */
+void sp_conduit_set_owner(struct sp_conduit *c, uint64_t conn);
+size_t sp_conduits_of(uint64_t conn);
 
 #endif

@@ -36,6 +36,8 @@ struct chan {
 };
 
 struct sp_conduit {
+	struct sp_conduit *next, **at;	/* in the list of all */
+	uint64_t owner;
 	struct sp_broker *b;
 	struct sp_stream s;
 	struct event *ev_read, *ev_write, *late, *linger;
@@ -47,6 +49,8 @@ struct sp_conduit {
 	bool done;		/* all is written; waits for the other end's end */
 	bool gone;		/* the user side is away */
 };
+
+static struct sp_conduit *all_conduits;
 
 static void
 drop_runs(struct sp_conduit *c, struct chan *ch)
@@ -72,6 +76,8 @@ free_conduit(struct sp_conduit *c)
 			event_free(all[i]);
 	for (size_t i = 0; i < CHANNELS_MAX; i++)
 		drop_runs(c, &c->chans[i]);
+	if (c->at != NULL && (*c->at = c->next) != NULL)
+		c->next->at = c->at;
 	sp_stream_fini(&c->s);
 	free(c);
 }
@@ -394,7 +400,27 @@ sp_conduit_new(struct sp_broker *b, int fd, const struct sp_conduit_ops *ops,
 		free_conduit(c);
 		return NULL;
 	}
+	c->at = &all_conduits;
+	if ((c->next = all_conduits) != NULL)
+		c->next->at = &c->next;
+	all_conduits = c;
 	return c;
+}
+
+void
+sp_conduit_set_owner(struct sp_conduit *c, uint64_t conn)
+{
+	c->owner = conn;
+}
+
+size_t
+sp_conduits_of(uint64_t conn)
+{
+	size_t n = 0;
+
+	for (const struct sp_conduit *c = all_conduits; c != NULL; c = c->next)
+		n += c->owner == conn;
+	return n;
 }
 
 void

@@ -308,7 +308,7 @@ sp_login_conn_new(struct sp_broker *b, const struct sp_msg_conn_new *m, int fd)
 		return;
 	}
 	c->b = b;
-	c->id = m->conn;
+	c->id = c->who.conn = m->conn;
 	c->refs = 1;
 	c->state = CONN_READY;
 	c->port = m->peer_port;

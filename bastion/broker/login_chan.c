@@ -349,7 +349,8 @@ run_verb(struct conn *c, uint32_t chan, size_t argc, char *const *argv,
 {
 	struct verb_op *o;
 
-	if (c->n_busy >= CONN_BUSY_MAX || (o = calloc(1, sizeof(*o))) == NULL) {
+	if (c->n_busy >= CONN_BUSY_MAX || sp_conduits_of(c->id) >= CONN_CHAN_MAX ||
+	    (o = calloc(1, sizeof(*o))) == NULL) {
 		send_refused(c, 0, chan, EXIT_LATER,
 		    "Sallyport: too much at once; try again.\n");
 		return;

@@ -409,6 +409,7 @@ sp_call_open(struct sp_call *c)
 		sp_call_fail(c, SP_EXIT_LATER, "no memory left: try again");
 		return;
 	}
+	sp_conduit_set_owner(c->conduit, c->who.conn);
 	c->stream(c->stream_arg, fds[1], 0, NULL);
 	c->stream = NULL;
 }
