@@ -139,9 +139,7 @@ class Instance:
         if os.path.exists(self.dir + "/run/db.path"):
             with open(self.dir + "/run/db.path") as f:
                 sock = f.read().strip()
-        cmd = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", sock, "-d", "sallyport", "-f", "-"]
-        if os.getuid() == 0:
-            cmd = ["runuser", "-u", "sallyport-db", "--"] + cmd
+        cmd = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", sock, "-U", "postgres", "-d", "sallyport", "-f", "-"]
         r = subprocess.run(cmd, input=sql.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, cwd="/")
         if check and r.returncode != 0:
             raise AssertionError(r.stderr.decode())
