@@ -73,6 +73,7 @@ sp_chan_new(struct sp_ctx *x)
 	if (x->n_chans >= SP_CHANS_MAX || (ch = calloc(1, sizeof(*ch))) == NULL)
 		return NULL;
 	ch->ctx = x;
+	ch->next_fd = -1;
 	ch->gen = 1;
 	sp_buf_init(&ch->env, ENV_MAX);
 	sp_buf_init(&ch->command, COMMAND_MAX);
@@ -107,6 +108,8 @@ sp_chan_free(struct sp_chan *ch)
 	else
 		x->n_sessions--;
 	sp_leg_leave(ch);
+	sp_close_fds(&ch->next_fd, 1);
+	free(ch->next_text);
 	SSH_MESSAGE_FREE(ch->req);
 	SSH_MESSAGE_FREE(ch->open_msg);
 	if (ch->ch != NULL) {

@@ -17,10 +17,16 @@ on_chan_stream(struct sp_conn *c, struct sp_packet *p)
 	SP_TRY(sp_dec_chan_stream(p->body, &m));
 	x = sp_conn_ctx(c, m.ctx);
 	ch = x == NULL || x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
-	if (ch == NULL || ch->state != SP_CHAN_ASKED || ch->leg != NULL)
-		return SP_OK;
-	sp_chan_stream(ch, p->fds[0], m.shared != 0);
-	p->fds[0] = -1;
+	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL) {
+		sp_chan_stream(ch, p->fds[0], m.shared != 0);
+		p->fds[0] = -1;
+	} else if (ch != NULL && ch->leg != NULL && !ch->leg->shared &&
+	    ch->next_fd < 0) {
+		/* HANDOVER comes on another socket, and perhaps later. */
+		ch->next_fd = p->fds[0];
+		ch->next_shared = m.shared != 0;
+		p->fds[0] = -1;
+	}
 	return SP_OK;
 }
 
@@ -37,8 +43,13 @@ on_chan_refused(struct sp_conn *c, struct sp_packet *p)
 	    sizeof(x->why)) != SP_OK)
 		x->why[0] = '\0';
 	ch = x == NULL || x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
-	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL)
+	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL) {
 		sp_chan_refused(ch, m.exit_code, m.text);
+	} else if (ch != NULL && ch->leg != NULL && !ch->leg->shared &&
+	    ch->next_fd < 0 && ch->next_text == NULL) {
+		ch->next_code = m.exit_code;
+		ch->next_text = sp_span_dup(m.text);
+	}
 	return SP_OK;
 }
 

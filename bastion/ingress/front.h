@@ -70,6 +70,12 @@ struct sp_chan {
 	ssh_message req;	/* the request that waits for its answer */
 	/* user to target */
 	struct sp_leg *leg;
+	/* The broker's answer, when it comes before the HANDOVER that it
+	 * follows (they come on two sockets): a stream, or a refusal. */
+	int next_fd;		/* or -1 */
+	bool next_shared;
+	char *next_text;	/* or NULL */
+	uint8_t next_code;
 	uint32_t tx_credit;
 	uint64_t bytes_in;
 	uint32_t since_grow;

@@ -140,6 +140,14 @@ handover(struct sp_leg *l, struct sp_chan *ch)
 	l->n_chans--;
 	l->ctx = NULL;
 	ch->state = SP_CHAN_ASKED;
+	if (ch->next_fd >= 0) {
+		int fd = ch->next_fd;
+
+		ch->next_fd = -1;
+		sp_chan_stream(ch, fd, ch->next_shared);
+	} else if (ch->next_text != NULL) {
+		sp_chan_refused(ch, ch->next_code, sp_span_str(ch->next_text));
+	}
 }
 
 static enum sp_err

@@ -194,6 +194,28 @@ Test(ingress, shell_with_a_terminal_and_a_dialogue)
 	st_free(w);
 }
 
+Test(ingress, answers_that_overtake_the_handover)
+{
+	struct st_world *w = st_new(config);
+	struct st_client *c = st_ssh(w, ARGS("-tt", "bastion"), true);
+
+	w->early_stream = true;
+	cr_assert(st_until_out(w, c, "Why? "));
+	cr_assert_eq(write(c->pty, "x\r", 2), 2);
+	cr_assert(st_until_out(w, c, "hello pty"));
+	cr_assert_eq(write(c->pty, "q\r", 2), 2);
+	cr_assert_eq(st_wait(w, c), 0);
+	st_client_free(c);
+	w->early_refusal = true;
+	c = st_ssh(w, ARGS("-tt", "bastion"), true);
+	cr_assert(st_until_out(w, c, "Why? "));
+	cr_assert_eq(write(c->pty, "x\r", 2), 2);
+	cr_assert_eq(st_wait(w, c), 1);
+	cr_assert(st_has(&c->o, "nobody approved\r\n"));
+	st_client_free(c);
+	st_free(w);
+}
+
 Test(ingress, the_end_of_a_session_is_told)
 {
 	struct st_world *w = st_new(config);

@@ -70,7 +70,9 @@ struct st_world {
 	uint32_t last_status;
 	pid_t child;			/* of the last connection */
 	/* what the broker does */
-	bool asks_reason, deny_login, may_break;
+	bool asks_reason, deny_login;
+	/* after a dialogue: the stream, or a refusal, before HANDOVER */
+	bool early_stream, early_refusal;
 	const char *mfa_prompt;
 };
 

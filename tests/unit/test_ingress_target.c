@@ -109,10 +109,18 @@ on_open(struct st_world *w, struct st_stream *t, const struct sp_frame *f)
 static void
 hand_over(struct st_world *w, struct st_stream *t, struct st_chan *ch)
 {
+	struct sp_msg_chan_refused r = {.ctx = t->ctx, .chan = t->chan,
+	    .exit_code = 1, .text = sp_span_str("nobody approved")};
+
+	if (w->early_refusal)
+		OK(sp_send_chan_refused(&t->conn->link, 0, &r, NULL));
+	else if (w->early_stream)
+		st_give_stream(w, t->conn, t->ctx, t->chan, true);
 	OK(sp_stream_put(&t->s, SP_FRAME_HANDOVER, 0, ch->id, sp_span_of(NULL, 0)));
 	OK(sp_stream_flush(&t->s));
 	ch->used = false;
-	st_give_stream(w, t->conn, t->ctx, t->chan, true);
+	if (!w->early_refusal && !w->early_stream)
+		st_give_stream(w, t->conn, t->ctx, t->chan, true);
 }
 
 static void
