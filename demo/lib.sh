@@ -90,7 +90,7 @@ step_instance() {
 	quietly env SALLYPORT_LIBEXEC="$stage/usr/local/libexec/sallyport" SALLYPORT_SQLDIR="$stage/usr/local/share/sallyport/sql" \
 		SALLYPORT_PAMDIR="$stage/usr/local/lib/security" "$stage/usr/local/bin/sallyport" init --embedded --demo --listen "127.0.0.1:$port" "$d"
 	mv "$stage/usr/local" "$d/opt"
-	sed -i "s#$stage/usr/local/#$d/opt/#" "$d/pam.d/sallyport"
+	sed -i "s#$stage/usr/local/#$(realpath "$d")/opt/#" "$d/pam.d/sallyport"
 	rm -rf "$stage"
 	printf 'port=%s\n' "$port" >"$d/demo.conf"
 	done_

@@ -231,13 +231,17 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 	    STDIN_FILENO : -1, NULL);
 }
 
+/* An instance that is there goes by its real name: its users may not be able to
+ * pass where a link to it lies. */
 static bool
 absolute(const char *dir, char *dst, size_t cap)
 {
 	char here[PATH_MAX];
 	int n;
 
-	if (dir[0] == '/')
+	if (realpath(dir, here) != NULL)
+		n = snprintf(dst, cap, "%s", here);
+	else if (dir[0] == '/')
 		n = snprintf(dst, cap, "%s", dir);
 	else if (getcwd(here, sizeof(here)) != NULL)
 		n = snprintf(dst, cap, "%s/%s", here, dir);
