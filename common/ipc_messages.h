@@ -282,7 +282,6 @@ enum sp_link_state {
 #define SP_FIELDS_auth_key(F)                                                 \
 	F(str, login, 255) F(str, algo, 64) F(bytes, blob, 4096)              \
 	F(u8, is_signed, 0)
-/* ok: enum sp_key_result. */
 #define SP_FIELDS_auth_key_result(F) F(u8, ok, 0)
 /* The client asked for keyboard-interactive after its key. */
 #define SP_FIELDS_mfa_begin(F) F(str, login, 255)
@@ -479,12 +478,6 @@ enum sp_dialog {
 	SP_DIALOG_ASK = 3,	/* ask, with echo */
 	SP_DIALOG_OK = 4,	/* the conversation ends: authenticated */
 	SP_DIALOG_FAIL = 5,	/* the conversation ends: refused */
-};
-enum sp_key_result {
-	SP_KEY_NO = 0,
-	SP_KEY_OK = 1,
-	SP_KEY_NO_VAULT = 2,	/* nobody can log in now; says nothing of the key */
-	SP_KEY_NO_DATABASE = 3,
 };
 enum sp_login_method { SP_LOGIN_NONE = 1, SP_LOGIN_KEY = 2, SP_LOGIN_KBDINT = 3 };
 enum sp_login_verdict { SP_LOGIN_DENY = 0, SP_LOGIN_ACCEPT = 1, SP_LOGIN_NEXT = 2 };

@@ -91,21 +91,10 @@ struct offer {
 	struct sp_login_name name;
 };
 
-/* Why nobody can log in, where that is so: the same for every name and key, so
- * that it tells nothing about them. */
-static uint8_t
-refusal(const struct sp_broker *b)
-{
-	if (!sp_vault_is_open(b->vault))
-		return SP_KEY_NO_VAULT;
-	return sp_store_is_up(b->store) ? SP_KEY_NO : SP_KEY_NO_DATABASE;
-}
-
 static void
 answer(struct conn *c, uint64_t corr, bool ok)
 {
-	struct sp_msg_auth_key_result m = {.ok = ok ? SP_KEY_OK :
-	    refusal(c->b)};
+	struct sp_msg_auth_key_result m = {.ok = ok};
 
 	if (c->state != CONN_ENDED)
 		sp_peer_sent(c->peer,
@@ -129,6 +118,20 @@ key_given(struct conn *c, const struct offer *o,
 	d = conn_detail(c);
 	sp_detail_uuid(d, "key", key);
 	conn_audit(c, "login_key", d);
+}
+
+/* Only the rows of who is known are shown to the vault: a name that is not
+ * known must not be told apart by a vault that cannot answer. */
+static enum sp_err
+for_everybody(const struct sp_broker *b, enum sp_err e)
+{
+	const struct sp_msg_v_status_r *v = sp_vault_status(b->vault);
+
+	if (e == SP_OK)
+		return e;
+	if (!sp_vault_is_open(b->vault))
+		return v != NULL && v->sealed ? SP_ERR_SEALED : SP_ERR_EOF;
+	return sp_store_is_up(b->store) ? e : SP_ERR_DB;
 }
 
 /* Nobody was judged: whoever waits at the door should hear that trying again
@@ -163,6 +166,7 @@ looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
 		free(o);
 		return;
 	}
+	e = for_everybody(c->b, e);
 	if (ok && c->state == CONN_KEYED && strcmp(o->login, c->login) != 0) {
 		ok = false;
 		conn_broke(c, "a second login name after a key was accepted");

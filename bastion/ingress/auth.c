@@ -319,18 +319,12 @@ key_is_accepted(struct sp_ctx *x)
 }
 
 void
-sp_auth_key_result(struct sp_ctx *x, uint64_t corr, uint8_t result)
+sp_auth_key_result(struct sp_ctx *x, uint64_t corr, bool ok)
 {
 	if (x->state != SP_CTX_AUTH || x->auth.msg == NULL ||
 	    corr != x->auth.corr)
 		return;
-	if (result == SP_KEY_NO_VAULT) {
-		sp_ctx_disconnect(x, "nobody can log in now: the bastion's vault "
-		    "is sealed or away. An administrator unseals it.");
-	} else if (result == SP_KEY_NO_DATABASE) {
-		sp_ctx_disconnect(x, "nobody can log in now: the bastion's "
-		    "database is away. Try again in a moment.");
-	} else if (result != SP_KEY_OK) {
+	if (!ok) {
 		sp_auth_fail(x, true);
 	} else if (x->auth.wait == SP_WAIT_PROBE) {
 		ssh_message_auth_reply_pk_ok_simple(x->auth.msg);

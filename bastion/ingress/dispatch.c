@@ -104,7 +104,7 @@ on_key_result(struct sp_conn *c, struct sp_packet *p)
 	struct sp_msg_auth_key_result m;
 
 	SP_TRY(sp_dec_auth_key_result(p->body, &m));
-	sp_auth_key_result(&c->outer, p->corr, m.ok);
+	sp_auth_key_result(&c->outer, p->corr, m.ok == 1);
 	return SP_OK;
 }
 

@@ -205,7 +205,7 @@ bool sp_auth_message(struct sp_ctx *x, ssh_message m); /* true: m is kept */
 void sp_auth_unanswered(struct sp_ctx *x);
 void sp_auth_tick(struct sp_ctx *x, int64_t now);
 int64_t sp_auth_deadline(const struct sp_ctx *x); /* 0: none */
-void sp_auth_key_result(struct sp_ctx *x, uint64_t corr, uint8_t result);
+void sp_auth_key_result(struct sp_ctx *x, uint64_t corr, bool ok);
 void sp_auth_login_result(struct sp_ctx *x, uint64_t corr, uint8_t verdict);
 void sp_auth_success(struct sp_ctx *x);
 void sp_auth_fail(struct sp_ctx *x, bool counts);
