@@ -17,7 +17,7 @@
 	{.name = (n), .who = (w), .opts = (o), .min = (lo), .max = (hi),      \
 	    .run = sp_verb_##r, .args = (a), .help = (h), .plays = true}
 #define READ(n, s, w, lo, hi, r, a, h)                                        \
-	{.name = (n), .sub = (s), .who = (w), .opts = "quiet",            \
+	{.name = (n), .sub = (s), .who = (w), .opts = "quiet first",            \
 	    .min = (lo), .max = (hi), .run = sp_verb_##r, .args = (a),        \
 	    .help = (h), .input = true}
 const struct sp_verb sp_verbs[] = {

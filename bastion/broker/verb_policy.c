@@ -126,6 +126,15 @@ load_with_names(struct sp_call *c)
 
 	if (p == NULL)
 		return;
+	/* The text of a new bastion never takes the place of another one, be its
+	 * row broken or not yet read. */
+	if (sp_call_has(c, "first") && (sp_rows_n(c->rows[0]) > 0 ||
+	    sp_rows_n_broken(c->rows[0]) > 0)) {
+		sp_policy_free(p);
+		sp_call_say(c, "kept\n");
+		sp_call_end(c, SP_EXIT_OK);
+		return;
+	}
 	warn_unknown(c, p);
 	sp_policy_free(p);
 	body = sp_span_dup(sp_buf_span(&c->input));
