@@ -70,7 +70,8 @@ static const char *
 plain(struct json_object *d)
 {
 	return d == NULL ? NULL :
-	    json_object_to_json_string_ext(d, JSON_C_TO_STRING_PLAIN);
+	    json_object_to_json_string_ext(d, JSON_C_TO_STRING_PLAIN |
+	    JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
 void

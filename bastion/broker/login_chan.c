@@ -173,7 +173,9 @@ chan_go(struct chan *h)
 	x->session_is_ready = false;
 	x->session = sp_session_begin(x->c->b, &x->c->who, &h->ask, &h->j, &ops, x);
 	if (x->session == NULL)
-		chan_refuse(h, 255, "Sallyport: out of memory.\n");
+		chan_refuse(h, EXIT_LATER, x->c->b->stopping ?
+		    "Sallyport: the bastion is being stopped.\n" :
+		    "Sallyport: out of memory; try again in a moment.\n");
 }
 
 /* -------------------------------------------------------- an approval is owed */

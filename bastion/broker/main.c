@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "bastion/broker/control.h"
@@ -103,6 +105,19 @@ begin(struct sp_broker *b)
 	return attach_supervisor(b, &first);
 }
 
+/* Two or three descriptors a session: all that the system allows. */
+static void
+more_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) != 0)
+		sp_log(SP_WARN, "file_limit", NULL, "errno=%d", errno);
+}
+
 int
 main(void)
 {
@@ -113,6 +128,7 @@ main(void)
 
 	sp_harden(keep);
 	sp_log_init("broker", false);
+	more_files();
 	sp_broker_environment();
 	if (sodium_init() < 0)
 		return 1;
