@@ -403,6 +403,8 @@ sess_on_deadline(struct sp_session *s)
 		write_end(s);
 	} else if (s->state == SESS_LEAVE) {
 		sess_kill(s);
+		if (!s->rec_is_gone)
+			recovery_of_closed(s->b, s->id);
 		sess_set_state(s, SESS_OVER);
 	}
 	sess_release(s);

@@ -152,6 +152,7 @@ struct recovered {
 typedef void (*recovery_cb)(void *arg, enum sp_err e, const struct recovered *r);
 struct recovery *recovery_begin(struct sp_broker *b,
     const uint8_t session[static 16], recovery_cb cb, void *arg);
+void recovery_of_closed(struct sp_broker *b, const uint8_t session[static 16]);
 void recovery_child_end(struct sp_broker *b, const uint8_t session[static 16],
     uint32_t status);
 bool recovery_spawn_failed(struct sp_broker *b,

@@ -236,6 +236,9 @@ sp_session_on_child_end(struct sp_broker *b,
 		sp_detail_i64(d, "signal", sig);
 		sp_flow_audit(b, "leg_died", s->who.name, s->id, d);
 	}
+	if (m->role == SP_ROLE_REC && m->status != 0 && s->has_closed &&
+	    !s->rec_is_gone && s->state >= SESS_SIGN)
+		recovery_of_closed(b, s->id);
 	if (m->role == SP_ROLE_REC)
 		s->rec_is_gone = true;
 	else

@@ -252,6 +252,52 @@ recovery_spawn_failed(struct sp_broker *b, const uint8_t session[static 16],
 	return true;
 }
 
+/* A recorder that was killed between its CLOSE and its exit: all is written, but
+ * the file still has the name of an unfinished one. */
+struct late {
+	struct sp_broker *b;
+	uint8_t session[16];
+	unsigned tries;
+};
+
+static void late_ask(evutil_socket_t fd, short what, void *arg);
+
+static void
+late_done(void *arg, enum sp_err e, const struct recovered *r)
+{
+	struct late *l = arg;
+	struct timeval tv = {.tv_sec = 1};
+
+	(void)r;
+	if (e == SP_OK || e == SP_ERR_NOTFOUND || l->b->stopping ||
+	    ++l->tries > 60 || event_base_once(l->b->ev, -1, EV_TIMEOUT,
+	    late_ask, l, &tv) != 0)
+		free(l);
+}
+
+static void
+late_ask(evutil_socket_t fd, short what, void *arg)
+{
+	struct late *l = arg;
+
+	(void)fd;
+	(void)what;
+	if (recovery_begin(l->b, l->session, late_done, l) == NULL)
+		late_done(l, SP_ERR_NOMEM, NULL);
+}
+
+void
+recovery_of_closed(struct sp_broker *b, const uint8_t session[static 16])
+{
+	struct late *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return;
+	l->b = b;
+	memcpy(l->session, session, 16);
+	late_ask(-1, 0, l);
+}
+
 /* --------------------------------------------------------- rows of before us */
 
 #define AT_ONCE 4

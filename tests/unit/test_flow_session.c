@@ -258,6 +258,27 @@ Test(flow_session, revocation_ends_it)
 	ing_fini(&i);
 }
 
+/* Its CLOSE is written, the file still has the name of an unfinished one. */
+Test(flow_session, a_recorder_killed_after_its_close_is_looked_at)
+{
+	struct sp_actor bob = actor_of(rig.bob, "bob");
+	struct sp_packet k;
+	struct legs g;
+	struct ing i;
+	char said[1024];
+
+	live(&i, &g);
+	cr_assert_eq(take_back(&bob, 1, said), SP_OK, "%s", said);
+	cr_expect_eq(want_rec_end(&g), SP_END_REVOKED);
+	legs_closed(&g, SP_END_REVOKED, "x");
+	want_audit("session_close");
+	legs_child_end(&g, SP_ROLE_REC, SIGKILL);
+	want_after(&rig.sup, SP_MSG_recover, &k);
+	legs_fini(&g);
+	want_over(&g, "ended");
+	ing_fini(&i);
+}
+
 Test(flow_session, another_nodes_revocation_ends_it)
 {
 	struct legs g;
