@@ -25,34 +25,43 @@ of_errno(void)
 	    SP_ERR_FULL : SP_ERR_IO;
 }
 
+/* What may still be taken above the reserve. */
 static enum sp_err
-look_at_reserve(struct sp_rec_disk *d, bool now_anyway)
+above_reserve(const struct sp_rec_disk *d, uint64_t *bytes)
 {
 	struct statfs f;
-	int64_t now = sp_boot_us();
+	uint64_t blocks, kept;
 
-	if (!now_anyway && d->checked_us != 0 && now - d->checked_us < LOOK_US)
-		return SP_OK;
 	if (fstatfs(d->fd, &f) != 0)
 		return SP_ERR_IO;
-	d->checked_us = now;
+	*bytes = UINT64_MAX;
+	if (f.f_bsize <= 0)
+		return SP_OK;
 	/* Division, so that no product of hostile numbers can wrap. */
-	if (f.f_bsize > 0 &&
-	    (uint64_t)f.f_bavail < d->reserve_bytes / (uint64_t)f.f_bsize)
+	kept = d->reserve_bytes / (uint64_t)f.f_bsize;
+	if ((uint64_t)f.f_bavail < kept)
 		return SP_ERR_FULL;
+	blocks = (uint64_t)f.f_bavail - kept;
+	if (__builtin_mul_overflow(blocks, (uint64_t)f.f_bsize, bytes))
+		*bytes = UINT64_MAX;
 	return SP_OK;
 }
 
+/* The next step: as large as it pays, but never into the reserve. */
 static enum sp_err
-grow(struct sp_rec_disk *d, uint64_t want)
+grow(struct sp_rec_disk *d, uint64_t want, uint64_t above)
 {
-	uint64_t step = d->off / 4;
+	uint64_t step = d->off / 4, least = want - d->allocated;
 	int r;
 
 	step = step < STEP_MIN ? STEP_MIN : step > STEP_MAX ? STEP_MAX : step;
+	if (step < least)
+		step = least;
 	step = (step + 4095) & ~UINT64_C(4095);
-	if (d->allocated + step < want)
-		step = want - d->allocated;
+	if (step > above)
+		step = (least + 4095) & ~UINT64_C(4095);
+	if (step > above)
+		return SP_ERR_FULL;
 	do
 		r = fallocate(d->fd, FALLOC_FL_KEEP_SIZE, (off_t)d->allocated,
 		    (off_t)step);
@@ -70,11 +79,15 @@ grow(struct sp_rec_disk *d, uint64_t want)
 enum sp_err
 sp_rec_disk_room(struct sp_rec_disk *d, size_t n)
 {
-	uint64_t want = d->off + n + SP_REC_TAIL_BYTES;
+	uint64_t want = d->off + n + SP_REC_TAIL_BYTES, above;
 	bool must_grow = !d->no_fallocate && want > d->allocated;
+	int64_t now = sp_boot_us();
 
-	SP_TRY(look_at_reserve(d, must_grow));
-	return must_grow ? grow(d, want) : SP_OK;
+	if (!must_grow && d->checked_us != 0 && now - d->checked_us < LOOK_US)
+		return SP_OK;
+	SP_TRY(above_reserve(d, &above));
+	d->checked_us = now;
+	return must_grow ? grow(d, want, above) : SP_OK;
 }
 
 enum sp_err
