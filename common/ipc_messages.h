@@ -2,6 +2,8 @@
 #ifndef SP_COMMON_IPC_MESSAGES_H
 #define SP_COMMON_IPC_MESSAGES_H
 
+#include "common/rules.h"
+
 /*
  * The whole contract between our processes. Every message has one row: its
  * name, number, who may send it, who may receive it, the states of the link
@@ -487,14 +489,6 @@ enum sp_pam_verdict {
 	SP_PAM_UNAVAILABLE = 2,
 	SP_PAM_MAXTRIES = 3,
 	SP_PAM_EXPIRED = 4,
-};
-enum sp_rights {
-	SP_RIGHT_SHELL = 1 << 0,
-	SP_RIGHT_EXEC = 1 << 1,
-	SP_RIGHT_SUBSYSTEM = 1 << 2,
-	SP_RIGHT_UPLOAD = 1 << 3,	/* the next issue */
-	SP_RIGHT_DOWNLOAD = 1 << 4,
-	SP_RIGHT_FORWARD = 1 << 5,
 };
 enum sp_durability {
 	SP_DURABLE_PROCESS = 1,	/* survives any crash of ours */
