@@ -354,20 +354,20 @@ sends_too_much(struct st_stream *t)
 	static const uint8_t zero[65536];
 
 	for (int i = 0; i < 100; i++)
-		OK(sp_stream_put(&t->s, SP_FRAME_DATA, 1, t->ch[0].id,
+		SENT(sp_stream_put(&t->s, SP_FRAME_DATA, 1, t->ch[0].id,
 		    sp_span_of(zero, sizeof(zero))));
 }
 
 static void
 names_another(struct st_stream *t)
 {
-	OK(sp_stream_put(&t->s, SP_FRAME_EOF, 0, 77, sp_span_of(NULL, 0)));
+	SENT(sp_stream_put(&t->s, SP_FRAME_EOF, 0, 77, sp_span_of(NULL, 0)));
 }
 
 static void
 opens_again(struct st_stream *t)
 {
-	OK(sp_stream_put(&t->s, SP_FRAME_OPEN_OK, 0, t->ch[0].id,
+	SENT(sp_stream_put(&t->s, SP_FRAME_OPEN_OK, 0, t->ch[0].id,
 	    sp_span_of(NULL, 0)));
 }
 
@@ -383,7 +383,7 @@ static void
 gives_endless_credit(struct st_stream *t)
 {
 	for (int i = 0; i < 3; i++)
-		OK(sp_stream_put_u32(&t->s, SP_FRAME_CREDIT, t->ch[0].id,
+		SENT(sp_stream_put_u32(&t->s, SP_FRAME_CREDIT, t->ch[0].id,
 		    0xffffffff));
 }
 

@@ -189,7 +189,7 @@ st_give_stream(struct st_world *w, struct st_conn *c, uint32_t ctx, uint32_t cha
 	OK(sp_stream_pair(fds));
 	*t = (struct st_stream){.used = true, .conn = c, .ctx = ctx, .chan = chan};
 	OK(sp_stream_init(&t->s, fds[0], true));
-	OK(sp_send_chan_stream(&c->link, 0, &m, &fds[1]));
+	SENT(sp_send_chan_stream(&c->link, 0, &m, &fds[1]));
 	return t;
 }
 
@@ -200,7 +200,7 @@ dialog(struct st_conn *c, uint32_t id, uint8_t kind, const char *title,
 	struct sp_msg_dialog m = {.dialog = id, .kind = kind,
 	    .title = sp_span_str(title), .text = sp_span_str(text)};
 
-	OK(sp_send_dialog(&c->link, 0, &m, NULL));
+	SENT(sp_send_dialog(&c->link, 0, &m, NULL));
 }
 
 static void
@@ -215,7 +215,7 @@ b_auth_key(struct st_world *w, struct st_conn *c, struct sp_packet *p)
 	    (int)m.login.n, m.login.p, m.is_signed, (int)m.algo.n, m.algo.p, r.ok));
 	if (r.ok == 1 && m.is_signed == 1)
 		c->link.state = SP_ST_KEYED;
-	OK(sp_send_auth_key_result(&c->link, p->corr, &r, NULL));
+	SENT(sp_send_auth_key_result(&c->link, p->corr, &r, NULL));
 }
 
 static void
@@ -251,7 +251,7 @@ b_target_login(struct st_world *w, struct st_conn *c, struct sp_packet *p)
 	r.verdict = w->deny_login ? SP_LOGIN_DENY :
 	    w->asks_reason && m.method != SP_LOGIN_KEY ? SP_LOGIN_NEXT :
 	    SP_LOGIN_ACCEPT;
-	OK(sp_send_target_login_result(&c->link, p->corr, &r, NULL));
+	SENT(sp_send_target_login_result(&c->link, p->corr, &r, NULL));
 	if (m.method == SP_LOGIN_KBDINT && r.verdict == SP_LOGIN_NEXT) {
 		dialog(c, m.id, SP_DIALOG_INFO, "Approval",
 		    "admin@core-01 needs one approval");
@@ -272,7 +272,7 @@ b_chan_open(struct st_world *w, struct st_conn *c, struct sp_packet *p)
 		struct sp_msg_chan_refused r = {.ctx = m.ctx, .chan = m.chan,
 		    .exit_code = 75, .text = sp_span_str("request 7 is filed")};
 
-		OK(sp_send_chan_refused(&c->link, 0, &r, NULL));
+		SENT(sp_send_chan_refused(&c->link, 0, &r, NULL));
 		return;
 	}
 	if (sp_span_is(o.command, "no answer"))
@@ -294,7 +294,7 @@ b_target_open(struct st_world *w, struct st_conn *c, struct sp_packet *p)
 		r.text = sp_span_str("no target is called core-02");
 	OK(sp_buf_printf(&w->log, "target_open %.*s:%u\n", (int)m.host.n, m.host.p,
 	    m.port));
-	OK(sp_send_target_open_result(&c->link, p->corr, &r, NULL));
+	SENT(sp_send_target_open_result(&c->link, p->corr, &r, NULL));
 }
 
 static void
@@ -495,9 +495,9 @@ st_notice(struct st_world *w, const char *text)
 {
 	for (int i = 0; i < ST_STREAMS; i++)
 		if (w->streams[i].used) {
-			OK(sp_stream_put_text(&w->streams[i].s, SP_FRAME_NOTICE, 0,
+			SENT(sp_stream_put_text(&w->streams[i].s, SP_FRAME_NOTICE, 0,
 			    text));
-			OK(sp_stream_flush(&w->streams[i].s));
+			SENT(sp_stream_flush(&w->streams[i].s));
 		}
 }
 
@@ -506,8 +506,8 @@ st_end(struct st_world *w, uint8_t code, const char *text)
 {
 	for (int i = 0; i < ST_STREAMS; i++)
 		if (w->streams[i].used) {
-			OK(sp_stream_put_end(&w->streams[i].s, code, text));
-			OK(sp_stream_flush(&w->streams[i].s));
+			SENT(sp_stream_put_end(&w->streams[i].s, code, text));
+			SENT(sp_stream_flush(&w->streams[i].s));
 		}
 }
 

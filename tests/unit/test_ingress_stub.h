@@ -17,6 +17,15 @@
 	((c) ? (void)0 : (fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__,  \
 	    #c), abort()))
 #define OK(e) CHECK((e) == SP_OK)
+/* A connection that ends has its ends closed in any order: what is said to one
+ * that has gone is lost, as it is with the real broker and recorder. */
+#define SENT(e)                                                               \
+	do {                                                                  \
+		enum sp_err sent_ = (e);                                      \
+									      \
+		CHECK(sent_ == SP_OK || sent_ == SP_ERR_EOF ||                \
+		    sent_ == SP_ERR_AGAIN);                                   \
+	} while (0)
 
 #define ST_CONNS 8
 #define ST_STREAMS 24

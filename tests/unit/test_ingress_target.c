@@ -21,16 +21,16 @@ say(struct st_stream *t, struct st_chan *ch, uint8_t lane, const char *text)
 
 	CHECK(ch->credit >= s.n);
 	ch->credit -= (uint32_t)s.n;
-	OK(sp_stream_put(&t->s, SP_FRAME_DATA, lane, ch->id, s));
+	SENT(sp_stream_put(&t->s, SP_FRAME_DATA, lane, ch->id, s));
 }
 
 static void
 finish(struct st_stream *t, struct st_chan *ch, uint32_t status)
 {
 	ch->done = true;
-	OK(sp_stream_put(&t->s, SP_FRAME_EOF, 0, ch->id, sp_span_of(NULL, 0)));
-	OK(sp_stream_put_u32(&t->s, SP_FRAME_EXIT_STATUS, ch->id, status));
-	OK(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id, sp_span_of(NULL, 0)));
+	SENT(sp_stream_put(&t->s, SP_FRAME_EOF, 0, ch->id, sp_span_of(NULL, 0)));
+	SENT(sp_stream_put_u32(&t->s, SP_FRAME_EXIT_STATUS, ch->id, status));
+	SENT(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id, sp_span_of(NULL, 0)));
 }
 
 static void
@@ -42,8 +42,8 @@ finish_signal(struct st_stream *t, struct st_chan *ch)
 	OK(sp_buf_put_bytes(&b, sp_span_str("TERM")));
 	OK(sp_buf_put_u8(&b, 0));
 	OK(sp_buf_put_bytes(&b, sp_span_str("ended")));
-	OK(sp_stream_put(&t->s, SP_FRAME_EXIT_SIGNAL, 0, ch->id, sp_buf_span(&b)));
-	OK(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id, sp_span_of(NULL, 0)));
+	SENT(sp_stream_put(&t->s, SP_FRAME_EXIT_SIGNAL, 0, ch->id, sp_buf_span(&b)));
+	SENT(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id, sp_span_of(NULL, 0)));
 }
 
 static void
@@ -54,13 +54,13 @@ begin(struct st_stream *t, struct st_chan *ch)
 
 	if (strcmp(ch->cmd, "fail") == 0) {
 		ch->done = true;
-		OK(sp_stream_put_text(&t->s, SP_FRAME_OPEN_FAIL, ch->id,
+		SENT(sp_stream_put_text(&t->s, SP_FRAME_OPEN_FAIL, ch->id,
 		    "the target refused it"));
-		OK(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id,
+		SENT(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, ch->id,
 		    sp_span_of(NULL, 0)));
 		return;
 	}
-	OK(sp_stream_put(&t->s, SP_FRAME_OPEN_OK, 0, ch->id, sp_span_of(NULL, 0)));
+	SENT(sp_stream_put(&t->s, SP_FRAME_OPEN_OK, 0, ch->id, sp_span_of(NULL, 0)));
 	if (t->dialogue)
 		say(t, ch, 1, "Why? ");
 	else if (sscanf(ch->cmd, "exit %u", &n) == 1)
@@ -116,8 +116,8 @@ hand_over(struct st_world *w, struct st_stream *t, struct st_chan *ch)
 		OK(sp_send_chan_refused(&t->conn->link, 0, &r, NULL));
 	else if (w->early_stream)
 		st_give_stream(w, t->conn, t->ctx, t->chan, true);
-	OK(sp_stream_put(&t->s, SP_FRAME_HANDOVER, 0, ch->id, sp_span_of(NULL, 0)));
-	OK(sp_stream_flush(&t->s));
+	SENT(sp_stream_put(&t->s, SP_FRAME_HANDOVER, 0, ch->id, sp_span_of(NULL, 0)));
+	SENT(sp_stream_flush(&t->s));
 	ch->used = false;
 	if (!w->early_refusal && !w->early_stream)
 		st_give_stream(w, t->conn, t->ctx, t->chan, true);
@@ -160,7 +160,7 @@ on_data(struct st_world *w, struct st_stream *t, struct st_chan *ch,
 
 	ch->owed += (uint32_t)s.n;
 	if (ch->owed >= SP_STREAM_WINDOW / 4) {
-		OK(sp_stream_put_u32(&t->s, SP_FRAME_CREDIT, ch->id, ch->owed));
+		SENT(sp_stream_put_u32(&t->s, SP_FRAME_CREDIT, ch->id, ch->owed));
 		ch->owed = 0;
 	}
 	ch->got += s.n;
@@ -170,7 +170,7 @@ on_data(struct st_world *w, struct st_stream *t, struct st_chan *ch,
 	} else if (strcmp(ch->cmd, "cat") == 0) {
 		CHECK(ch->credit >= s.n);
 		ch->credit -= (uint32_t)s.n;
-		OK(sp_stream_put(&t->s, SP_FRAME_DATA, 1, ch->id, s));
+		SENT(sp_stream_put(&t->s, SP_FRAME_DATA, 1, ch->id, s));
 	} else if (ch->kind == SP_OPEN_SHELL) {
 		typed(w, t, ch, s);
 	}
@@ -243,7 +243,7 @@ produce(struct st_stream *t, struct st_chan *ch)
 		if (n > ch->credit)
 			n = ch->credit;
 		st_pattern(at, n, &ch->tx_seed);
-		OK(sp_stream_put(&t->s, SP_FRAME_DATA, 1, ch->id,
+		SENT(sp_stream_put(&t->s, SP_FRAME_DATA, 1, ch->id,
 		    sp_span_of(at, n)));
 		ch->sent += n;
 		ch->credit -= (uint32_t)n;
