@@ -12,6 +12,8 @@
 #define COMMAND_MAX 32768
 #define ENV_MAX 3072
 #define ENV_PAIRS_MAX 32
+#define MODES_MAX 512
+#define HOST_MAX 255
 #define FILL_BYTES 131072
 
 struct frame_row {
@@ -44,11 +46,41 @@ sp_frame_may(uint8_t type, bool from_user, size_t payload)
 	    payload <= rows[type].cap;
 }
 
+const char *
+sp_open_kind_name(uint8_t kind)
+{
+	static const char *const names[] = {"unknown", "shell", "exec",
+	    "subsystem", "forward", "reverse", "listen"};
+
+	return names[kind < sizeof(names) / sizeof(names[0]) ? kind : 0];
+}
+
+static bool
+is_forward(const struct sp_open *o)
+{
+	return o->kind >= SP_OPEN_FORWARD;
+}
+
+/* Without terminal modes a payload ends at the environment, as it did before
+ * there were any. */
+static enum sp_err
+encode_tail(struct sp_buf *b, const struct sp_open *o)
+{
+	if (!is_forward(o))
+		return o->modes.n == 0 ? SP_OK : sp_buf_put_bytes(b, o->modes);
+	SP_TRY(sp_buf_put_bytes(b, o->host));
+	SP_TRY(sp_buf_put_u32(b, o->port));
+	SP_TRY(sp_buf_put_bytes(b, o->origin));
+	SP_TRY(sp_buf_put_u32(b, o->origin_port));
+	return sp_buf_put_u32(b, o->listen);
+}
+
 enum sp_err
 sp_open_encode(struct sp_buf *b, const struct sp_open *o)
 {
 	if (o->term.n > TERM_MAX || o->command.n > COMMAND_MAX ||
-	    o->env.n > ENV_MAX)
+	    o->env.n > ENV_MAX || o->modes.n > MODES_MAX ||
+	    o->host.n > HOST_MAX || o->origin.n > HOST_MAX)
 		return SP_ERR_TOOBIG;
 	SP_TRY(sp_buf_put_u8(b, o->kind));
 	SP_TRY(sp_buf_put_u8(b, o->has_pty));
@@ -58,41 +90,83 @@ sp_open_encode(struct sp_buf *b, const struct sp_open *o)
 	SP_TRY(sp_buf_put_u32(b, o->ypixels));
 	SP_TRY(sp_buf_put_bytes(b, o->term));
 	SP_TRY(sp_buf_put_bytes(b, o->command));
-	return sp_buf_put_bytes(b, o->env);
+	SP_TRY(sp_buf_put_bytes(b, o->env));
+	return encode_tail(b, o);
+}
+
+static bool
+has_nul(struct sp_span s)
+{
+	return s.n > 0 && memchr(s.p, 0, s.n) != NULL;
+}
+
+static enum sp_err
+check_env(struct sp_span env)
+{
+	struct sp_span name, value;
+	size_t pairs = 0;
+	enum sp_err e;
+
+	while ((e = sp_open_env_next(&env, &name, &value)) == SP_OK)
+		if (++pairs > ENV_PAIRS_MAX || name.n == 0 || has_nul(name) ||
+		    has_nul(value))
+			return SP_ERR_PROTO;
+	return e == SP_ERR_EOF ? SP_OK : SP_ERR_PROTO;
+}
+
+static enum sp_err
+check_forward(const struct sp_open *o)
+{
+	bool is_listen = o->kind == SP_OPEN_LISTEN;
+
+	if (o->has_pty != 0 || (o->cols | o->rows | o->xpixels | o->ypixels) != 0 ||
+	    o->term.n + o->command.n + o->env.n > 0)
+		return SP_ERR_PROTO;
+	/* A listener may bind every address (no name) and any port (0). */
+	if ((o->host.n == 0 && o->kind == SP_OPEN_FORWARD) || o->port > 65535 ||
+	    (o->port == 0 && !is_listen) || o->origin_port > 65535)
+		return SP_ERR_PROTO;
+	return (o->listen != 0) == (o->kind == SP_OPEN_REVERSE) ? SP_OK :
+	    SP_ERR_PROTO;
 }
 
 static enum sp_err
 check_open(const struct sp_open *o)
 {
-	struct sp_span env = o->env, name, value;
-	size_t pairs = 0;
-	enum sp_err e;
+	if (is_forward(o))
+		return check_forward(o);
+	if (o->kind < SP_OPEN_SHELL || o->has_pty > 1 ||
+	    (o->kind == SP_OPEN_SUBSYSTEM && o->command.n == 0) ||
+	    has_nul(o->command) || has_nul(o->term))
+		return SP_ERR_PROTO;
+	return check_env(o->env);
+}
 
-	if (o->kind < SP_OPEN_SHELL || o->kind > SP_OPEN_SUBSYSTEM ||
-	    o->has_pty > 1)
-		return SP_ERR_PROTO;
-	if (o->kind != SP_OPEN_SHELL && o->command.n == 0 &&
-	    o->kind == SP_OPEN_SUBSYSTEM)
-		return SP_ERR_PROTO;
-	if (o->command.n > 0 && memchr(o->command.p, 0, o->command.n) != NULL)
-		return SP_ERR_PROTO;
-	if (o->term.n > 0 && memchr(o->term.p, 0, o->term.n) != NULL)
-		return SP_ERR_PROTO;
-	while ((e = sp_open_env_next(&env, &name, &value)) == SP_OK)
-		if (++pairs > ENV_PAIRS_MAX || name.n == 0 ||
-		    memchr(name.p, 0, name.n) != NULL ||
-		    (value.n > 0 && memchr(value.p, 0, value.n) != NULL))
-			return SP_ERR_PROTO;
-	return e == SP_ERR_EOF ? SP_OK : SP_ERR_PROTO;
+static enum sp_err
+decode_tail(struct sp_span *s, struct sp_open *o)
+{
+	if (!is_forward(o)) {
+		if (s->n == 0)
+			return SP_OK;
+		SP_TRY(sp_get_bytes(s, MODES_MAX, &o->modes));
+		return o->modes.n > 0 && o->has_pty != 0 ? SP_OK : SP_ERR_PROTO;
+	}
+	SP_TRY(sp_get_str(s, HOST_MAX, &o->host));
+	SP_TRY(sp_get_u32(s, &o->port));
+	SP_TRY(sp_get_str(s, HOST_MAX, &o->origin));
+	SP_TRY(sp_get_u32(s, &o->origin_port));
+	return sp_get_u32(s, &o->listen);
 }
 
 enum sp_err
 sp_open_decode(struct sp_span s, struct sp_open *o)
 {
-	struct sp_open t;
+	struct sp_open t = {0};
 
 	SP_TRY(sp_get_u8(&s, &t.kind));
 	SP_TRY(sp_get_u8(&s, &t.has_pty));
+	if (t.kind > SP_OPEN_LISTEN)
+		return SP_ERR_PROTO;
 	SP_TRY(sp_get_u32(&s, &t.cols));
 	SP_TRY(sp_get_u32(&s, &t.rows));
 	SP_TRY(sp_get_u32(&s, &t.xpixels));
@@ -100,6 +174,7 @@ sp_open_decode(struct sp_span s, struct sp_open *o)
 	SP_TRY(sp_get_bytes(&s, TERM_MAX, &t.term));
 	SP_TRY(sp_get_bytes(&s, COMMAND_MAX, &t.command));
 	SP_TRY(sp_get_bytes(&s, ENV_MAX, &t.env));
+	SP_TRY(decode_tail(&s, &t));
 	if (s.n != 0)
 		return SP_ERR_PROTO;
 	SP_TRY(check_open(&t));

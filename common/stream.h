@@ -17,7 +17,10 @@
  * payload. Little-endian. The side towards the user is "user", the side towards
  * the target is "target".
  *
- * Channels are numbered by the user side, from 1, never twice in a stream.
+ * Channels are numbered by the side that opens them, never twice in a stream:
+ * the user side from 1 on, the target side (kind REVERSE alone) from
+ * SP_STREAM_REVERSE + 1 on. Listeners (LISTEN) take their numbers from the user
+ * side's. The opener may send at once, the other side after its OPEN_OK.
  * Credit is end to end and per channel and direction: a side may send DATA
  * only within what the other end has granted; the recorder enforces it. The
  * first grants are SP_STREAM_WINDOW in both directions, without a frame.
@@ -26,14 +29,17 @@
 #define SP_FRAME_PAYLOAD_MAX 65536
 #define SP_STREAM_WINDOW (1u << 20)	/* bytes, first credit of a channel */
 #define SP_STREAM_CHANNELS_MAX 64	/* open at once in one stream */
+#define SP_STREAM_LISTENS_MAX 16	/* listeners at once in one stream */
+#define SP_STREAM_REVERSE 0x80000000u	/* set in numbers of the target side */
 
 /* type, number, may come from user, may come from target, payload cap */
 #define SP_FRAME_TABLE(F)                                                     \
 	/* a request to start something: struct sp_open */                    \
-	F(OPEN, 1, true, false, 36864)                                        \
-	F(OPEN_OK, 2, false, true, 0)                                         \
+	F(OPEN, 1, true, true, 36864)                                         \
+	/* by the side that did not open it */                                \
+	F(OPEN_OK, 2, true, true, 0)                                          \
 	/* str: why */                                                        \
-	F(OPEN_FAIL, 3, false, true, 1024)                                    \
+	F(OPEN_FAIL, 3, true, true, 1024)                                     \
 	/* lane 0: user to target; 1: stdout, 2: stderr, target to user */    \
 	F(DATA, 4, true, true, SP_FRAME_PAYLOAD_MAX)                          \
 	/* u32: bytes more that the sender of this frame will take */         \
@@ -59,7 +65,17 @@
 	F(END, 14, true, true, 1024)                                         \
 	/* The broker's dialogue on this channel is over; the channel goes on \
 	 * on the stream of the next chan_stream message. */                  \
-	F(HANDOVER, 15, false, true, 0)
+	F(HANDOVER, 15, false, true, 0)                                       \
+	/* Listen at the target (tcpip-forward); the number in the frame is the \
+	 * listener's. str: the address as the client said it, u32: port, 0:   \
+	 * any */                                                             \
+	F(LISTEN, 16, true, false, 300)                                       \
+	/* u32: the port that the target listens on */                        \
+	F(LISTEN_OK, 17, false, true, 4)                                      \
+	/* str: why */                                                        \
+	F(LISTEN_FAIL, 18, false, true, 1024)                                 \
+	/* no more connections; those that are open go on. No answer. */      \
+	F(UNLISTEN, 19, true, false, 0)
 
 enum sp_frame_type {
 #define SP_FRAME_ENUM(name, num, user, target, cap) SP_FRAME_##name = (num),
@@ -76,16 +92,33 @@ struct sp_frame {
 	struct sp_span payload;	/* until the next sp_stream_next/fill */
 };
 
-enum sp_open_kind { SP_OPEN_SHELL = 1, SP_OPEN_EXEC = 2, SP_OPEN_SUBSYSTEM = 3 };
+enum sp_open_kind {
+	SP_OPEN_SHELL = 1,
+	SP_OPEN_EXEC = 2,
+	SP_OPEN_SUBSYSTEM = 3,
+	SP_OPEN_FORWARD = 4,	/* from the target to host and port: -L, -D, -W */
+	SP_OPEN_REVERSE = 5,	/* came to a listener: by the target side only */
+	/* Never in a stream: in chan_open, where a LISTEN is what a session
+	 * begins with. host and port are what it will bind. */
+	SP_OPEN_LISTEN = 6,
+};
+const char *sp_open_kind_name(uint8_t kind); /* "shell", ..., "unknown" */
 
 /* The payload of OPEN. env: pairs of SSH-style u32-length name and value,
- * little-endian lengths; at most 32 pairs. */
+ * little-endian lengths; at most 32 pairs. Kinds up to SUBSYSTEM have what
+ * stands first, those after it what stands last; the rest is empty and 0. */
 struct sp_open {
 	uint8_t kind, has_pty;
 	uint32_t cols, rows, xpixels, ypixels;
 	struct sp_span term;	/* at most 64 bytes */
 	struct sp_span command;	/* exec: command; subsystem: its name; 32 KiB */
 	struct sp_span env;	/* at most 3 KiB */
+	struct sp_span modes;	/* RFC 4254, 8, as the client sent it; 512 bytes */
+	/* FORWARD: what to reach. REVERSE: the address and port that were asked
+	 * for in LISTEN, and what came there. Text, at most 255 bytes. */
+	struct sp_span host, origin;
+	uint32_t port, origin_port;
+	uint32_t listen;	/* REVERSE: the listener's number */
 };
 SP_MUST enum sp_err sp_open_encode(struct sp_buf *b, const struct sp_open *o);
 SP_MUST enum sp_err sp_open_decode(struct sp_span s, struct sp_open *o);

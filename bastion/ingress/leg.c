@@ -259,6 +259,10 @@ chan_frame(struct sp_leg *l, struct sp_chan *ch, const struct sp_frame *f)
 		return SP_OK;
 	case SP_FRAME_NOTICE:
 		return on_text(l, ch, f->payload);
+	case SP_FRAME_LISTEN:
+	case SP_FRAME_LISTEN_OK:
+	case SP_FRAME_LISTEN_FAIL:
+	case SP_FRAME_UNLISTEN:
 	case SP_FRAME_OPEN:
 	case SP_FRAME_WINDOW:
 	case SP_FRAME_SIGNAL:

@@ -46,6 +46,12 @@ def opened(kind, pty, term, command, env):
             counted(command) + counted(pairs))
 
 
+def forwarded(kind, host, port, listen):
+    return (struct.pack("<BBIIII", kind, 0, 0, 0, 0, 0) + counted(b"") * 3 +
+            counted(host) + struct.pack("<I", port) + counted(b"127.0.0.1") +
+            struct.pack("<II", 50000, listen))
+
+
 def frame(kind, chan, payload=b"", lane=0):
     return struct.pack("<IBBHI", len(payload), kind, lane, 0, chan) + payload
 
@@ -54,7 +60,12 @@ def stream(top):
     shell = opened(1, 1, b"xterm-256color", b"", [(b"LANG", b"C.UTF-8"), (b"TZ", b"")])
     run = opened(2, 0, b"", b"id -un", [])
     sftp = opened(3, 0, b"", b"sftp", [])
-    for name, data in (("shell", shell), ("exec", run), ("subsystem", sftp)):
+    modes = shell + counted(bytes([53, 0, 0, 0, 1, 0]))
+    for name, data in (("shell", shell), ("exec", run), ("subsystem", sftp),
+                       ("modes", modes),
+                       ("forward", forwarded(4, b"db", 5432, 0)),
+                       ("reverse", forwarded(5, b"", 8080, 7)),
+                       ("listen", forwarded(6, b"localhost", 0, 0))):
         write(top, "open", name, data)
     write(top, "open", "user-side", frame(1, 1, run) + frame(4, 1, b"ls\n") +
           frame(5, 1, struct.pack("<I", 4096)) +

@@ -142,7 +142,7 @@ Test(stream, each_side_says_only_what_is_its_own)
 Test(stream, what_has_no_meaning_is_refused)
 {
 	cr_assert(feed(true, 0, 0, 0, 0) == SP_ERR_PROTO);
-	cr_assert(feed(true, 0, 16, 0, 0) == SP_ERR_PROTO);
+	cr_assert(feed(true, 0, SP_FRAME_UNLISTEN + 1, 0, 0) == SP_ERR_PROTO);
 	cr_assert(feed(true, 0, 255, 0, 0) == SP_ERR_PROTO);
 	cr_assert(feed(true, 0, SP_FRAME_EOF, 0, 1) == SP_ERR_PROTO);
 	cr_assert(feed(true, 0, SP_FRAME_EOF, 1, 0) == SP_ERR_PROTO);
@@ -151,6 +151,9 @@ Test(stream, what_has_no_meaning_is_refused)
 	cr_assert(feed(false, 1, SP_FRAME_DATA, 0, 0) == SP_ERR_PROTO,
 	    "input from the target's side");
 	cr_assert(feed(false, 1, SP_FRAME_DATA, 3, 0) == SP_ERR_PROTO);
+	cr_assert(feed(false, 0, SP_FRAME_LISTEN, 0, 0) == SP_ERR_PROTO);
+	cr_assert(feed(true, 0, SP_FRAME_LISTEN_OK, 0, 0) == SP_ERR_PROTO);
+	cr_assert(feed(false, 0, SP_FRAME_UNLISTEN, 0, 0) == SP_ERR_PROTO);
 	cr_assert(strcmp(sp_frame_name(0), "unknown") == 0);
 	cr_assert(strcmp(sp_frame_name(200), "unknown") == 0);
 }
@@ -246,6 +249,33 @@ Test(stream, open_comes_back_the_same)
 	cr_assert(sp_open_decode(sp_buf_span(&out), &r) == SP_ERR_PROTO);
 }
 
+/* Modes and forwards stand behind what every recording so far has. */
+Test(stream, open_of_a_forward_comes_back_the_same)
+{
+	SP_BUF_AUTO out = {.max = 65536};
+	struct sp_open o = {.kind = SP_OPEN_REVERSE, .host = sp_span_str(""),
+	    .port = 8080, .origin = sp_span_str("10.0.0.7"),
+	    .origin_port = 50000, .listen = 3}, r;
+
+	cr_assert(sp_open_encode(&out, &o) == SP_OK);
+	cr_assert(sp_open_decode(sp_buf_span(&out), &r) == SP_OK);
+	cr_assert(r.kind == SP_OPEN_REVERSE && r.host.n == 0 && r.port == 8080 &&
+	    sp_span_is(r.origin, "10.0.0.7") && r.origin_port == 50000 &&
+	    r.listen == 3 && r.has_pty == 0 && r.command.n == 0);
+	for (size_t n = 0; n < out.len; n++)
+		cr_assert(sp_open_decode(sp_span_of(sp_buf_span(&out).p, n), &r) ==
+		    SP_ERR_PROTO);
+	sp_buf_reset(&out);
+	o = (struct sp_open){.kind = SP_OPEN_SHELL, .has_pty = 1,
+	    .modes = sp_span_of("\x35\0\0\0\1\0", 6)};
+	cr_assert(sp_open_encode(&out, &o) == SP_OK);
+	cr_assert(sp_open_decode(sp_buf_span(&out), &r) == SP_OK);
+	cr_assert(sp_span_eq(r.modes, o.modes));
+	/* Without them it ends where it always did. */
+	cr_assert(sp_open_decode(sp_span_of(sp_buf_span(&out).p, out.len - 10),
+	    &r) == SP_OK && r.modes.n == 0);
+}
+
 static enum sp_err
 trial(struct sp_open o)
 {
@@ -265,6 +295,31 @@ Test(stream, open_with_a_wrong_field_is_refused)
 	cr_assert(trial((struct sp_open){.kind = SP_OPEN_SHELL}) == SP_OK);
 	cr_assert(trial((struct sp_open){.kind = 0}) == SP_ERR_PROTO);
 	cr_assert(trial((struct sp_open){.kind = 4}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = 7}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .host = sp_span_str("db"), .port = 5432}) == SP_OK);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .host = sp_span_str("db")}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .host = sp_span_str("db"), .port = 65536}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD, .listen = 1,
+	    .host = sp_span_str("db"), .port = 5432}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD, .has_pty = 1,
+	    .host = sp_span_str("db"), .port = 5432}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .command = sp_span_str("id"), .host = sp_span_str("db"),
+	    .port = 5432}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .host = sp_span_of("d\0b", 3), .port = 5432}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_FORWARD,
+	    .host = sp_span_of(many, 256), .port = 1}) == SP_ERR_TOOBIG);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_REVERSE,
+	    .port = 80}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_LISTEN}) == SP_OK);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_SHELL,
+	    .modes = sp_span_of(many, 6)}) == SP_ERR_PROTO);
+	cr_assert(trial((struct sp_open){.kind = SP_OPEN_SHELL, .has_pty = 1,
+	    .modes = sp_span_of(many, 513)}) == SP_ERR_TOOBIG);
 	cr_assert(trial((struct sp_open){.kind = 1, .has_pty = 2}) == SP_ERR_PROTO);
 	cr_assert(trial((struct sp_open){.kind = SP_OPEN_SUBSYSTEM}) ==
 	    SP_ERR_PROTO);
