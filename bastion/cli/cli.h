@@ -138,6 +138,10 @@ int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_ssh_config(struct sp_cli *c, int argc, char **argv);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
+
+/* front.c: the names of the key exchanges that the front offers, as a client
+ * sees them; false if it does not answer, or listens elsewhere. */
+bool sp_cli_front_kex(const struct sp_config *cfg, char *names, size_t cap);
 /* After an unseal: the first policy can be loaded now. */
 void sp_cli_unsealed(const struct sp_cli *c);
 /* Prints a QR code in half blocks. */

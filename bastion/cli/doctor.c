@@ -364,6 +364,28 @@ exam_vault(struct exam *x)
 	sp_link_fini(&l);
 }
 
+/* As a client sees it: what configure found is not what runs. */
+static void
+exam_front(struct exam *x)
+{
+	char names[4096] = "";
+
+	if (!sp_cli_front_kex(&x->cfg, names, sizeof(names)))
+		say(x, WARN, "ssh", "look at log/sallyport.log (behind a proxy of "
+		    "proxy_peers, or with sockets of systemd, nothing is wrong)",
+		    "the front did not say which algorithms it has");
+	else if (strstr(names, "mlkem768") == NULL && strstr(names, "sntrup761") ==
+	    NULL)
+		say(x, WARN, "ssh", "build with libssh 0.12 or later",
+		    "no post-quantum key exchange: who records the traffic today "
+		    "may read it in some decades");
+	else
+		say(x, OK, "ssh", NULL, "post-quantum key exchange is offered");
+	if (names[0] != '\0' && strstr(names, "kex-strict-s-v00") == NULL)
+		say(x, FAIL, "ssh", "a libssh with the fix of CVE-2023-48795",
+		    "no strict key exchange");
+}
+
 /* The broker checks the vault's seal on every row that it holds. */
 static void
 exam_seals(struct exam *x)
@@ -425,6 +447,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 	exam_processes(&x);
 	exam_database(&x);
 	if (x.daemon != 0) {
+		exam_front(&x);
 		exam_vault(&x);
 		exam_seals(&x);
 	}

@@ -50,7 +50,7 @@ sp_ctx_init(struct sp_ctx *x, struct sp_conn *c, uint32_t id, int fd,
 	}
 	ssh_set_log_callback(heard);
 	rc = ssh_bind_accept_fd(c->bind, x->ssh, fd);
-	if (rc != SSH_OK)
+	if (rc != SSH_OK || sp_front_options(x->ssh) != SP_OK)
 		return SP_ERR_NOMEM;
 	ssh_set_blocking(x->ssh, 0);
 	sp_auth_init(x);

@@ -168,6 +168,8 @@ struct sp_front {
 };
 SP_MUST enum sp_err sp_front_start(struct sp_front *f, struct sp_span config,
     int key_fd);
+/* What every session of the front has and the bind cannot say. */
+SP_MUST enum sp_err sp_front_options(ssh_session s);
 /* The system calls of a child, beside the base. */
 extern const struct sp_syscall sp_front_syscalls[];
 extern const size_t sp_front_n_syscalls;
