@@ -93,6 +93,7 @@ enum sp_link_state {
 	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT, SP_ROLE_BRK,     \
 	    SP_ST_ANY, 0)                                                     \
 	M(conn_authed, 0x0033, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
+	M(session_settled, 0x0034, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)  \
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
@@ -146,6 +147,8 @@ enum sp_link_state {
 	    SP_ST_READY | SP_ST_LIVE, 0)                                      \
 	M(egr_scan, 0x0083, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_NEW, 0)           \
 	M(egr_scanned, 0x0084, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(egr_prompt, 0x0085, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_READY, 0)       \
+	M(egr_answer, 0x0086, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_READY, 0)       \
 	/* -- broker and vault: a request and its reply share `corr` -- */    \
 	M(v_status, 0x0090, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
 	M(v_status_r, 0x0091, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)       \
@@ -217,8 +220,9 @@ enum sp_link_state {
 #define SP_FIELDS_spawn_recorder(F) F(u64, id, 0) F(uuid, session, 0)
 /* fds: recording file (rw), link to the broker */
 #define SP_FIELDS_spawn_recover(F) F(u64, id, 0) F(uuid, session, 0)
-/* fds: connected socket to the target, stream of the recorder side, link to
- * the broker, link to the vault, ssh-agent stream of the vault */
+/* fds: connected socket to the target, stream of the recorder side (of a hop:
+ * the socket that the next leg is connected by), link to the broker, link to
+ * the vault, ssh-agent stream of the vault. session: the leg. */
 #define SP_FIELDS_spawn_egress(F) F(u64, id, 0) F(uuid, session, 0)
 /* fds: recording file (ro), link to the broker, viewer's stream, link to the
  * vault */
@@ -243,17 +247,23 @@ enum sp_link_state {
 #define SP_FIELDS_session_spawn(F) F(uuid, session, 0)
 /* fds: link with the recorder, the ingress side's stream */
 #define SP_FIELDS_session_spawned(F) F(uuid, session, 0)
-/* addr is numeric; deadline is a length of time. */
+/* addr is numeric; deadline is a length of time. leg: the session itself, or
+ * the id of a hop on the way to its target: an egress that forwards to the next
+ * leg and has no recorder. via: nil to connect to addr; else the hop whose
+ * forward is the "connected socket". more 1: if this egress fails another may
+ * be dialled, so the recorder's stream is kept until session_settled. */
 #define SP_FIELDS_session_dial(F)                                             \
-	F(uuid, session, 0) F(str, addr, 64) F(u16, port, 0)                  \
-	F(u32, deadline_ms, 0)
+	F(uuid, session, 0) F(uuid, leg, 0) F(uuid, via, 0)                   \
+	F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0) F(u8, more, 0)
 /* fds: link with the egress */
-#define SP_FIELDS_session_dialed(F) F(uuid, session, 0)
+#define SP_FIELDS_session_dialed(F) F(uuid, session, 0) F(uuid, leg, 0)
+/* Its egress has logged in: nothing is dialled for it any more. */
+#define SP_FIELDS_session_settled(F) F(uuid, session, 0)
 /* Kills what is left of a session's processes, by pid, at once. */
 #define SP_FIELDS_session_kill(F) F(uuid, session, 0)
-/* role SP_ROLE_REC or SP_ROLE_EGR; status as of waitpid(2) */
+/* role SP_ROLE_REC or SP_ROLE_EGR; status as of waitpid(2); leg of an egress */
 #define SP_FIELDS_session_child_end(F)                                        \
-	F(uuid, session, 0) F(u16, role, 0) F(u32, status, 0)
+	F(uuid, session, 0) F(u16, role, 0) F(u32, status, 0) F(uuid, leg, 0)
 /* The answer to auth_spawn, session_spawn, session_dial, recover, play_spawn
  * or scan_key when it could not be done; corr is the request's. */
 #define SP_FIELDS_spawn_failed(F)                                             \
@@ -372,12 +382,24 @@ enum sp_link_state {
 /* the vault's signature over session, head and chunks of the recovered file */
 #define SP_FIELDS_rec_seal(F) F(sig, signature, 0) F(i64, at_us, 0)
 
-/* method: enum sp_cred_kind. host_keys: SSH public key blobs, each as an SSH
- * string, one after the other: the pins. legacy: reserved, 0. */
+/* session: the leg, here and in what an egress says. method: enum
+ * sp_cred_kind. host_keys: SSH public key blobs, each as an SSH string, one
+ * after the other: the pins. legacy 1: old algorithms may be used. forward_port
+ * not 0: it is a hop, and forwards to this address once it has logged in. */
 #define SP_FIELDS_egr_start(F)                                                \
 	F(uuid, session, 0) F(str, account, 64) F(u8, method, 0)              \
-	F(bytes, host_keys, 8192) F(u32, deadline_ms, 0) F(u8, legacy, 0)
-#define SP_FIELDS_egr_ready(F) F(uuid, session, 0)
+	F(bytes, host_keys, 8192) F(u32, deadline_ms, 0) F(u8, legacy, 0)     \
+	F(str, forward_addr, 64) F(u16, forward_port, 0)
+/* algorithms: what was negotiated, in words. old 1: one of them is legacy. */
+#define SP_FIELDS_egr_ready(F)                                                \
+	F(uuid, session, 0) F(u8, old, 0) F(str, algorithms, 512)
+/* The target asks what the lease does not answer; asks 0: it only tells. title
+ * and prompt are the target's words, encoded. One question at a time. */
+#define SP_FIELDS_egr_prompt(F)                                               \
+	F(uuid, session, 0) F(u8, asks, 0) F(u8, echo, 0) F(str, title, 1024) \
+	F(str, prompt, 512)
+/* ok 0: nobody answers */
+#define SP_FIELDS_egr_answer(F) F(uuid, session, 0) F(u8, ok, 0) F(str, text, 512)
 /* code: enum sp_egr_fail */
 #define SP_FIELDS_egr_failed(F) F(uuid, session, 0) F(u8, code, 0) F(str, text, 512)
 #define SP_FIELDS_egr_scan(F) F(u32, deadline_ms, 0)

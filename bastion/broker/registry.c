@@ -14,7 +14,8 @@
 #define TOTP(C) C(person_id, UUID, 0) C(sealed, BYTES, 1)
 #define TARGETS(C)                                                            \
 	C(name, TEXT, 0) C(addr, TEXT, 1) C(port, INT, 1)                     \
-	C(host_keys, TEXT, 1) C(tags, TEXT, 1) C(enabled, BOOL, 1)
+	C(host_keys, TEXT, 1) C(tags, TEXT, 1) C(enabled, BOOL, 1)            \
+	C(more_addrs, TEXT, LATER) C(via, UUID, LATER) C(legacy, BOOL, LATER)
 #define ACCOUNTS(C)                                                           \
 	C(target_id, UUID, 0) C(name, TEXT, 0) C(kind, INT, 1)                \
 	C(secret_id, UUID, 1)
@@ -42,8 +43,10 @@
 	T(ACCOUNTS, accounts) T(SECRETS, secrets) T(POLICIES, policies)       \
 	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)
 
+#define LATER 2	/* may change, and came after rows had been sealed without it */
 #define NAME(name, kind, may) #name,
-#define COL(name, kind_, may) {.kind = SP_K_##kind_, .may_change = (may) != 0},
+#define COL(name, kind_, may)                                                 \
+	{.kind = SP_K_##kind_, .may_change = (may) != 0, .is_later = (may) == LATER},
 #define ARRAYS(T, t)                                                          \
 	static const char *const t##_names[] = {T(NAME)};                     \
 	static const struct sp_col t##_cols[] = {T(COL)};
@@ -60,7 +63,14 @@ const struct sp_col *const sp_table_cols[SP_T_COUNT_] = {TABLES(COLS)};
 enum sp_err
 sp_canon(struct sp_buf *b, enum sp_table t, const char *const *values)
 {
-	for (size_t i = 0; i < sp_tables[t].n_cols; i++)
+	size_t n = sp_tables[t].n_cols;
+
+	/* Later columns are the last ones; those that say nothing are as if they
+	 * were not there, so that seals of before hold. Each value has its length
+	 * in front: a row with fewer cannot be read as one with more. */
+	while (n > 0 && sp_table_cols[t][n - 1].is_later && values[n - 1] == NULL)
+		n--;
+	for (size_t i = 0; i < n; i++)
 		if (values[i] == NULL)
 			SP_TRY(sp_buf_put_u32(b, UINT32_MAX));
 		else

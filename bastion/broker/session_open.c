@@ -176,6 +176,7 @@ dial(struct sp_session *s)
 	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
 
 	memcpy(m.session, s->id, 16);
+	memcpy(m.leg, s->id, 16);
 	sess_set_state(s, SESS_DIAL);
 	sp_peer_sent(s->b->sup,
 	    sp_send_session_dial(&s->b->sup->link, 0, &m, NULL));

@@ -15,6 +15,7 @@ enum sp_col_kind { SP_K_TEXT, SP_K_UUID, SP_K_BOOL, SP_K_INT, SP_K_BYTES };
 struct sp_col {
 	enum sp_col_kind kind;
 	bool may_change;	/* the broker's role may update it */
+	bool is_later;		/* not in seals where it is NULL */
 };
 extern const struct sp_col *const sp_table_cols[SP_T_COUNT_];
 #define SP_CANON_MAX 61440

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/flow.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
@@ -230,7 +231,7 @@ target_insert(struct sp_call *c)
 	    sp_call_has(c, "scan") ? "yes" : "no", NULL);
 	sp_uuid_make(t->id);
 	sp_change_insert(ch, SP_T_TARGETS, t->id, (const char *[]){t->name,
-	    t->addr, t->port, t->keys, t->tags, "t"});
+	    t->addr, t->port, t->keys, t->tags, "t", NULL, NULL, NULL});
 	sp_change_audit(ch, "target_add", c->who.name, NULL, detail);
 	free(detail);
 	sp_call_commit(c, ch, "target add", target_added);
@@ -397,6 +398,7 @@ target_write(struct sp_call *c)
 	const char *on = strcmp(c->verb->sub, "enable") == 0 ? "t" : "f";
 	struct sp_change *ch;
 	uint8_t id[16];
+	struct sp_vals v;
 	char *detail;
 
 	if (sp_rows_n(r) != 1 || !sp_rows_uuid(r, 0, "id", id)) {
@@ -407,10 +409,9 @@ target_write(struct sp_call *c)
 	}
 	detail = sp_call_detail("name", c->pos[0], NULL);
 	ch = sp_change_new(c->b->store);
-	sp_change_update(ch, SP_T_TARGETS, id, sp_rows_ver(r, 0),
-	    (const char *[]){sp_rows_get(r, 0, "name"),
-	    sp_rows_get(r, 0, "addr"), sp_rows_get(r, 0, "port"),
-	    sp_rows_get(r, 0, "host_keys"), sp_rows_get(r, 0, "tags"), on});
+	sp_vals_from(&v, SP_T_TARGETS, r, 0);
+	sp_vals_set(&v, "enabled", on);
+	sp_change_update(ch, SP_T_TARGETS, id, sp_rows_ver(r, 0), v.v);
 	sp_change_audit(ch, on[0] == 't' ? "target_enable" : "target_disable",
 	    c->who.name, NULL, detail);
 	free(detail);

@@ -325,7 +325,7 @@ enum sp_err
 sp_egress_login(struct sp_egress *g)
 {
 	struct sp_msg_egr_start m;
-	struct sp_msg_egr_ready ready;
+	struct sp_msg_egr_ready ready = {0};
 	struct sp_packet p;
 	char account[65];
 	int64_t deadline;

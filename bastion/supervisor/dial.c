@@ -71,39 +71,45 @@ fail(struct sp_sup *s, struct sp_dial *d, int err_no, const char *text)
 	sp_reply_failure(s, &f);
 }
 
+/* A scan has no session. */
+static const char *
+scan_start(struct sp_sup *s, struct sp_dial *d, int fd)
+{
+	struct sp_kid *k = sp_kid_new(s, SP_KID_SCAN, NULL);
+	enum sp_err e;
+
+	if (k == NULL) {
+		sp_close_fds(&fd, 1);
+		return "no room for another process";
+	}
+	k->corr = d->corr;
+	k->ref = d->scan_id;
+	e = sp_kid_spawn(s, k, fd, -1);
+	return e == SP_OK ? NULL : sp_err_text(e);
+}
+
 static void
 connected(struct sp_sup *s, struct sp_dial *d)
 {
 	struct sp_session *x = d->is_scan ? NULL : sp_session_find(s, d->session);
-	struct sp_kid *k = sp_kid_new(s, d->is_scan ? SP_KID_SCAN : SP_KID_EGRESS,
-	    d->is_scan ? NULL : d->session);
-	int on = 1, fd = d->fd, kept = -1;
-	enum sp_err e;
+	struct sp_leg l = {.id = d->leg, .corr = d->corr, .more = d->more};
+	int on = 1, fd = d->fd;
+	const char *why;
 
-	if (k == NULL || (!d->is_scan && (x == NULL || x->kept < 0))) {
-		if (k != NULL)
-			sp_kid_free(s, k);
-		fail(s, d, EAGAIN, "no room for another process");
-		return;
-	}
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	k->corr = d->corr;
-	k->ref = d->scan_id;
-	if (x != NULL) {
-		kept = x->kept;
-		x->kept = -1;
-		x->egr = k;
-	}
-	d->fd = -1;	/* the egress's now */
-	if ((e = sp_kid_spawn(s, k, fd, kept)) == SP_OK) {
-		done(s, d);
+	if (!d->is_scan && x == NULL) {
+		fail(s, d, EAGAIN, "the session is gone");
 		return;
 	}
+	d->fd = -1;	/* the egress's now */
 	if (x != NULL)
-		x->egr = NULL;
-	fail(s, d, EAGAIN, e == SP_ERR_EOF ? "the vault is away" :
-	    sp_err_text(e));
+		x->is_dialing = false;
+	why = x == NULL ? scan_start(s, d, fd) : sp_leg_start(s, x, &l, fd);
+	if (why != NULL)
+		fail(s, d, EAGAIN, why);
+	else
+		done(s, d);
 }
 
 void
@@ -136,11 +142,14 @@ dial_new(struct sp_sup *s, const struct sp_dial_ask *a)
 		ms = DEADLINE_MAX_MS;
 	d->fd = -1;
 	d->is_scan = a->is_scan;
+	d->more = a->more;
 	d->scan_id = a->scan_id;
 	d->corr = a->corr;
 	d->deadline_us = sp_boot_us() + (int64_t)ms * 1000;
 	if (a->session != NULL)
 		memcpy(d->session, a->session, sizeof(d->session));
+	if (a->leg != NULL)
+		memcpy(d->leg, a->leg, sizeof(d->leg));
 	d->next = s->dials;
 	s->dials = d;
 	s->n_dials++;

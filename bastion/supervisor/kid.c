@@ -19,6 +19,7 @@
 static const enum sp_rx parent_of[SP_KID_COUNT] = {
     [SP_KID_INGRESS] = SP_RX_INGRESS, [SP_KID_RECORDER] = SP_RX_RECORDER,
     [SP_KID_RECOVER] = SP_RX_RECORDER, [SP_KID_EGRESS] = SP_RX_EGRESS,
+    [SP_KID_HOP] = SP_RX_EGRESS,
     [SP_KID_SCAN] = SP_RX_EGRESS, [SP_KID_PLAYER] = SP_RX_PLAYER,
 };
 
@@ -100,7 +101,7 @@ send_spawn(struct sp_link *l, const struct sp_kid *k)
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
 	memcpy(rcv.session, k->session, sizeof(rcv.session));
-	memcpy(egr.session, k->session, sizeof(egr.session));
+	memcpy(egr.session, k->leg, sizeof(egr.session));
 	memcpy(ply.session, k->session, sizeof(ply.session));
 	switch (k->kind) {
 	case SP_KID_INGRESS:
@@ -110,6 +111,7 @@ send_spawn(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_RECOVER:
 		return sp_send_spawn_recover(l, 0, &rcv, fds);
 	case SP_KID_EGRESS:
+	case SP_KID_HOP:
 	case SP_KID_SCAN:
 		return sp_send_spawn_egress(l, 0, &egr, fds);
 	case SP_KID_PLAYER:
@@ -147,9 +149,9 @@ tell_vault(struct sp_sup *s, struct sp_kid *k)
 		return SP_OK;
 	if (v == NULL)
 		return SP_ERR_EOF;
-	memcpy(egr.session, k->session, sizeof(egr.session));
+	memcpy(egr.session, k->leg, sizeof(egr.session));
 	memcpy(ply.session, k->session, sizeof(ply.session));
-	if (k->kind == SP_KID_EGRESS)
+	if (k->kind == SP_KID_EGRESS || k->kind == SP_KID_HOP)
 		e = sp_send_egress_link(&v->link, 0, &egr, k->wires.vault);
 	else
 		e = sp_send_player_link(&v->link, 0, &ply, k->wires.vault);
@@ -177,6 +179,9 @@ sp_kid_spawn(struct sp_sup *s, struct sp_kid *k, int first, int kept)
 		SP_ASSERT(sess != NULL && sess->kept < 0);
 		sess->kept = k->wires.kept;
 		k->wires.kept = -1;
+	} else if (k->kind == SP_KID_HOP) {
+		SP_ASSERT(sess != NULL);
+		sp_leg_keep(sess, k);
 	}
 	if ((p = sp_proc_ready(s, parent_of[k->kind])) != NULL)
 		ask(s, k, p);

@@ -20,6 +20,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	memcpy(rec.session, k->session, sizeof(rec.session));
 	memcpy(rcv.session, k->session, sizeof(rcv.session));
 	memcpy(egr.session, k->session, sizeof(egr.session));
+	memcpy(egr.leg, k->leg, sizeof(egr.leg));
 	switch (k->kind) {
 	case SP_KID_INGRESS:
 		return sp_send_conn_new(l, 0, &conn, fds);
@@ -28,6 +29,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_RECOVER:
 		return sp_send_recover_spawned(l, k->corr, &rcv, fds);
 	case SP_KID_EGRESS:
+	case SP_KID_HOP:
 		return sp_send_session_dialed(l, k->corr, &egr, fds);
 	case SP_KID_SCAN:
 		return sp_send_scan_spawned(l, k->corr, &scan, fds);

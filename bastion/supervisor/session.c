@@ -32,6 +32,8 @@ session_new(struct sp_sup *s, const uint8_t *id)
 		return NULL;
 	memcpy(x->id, id, sizeof(x->id));
 	x->kept = -1;
+	for (size_t i = 0; i < SP_HOPS_MAX; i++)
+		x->hops[i].kept = -1;
 	x->next = s->sessions;
 	s->sessions = x;
 	s->n_sessions++;
@@ -43,7 +45,7 @@ drop_if_over(struct sp_sup *s, struct sp_session *x)
 {
 	struct sp_session **at = &s->sessions;
 
-	if (x->rec != NULL || x->egr != NULL || x->is_dialing)
+	if (x->rec != NULL || sp_leg_is_any(x) || x->is_dialing)
 		return;
 	while (*at != x)
 		at = &(*at)->next;
@@ -238,21 +240,49 @@ on_session_dial(struct sp_sup *s, struct sp_packet *p)
 	struct sp_msg_session_dial m;
 	struct sp_session *x;
 	struct sp_dial_ask a = {.corr = p->corr};
+	struct sp_leg l = {.corr = p->corr};
+	const char *why;
+	int fd;
 
 	SP_TRY(sp_dec_session_dial(p->body, &m));
 	x = sp_session_find(s, m.session);
-	if (x == NULL || x->rec == NULL || x->rec->pid == 0 || x->rec->killed ||
-	    x->is_recovery || x->kept < 0 || x->is_dialing) {
-		fail(s, p->corr, m.session, ENOTCONN,
-		    "no recorder waits for this target");
+	why = x == NULL ? "there is no such session" : sp_leg_refused(x, m.leg);
+	if (why == NULL && !sp_uuid_is_nil(m.via)) {
+		l.id = m.leg;
+		l.more = m.more != 0;
+		if ((fd = sp_leg_take(x, m.via)) < 0)
+			why = "the way there is gone";
+		else if ((why = sp_leg_start(s, x, &l, fd)) == NULL)
+			return SP_OK;
+	}
+	if (why != NULL) {
+		fail(s, p->corr, m.session, ENOTCONN, why);
 		return SP_OK;
 	}
 	a.session = m.session;
+	a.leg = m.leg;
+	a.more = m.more != 0;
 	a.addr = m.addr;
 	a.port = m.port;
 	a.deadline_ms = m.deadline_ms;
 	x->is_dialing = true;
 	sp_dial_begin(s, &a);
+	return SP_OK;
+}
+
+static enum sp_err
+on_session_settled(struct sp_sup *s, struct sp_packet *p)
+{
+	struct sp_msg_session_settled m;
+	struct sp_session *x;
+
+	SP_TRY(sp_dec_session_settled(p->body, &m));
+	x = sp_session_find(s, m.session);
+	if (x == NULL)
+		return SP_OK;	/* it has ended meanwhile */
+	/* Also when the egress is gone already: now the recorder sees it. */
+	sp_close_fds(&x->kept, 1);
+	x->kept = -1;
 	return SP_OK;
 }
 
@@ -264,9 +294,7 @@ on_session_kill(struct sp_sup *s, struct sp_packet *p)
 
 	SP_TRY(sp_dec_session_kill(p->body, &m));
 	sp_dial_abort(s, m.session, "the session was ended");
-	if ((x = sp_session_find(s, m.session)) != NULL && x->egr != NULL)
-		sp_kid_kill(s, x->egr);
-	/* A kid that only waited is gone now, perhaps with its session. */
+	sp_leg_kill_all(s, m.session);
 	if ((x = sp_session_find(s, m.session)) != NULL && x->rec != NULL)
 		sp_kid_kill(s, x->rec);
 	return SP_OK;
@@ -325,6 +353,8 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		return on_session_spawn(s, p);
 	case SP_MSG_session_dial:
 		return on_session_dial(s, p);
+	case SP_MSG_session_settled:
+		return on_session_settled(s, p);
 	case SP_MSG_session_kill:
 		return on_session_kill(s, p);
 	case SP_MSG_recover:
@@ -349,6 +379,7 @@ tell_child_end(struct sp_sup *s, const struct sp_kid *k, uint16_t role,
 	if (k->pid == 0 || b == NULL)
 		return;		/* it never was: spawn_failed said so */
 	memcpy(m.session, k->session, sizeof(m.session));
+	memcpy(m.leg, k->leg, sizeof(m.leg));
 	sp_proc_sent(s, b, sp_send_session_child_end(&b->link, 0, &m, NULL));
 }
 
@@ -397,8 +428,7 @@ sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status)
 		return;
 	if (x->rec == k) {
 		recorder_gone(s, x, k, status);
-	} else if (x->egr == k) {
-		x->egr = NULL;
+	} else if (sp_leg_gone(x, k)) {
 		tell_child_end(s, k, SP_ROLE_EGR, status);
 	}
 	/* An aborted dial may have been the last of it. */
@@ -414,6 +444,8 @@ sp_session_free_all(struct sp_sup *s)
 	while ((x = s->sessions) != NULL) {
 		s->sessions = x->next;
 		sp_close_fds(&x->kept, 1);
+		for (size_t i = 0; i < SP_HOPS_MAX; i++)
+			sp_close_fds(&x->hops[i].kept, 1);
 		free(x);
 	}
 	s->n_sessions = 0;

@@ -128,6 +128,7 @@ struct sp_kid {
 	bool is_known;			/* the present broker has its conn_new */
 	int64_t deadline_us;		/* 0: none */
 	uint8_t session[16];
+	uint8_t leg[16];		/* of an egress: the session, or a hop's id */
 	uint64_t ref;			/* play or scan id */
 	uint64_t corr;
 	struct sp_wires wires;		/* what has not been handed out yet */
@@ -145,19 +146,28 @@ struct sp_auth {
 	int64_t deadline_us;
 };
 
+/* An egress on the way to the session's target. */
+#define SP_HOPS_MAX 4
+struct sp_hop {
+	uint8_t id[16];
+	struct sp_kid *egr;		/* NULL: the slot is free */
+	int kept;			/* what the next leg is connected by; or -1 */
+};
+
 struct sp_session {
 	struct sp_session *next;
 	uint8_t id[16];
 	struct sp_kid *rec, *egr;
 	int kept;			/* the recorder's stream for the egress */
+	struct sp_hop hops[SP_HOPS_MAX];
 	bool is_recovery, is_dialing;
 };
 
 struct sp_dial {
 	int fd;				/* -1: slot done with */
 	int64_t deadline_us;
-	bool is_scan;
-	uint8_t session[16];
+	bool is_scan, more;
+	uint8_t session[16], leg[16];
 	uint64_t scan_id, corr;
 	struct sp_dial *next;
 };
@@ -267,10 +277,29 @@ struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
 void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);
 void sp_session_free_all(struct sp_sup *s);
 
+/* leg.c: the egresses of a session */
+struct sp_leg {
+	const uint8_t *id;		/* the session's own, or a hop's */
+	uint64_t corr;
+	bool more;			/* another may be dialled in its place */
+};
+/* Why this leg cannot be dialled now; NULL: it can. */
+const char *sp_leg_refused(const struct sp_session *x, const uint8_t *id);
+/* Starts the leg's egress on a connected socket, which it takes. NULL: started;
+ * else why not. */
+const char *sp_leg_start(struct sp_sup *s, struct sp_session *x,
+    const struct sp_leg *l, int fd);
+/* The end that this hop left for the next leg, now the caller's; -1: none. */
+int sp_leg_take(struct sp_session *x, const uint8_t *hop);
+void sp_leg_keep(struct sp_session *x, struct sp_kid *k);
+bool sp_leg_gone(struct sp_session *x, const struct sp_kid *k); /* was it one? */
+bool sp_leg_is_any(const struct sp_session *x);
+void sp_leg_kill_all(struct sp_sup *s, const uint8_t *session);
+
 /* dial.c */
 struct sp_dial_ask {
-	bool is_scan;
-	const uint8_t *session;
+	bool is_scan, more;
+	const uint8_t *session, *leg;
 	uint64_t scan_id, corr;
 	struct sp_span addr;
 	uint16_t port;

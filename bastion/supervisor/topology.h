@@ -10,6 +10,7 @@ enum sp_kid_kind {
 	SP_KID_RECORDER,
 	SP_KID_RECOVER,
 	SP_KID_EGRESS,
+	SP_KID_HOP,	/* an egress on the way to the target */
 	SP_KID_SCAN,
 	SP_KID_PLAYER,
 	SP_KID_AUTH,
@@ -26,7 +27,7 @@ struct sp_wires {
 	size_t n_broker;
 	int vault[2];
 	size_t n_vault;
-	int kept;		/* recorder: for this session's egress; else -1 */
+	int kept;		/* recorder, hop: for the next in line; else -1 */
 };
 
 /* Makes every pair that the table grants to this kind. child[0] is `first`

@@ -49,8 +49,8 @@ SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     'secrets.kind secrets.seal secrets.sealed secrets.ver '
     'sessions.bytes_in sessions.bytes_out sessions.chunks sessions.end_code '
     'sessions.ended_us sessions.head sessions.reason sessions.recovered sessions.state '
-    'targets.addr targets.enabled targets.host_keys targets.port targets.seal '
-    'targets.tags targets.ver '
+    'targets.addr targets.enabled targets.host_keys targets.legacy targets.more_addrs '
+    'targets.port targets.seal targets.tags targets.ver targets.via '
     'totp.seal totp.sealed totp.ver '
     'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us totp_spent.version', 'UPDATE')
     FROM information_schema.column_privileges

@@ -463,7 +463,7 @@ Test(flow_session, a_captured_egress_gets_nothing_more)
 Test(flow_session, a_refused_lease_ends_it)
 {
 	char text[2049];
-	struct sp_msg_session_dialed m;
+	struct sp_msg_session_dialed m = {0};
 	struct legs g;
 	struct ing i;
 	int fds[2];
@@ -475,6 +475,7 @@ Test(flow_session, a_refused_lease_ends_it)
 	ing_open(&i, 1, 1, SP_OPEN_SHELL, "", true);
 	legs_to_dial(&g);
 	memcpy(m.session, g.id, 16);
+	memcpy(m.leg, g.id, 16);
 	cr_assert_eq(sp_link_pair(fds), SP_OK);
 	cr_assert_eq(sp_send_session_dialed(&rig.sup, 0, &m, &fds[0]), SP_OK);
 	cr_expect_eq(ing_refused(&i, text), 255, "%s", text);

@@ -46,7 +46,7 @@ target(const char *name, uint8_t id[static 16], uint8_t account[static 16])
 	char t[SP_UUID_TEXT];
 
 	insert(SP_T_TARGETS, id, (const char *[]){name, "192.0.2.7", "22",
-	    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "core", "t"});
+	    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "core", "t", NULL, NULL, NULL});
 	sp_uuid_text(t, id);
 	insert(SP_T_ACCOUNTS, account, (const char *[]){t, "admin", "1", NULL});
 }
@@ -485,12 +485,13 @@ legs_to_dial(struct legs *g)
 void
 legs_to_login(struct legs *g)
 {
-	struct sp_msg_session_dialed m;
+	struct sp_msg_session_dialed m = {0};
 	struct sp_packet k;
 	int fd;
 
 	legs_to_dial(g);
 	memcpy(m.session, g->id, 16);
+	memcpy(m.leg, g->id, 16);
 	fd = give_link(&g->egr, SP_ROLE_EGR);
 	cr_assert_eq(sp_send_session_dialed(&rig.sup, 0, &m, &fd), SP_OK);
 	want(&g->egr, SP_MSG_egr_start, &k);
@@ -500,7 +501,7 @@ legs_to_login(struct legs *g)
 void
 legs_ready(struct legs *g, struct ing *i, uint32_t ctx, uint32_t chan)
 {
-	struct sp_msg_egr_ready m;
+	struct sp_msg_egr_ready m = {0};
 	struct sp_msg_chan_stream s;
 	struct sp_packet k;
 

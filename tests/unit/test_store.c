@@ -2,6 +2,8 @@
 /* Covers bastion/broker/rows.c change.c commit.c registry.c db.c. */
 #include "test_store_support.h"
 
+#include "bastion/broker/store_internal.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -86,7 +88,7 @@ Test(store, bytes_and_nulls_come_back)
 	sp_uuid_make(s);
 	sp_uuid_text(tid, t);
 	sp_change_insert(c, SP_T_TARGETS, t, (const char *[]){"core-01",
-	    "192.0.2.1", "22", "ssh-ed25519 AAAA\n", "", "t"});
+	    "192.0.2.1", "22", "ssh-ed25519 AAAA\n", "", "t", NULL, NULL, NULL});
 	sp_change_insert(c, SP_T_SECRETS, s, (const char *[]){tid, "3", "\\x0001ff"});
 	sp_change_insert(c, SP_T_ACCOUNTS, a, (const char *[]){tid, "root", "1", NULL});
 	cr_assert_eq(fix_commit(&f, c), SP_OK);
@@ -448,4 +450,33 @@ Test(store_down, conninfo_must_make_sense)
 	fix_init(&f, false, 1000);
 	cr_assert_null(sp_store_new(&f.b, "host=/tmp nonsense=1"));
 	fix_fini(&f);
+}
+
+static bool
+same_canon(const char *const *a, const char *const *b)
+{
+	SP_BUF_AUTO x = {.max = 4096}, y = {.max = 4096};
+
+	cr_assert_eq(sp_canon(&x, SP_T_TARGETS, a), SP_OK);
+	cr_assert_eq(sp_canon(&y, SP_T_TARGETS, b), SP_OK);
+	return sp_span_eq(sp_buf_span(&x), sp_buf_span(&y));
+}
+
+/* Columns that came later are not in the seals of before, and each of them
+ * counts as soon as it says something. */
+Test(store_canon, later_columns)
+{
+	const char *old[] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, NULL};
+	const char *addrs[] = {"t", "192.0.2.1", "22", "k", "", "t", "[::1]:22",
+	    NULL, NULL};
+	const char *legacy[] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, "t"};
+	SP_BUF_AUTO six = {.max = 4096}, canon = {.max = 4096};
+
+	for (size_t i = 0; i < 6; i++)
+		cr_assert_eq(sp_buf_put_bytes(&six, sp_span_str(old[i])), SP_OK);
+	cr_assert_eq(sp_canon(&canon, SP_T_TARGETS, old), SP_OK);
+	cr_expect(sp_span_eq(sp_buf_span(&six), sp_buf_span(&canon)));
+	cr_expect_not(same_canon(old, addrs));
+	cr_expect_not(same_canon(old, legacy));
+	cr_expect_not(same_canon(addrs, legacy));
 }

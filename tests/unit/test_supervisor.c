@@ -221,13 +221,20 @@ target(uint16_t *port)
 }
 
 static void
-ask_dial(const uint8_t *sid, const char *addr, uint16_t port)
+ask_leg(const uint8_t *sid, struct sp_msg_session_dial m)
 {
-	struct sp_msg_session_dial m = {.addr = sp_span_str(addr), .port = port,
-	    .deadline_ms = 3000};
-
+	m.deadline_ms = 3000;
 	memcpy(m.session, sid, 16);
 	cr_assert_eq(sp_send_session_dial(&rig.p[BRK].link, 78, &m, NULL), SP_OK);
+}
+
+static void
+ask_dial(const uint8_t *sid, const char *addr, uint16_t port)
+{
+	struct sp_msg_session_dial m = {.addr = sp_span_str(addr), .port = port};
+
+	memcpy(m.leg, sid, 16);
+	ask_leg(sid, m);
 }
 
 static void
@@ -293,6 +300,112 @@ Test(supervisor, session_from_file_to_rename)
 	cr_expect(has_file(sid, "spr", &st));
 	cr_expect_not(has_file(sid, "open", &st));
 	close(in);
+	close(lst);
+	rig_down();
+}
+
+/* What follows a dial; gives the egress's number and its five descriptors. */
+static uint64_t
+take_egress(const uint8_t *leg, uint32_t pid, struct sp_packet *k)
+{
+	struct sp_msg_session_dialed d;
+	struct sp_msg_spawn_egress e;
+	struct sp_packet r;
+
+	expect(&rig.p[EGR].link, SP_MSG_spawn_egress, k);
+	cr_assert_eq(sp_dec_spawn_egress(k->body, &e), SP_OK);
+	cr_expect_arr_eq(e.session, leg, 16);
+	expect_drop(&rig.p[VLT].link, SP_MSG_egress_link);
+	say_spawned(EGR, e.id, pid);
+	expect(&rig.p[BRK].link, SP_MSG_session_dialed, &r);
+	cr_assert_eq(sp_dec_session_dialed(r.body, &d), SP_OK);
+	cr_expect_arr_eq(d.leg, leg, 16);
+	sp_packet_close_fds(&r);
+	return e.id;
+}
+
+static bool
+are_joined(int a, int b)
+{
+	char c = 0;
+
+	return write(a, "j", 1) == 1 && read(b, &c, 1) == 1 && c == 'j';
+}
+
+Test(supervisor, a_target_behind_a_hop)
+{
+	const uint8_t sid[16] = {0xab, 7}, hop[16] = {0xcd, 1};
+	struct sp_msg_session_dial m = {.addr = sp_span_str("127.0.0.1")};
+	struct sp_packet k, in;
+	uint64_t rec, h, own;
+	int lst;
+
+	rig_up("");
+	lst = target(&m.port);
+	rec = begin_session(sid, 4242);
+	memcpy(m.leg, hop, 16);
+	ask_leg(sid, m);
+	h = take_egress(hop, 4243, &k);
+	ask_leg(sid, m);		/* the same hop twice */
+	cr_expect_eq(expect_failed(78), ENOTCONN);
+	memcpy(m.leg, sid, 16);
+	m.via[0] = 0xee;		/* no such way */
+	ask_leg(sid, m);
+	cr_expect_eq(expect_failed(78), ENOTCONN);
+	memcpy(m.via, hop, 16);
+	ask_leg(sid, m);
+	own = take_egress(sid, 4244, &in);
+	/* The hop's second descriptor and the inner one's "connected socket". */
+	cr_expect(are_joined(k.fds[1], in.fds[0]));
+	cr_expect(are_joined(in.fds[0], k.fds[1]));
+	ask_leg(sid, m);		/* one egress a session */
+	cr_expect_eq(expect_failed(78), ENOTCONN);
+	sp_packet_close_fds(&k);
+	sp_packet_close_fds(&in);
+	say_exited(EGR, h, 4243, 0);
+	expect_child_end(SP_ROLE_EGR, 0);
+	say_exited(EGR, own, 4244, 0);
+	expect_child_end(SP_ROLE_EGR, 0);
+	say_exited(REC, rec, 4242, 0);
+	expect_child_end(SP_ROLE_REC, 0);
+	close(lst);
+	rig_down();
+}
+
+/* With `more` the recorder's stream outlives an egress that failed, until the
+ * session is settled. */
+Test(supervisor, another_address_after_a_failed_one)
+{
+	const uint8_t sid[16] = {0xab, 8};
+	struct sp_msg_session_dial m = {.addr = sp_span_str("127.0.0.1"), .more = 1};
+	struct sp_msg_session_settled settled;
+	struct sp_packet k;
+	uint64_t rec, e;
+	int lst;
+
+	rig_up("");
+	lst = target(&m.port);
+	rec = begin_session(sid, 4242);
+	memcpy(m.leg, sid, 16);
+	memcpy(settled.session, sid, 16);
+	ask_leg(sid, m);
+	e = take_egress(sid, 4243, &k);
+	sp_packet_close_fds(&k);
+	ask_leg(sid, m);		/* not while the first one lives */
+	cr_expect_eq(expect_failed(78), ENOTCONN);
+	say_exited(EGR, e, 4243, 0);
+	expect_child_end(SP_ROLE_EGR, 0);
+	ask_leg(sid, m);
+	e = take_egress(sid, 4244, &k);
+	sp_packet_close_fds(&k);
+	cr_assert_eq(sp_send_session_settled(&rig.p[BRK].link, 0, &settled, NULL),
+	    SP_OK);
+	say_exited(EGR, e, 4244, 0);
+	expect_child_end(SP_ROLE_EGR, 0);
+	ask_leg(sid, m);
+	cr_expect_eq(expect_failed(78), ENOTCONN);
+	say_exited(REC, rec, 4242, 0);
+	expect_child_end(SP_ROLE_REC, 0);
 	close(lst);
 	rig_down();
 }
