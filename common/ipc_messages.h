@@ -347,10 +347,11 @@ enum sp_link_state {
 /* the PAM return values of pam_authenticate and pam_acct_mgmt */
 #define SP_FIELDS_pam_result(F) F(u32, auth, 0) F(u32, acct, 0)
 
-/* rights: enum sp_rights bits. durability: enum sp_durability. recipients:
- * X25519 public keys, 32 bytes each. meta: JSON text of who, what, where. */
+/* rules: struct sp_rules, encoded (common/rules.h). durability: enum
+ * sp_durability. recipients: X25519 public keys, 32 bytes each. meta: JSON text
+ * of who, what, where. */
 #define SP_FIELDS_rec_open(F)                                                 \
-	F(uuid, session, 0) F(u32, rights, 0) F(u8, durability, 0)            \
+	F(uuid, session, 0) F(bytes, rules, 32768) F(u8, durability, 0)       \
 	F(bytes, recipients, 1024) F(h32, audit_key, 0)                       \
 	F(u64, reserve_bytes, 0) F(str, meta, 8192)
 #define SP_FIELDS_rec_opened(F)                                               \
@@ -535,6 +536,7 @@ enum sp_end_code {
 	SP_END_TARGET = 8,	/* the login at the target failed */
 	SP_END_SHUTDOWN = 9,
 	SP_END_POLICY = 10,
+	SP_END_IDLE = 11,	/* nothing came from the user for too long */
 };
 enum sp_egr_fail {
 	SP_EGR_TRANSPORT = 1,

@@ -42,7 +42,8 @@ enum sp_body {			/* what a recording keeps of bulk content */
 
 struct sp_rule_forward {
 	/* A name or numeric address as the client says it, compared without
-	 * case; "*" is any host. For listen: the address to bind. */
+	 * case (addresses by value); "10.0.0.0/8" is every numeric address in
+	 * it; "*" is any host. For listen: the address to bind. */
 	char host[SP_RULES_HOST_MAX + 1];
 	uint16_t low, high;	/* ports, both included; 0 and 65535: any */
 };
@@ -75,7 +76,8 @@ struct sp_rules {
 };
 
 SP_MUST enum sp_err sp_rules_encode(struct sp_buf *b, const struct sp_rules *r);
-/* SP_ERR_PROTO on anything that encode would not have made; *r then is zero. */
+/* SP_ERR_PROTO on anything that encode would not have made; *r then permits
+ * nothing. Places of the lists beyond their counts are left as they were. */
 SP_MUST enum sp_err sp_rules_decode(struct sp_span s, struct sp_rules *r);
 /* May a channel be opened to this host and port? list is r->forward/listen. */
 bool sp_rules_reach(const struct sp_rule_forward *list, size_t n,

@@ -8,9 +8,9 @@
 #define CREDIT_MAX (UINT64_C(1) << 32)
 
 void
-sp_channels_init(struct sp_channels *s, uint32_t rights)
+sp_channels_init(struct sp_channels *s, const struct sp_rules *rules)
 {
-	*s = (struct sp_channels){.rights = rights};
+	*s = (struct sp_channels){.rules = rules};
 }
 
 static enum sp_frame_verdict
@@ -84,12 +84,24 @@ place(struct sp_channels *s)
 	return c;
 }
 
+/* One of these rights opens it. */
 static uint32_t
-right_of(uint8_t kind)
+rights_of(const struct sp_open *o)
 {
-	return kind == SP_OPEN_SHELL ? SP_RIGHT_SHELL :
-	    kind == SP_OPEN_EXEC ? SP_RIGHT_EXEC :
-	    kind == SP_OPEN_SUBSYSTEM ? SP_RIGHT_SUBSYSTEM : 0;
+	if (o->kind == SP_OPEN_SUBSYSTEM)
+		return sp_span_is(o->command, "sftp") ?
+		    SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD : SP_RIGHT_SUBSYSTEM;
+	return o->kind == SP_OPEN_SHELL ? SP_RIGHT_SHELL :
+	    o->kind == SP_OPEN_EXEC ? SP_RIGHT_EXEC : 0;
+}
+
+static const char *
+open_text(const struct sp_open *o)
+{
+	if (o->kind == SP_OPEN_SUBSYSTEM)
+		return sp_span_is(o->command, "sftp") ? "transferring files" :
+		    "a subsystem";
+	return o->kind == SP_OPEN_SHELL ? "a shell" : "running a command";
 }
 
 static enum sp_frame_verdict
@@ -97,7 +109,6 @@ judge_open(struct sp_channels *s, const struct sp_frame *f)
 {
 	struct sp_channel *c;
 	struct sp_open o;
-	uint32_t right;
 
 	if (sp_open_decode(f->payload, &o) != SP_OK)
 		return fault(s, f, true, "a broken payload");
@@ -107,13 +118,11 @@ judge_open(struct sp_channels *s, const struct sp_frame *f)
 		return fault(s, f, true, "too many channels");
 	*c = (struct sp_channel){.num = f->chan, .to_target = SP_STREAM_WINDOW,
 	    .to_user = SP_STREAM_WINDOW};
-	right = right_of(o.kind);
-	if (right != 0 && (s->rights & right) == right)
+	if ((s->rules->rights & rights_of(&o)) != 0)
 		return SP_FRAME_PASS;
 	c->is_failed = c->is_ours = c->target_closed = true;
 	snprintf(s->why, sizeof(s->why), "%s is not permitted in this session",
-	    o.kind == SP_OPEN_SHELL ? "a shell" : o.kind == SP_OPEN_EXEC ?
-	    "running a command" : "a subsystem");
+	    open_text(&o));
 	return SP_FRAME_REFUSE;
 }
 

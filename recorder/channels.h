@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/ipc_messages.h"
+#include "common/rules.h"
 #include "common/stream.h"
 
 /*
@@ -25,7 +26,7 @@ struct sp_channel {
 };
 
 struct sp_channels {
-	uint32_t rights;	/* enum sp_rights */
+	const struct sp_rules *rules;
 	uint32_t newest;
 	uint64_t seen[SP_CHANNELS_SEEN / 64];
 	struct sp_channel c[SP_STREAM_CHANNELS_MAX];
@@ -39,7 +40,8 @@ enum sp_frame_verdict {
 	SP_FRAME_REFUSE,	/* an OPEN beyond the rights: answer OPEN_FAIL */
 };
 
-void sp_channels_init(struct sp_channels *s, uint32_t rights);
+/* rules must live as long as s. */
+void sp_channels_init(struct sp_channels *s, const struct sp_rules *rules);
 enum sp_frame_verdict sp_channels_judge(struct sp_channels *s,
     const struct sp_frame *f, bool from_user);
 /* Channels that the user's side has not closed. */

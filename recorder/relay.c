@@ -144,6 +144,8 @@ broker(struct sp_relay *r)
 
 /* ---------------------------------------------------------- handshake */
 
+static struct sp_rules rules;
+
 static enum sp_err
 open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
     uint8_t audit_key[static 32], struct sp_buf *meta)
@@ -157,7 +159,10 @@ open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
 	    memcmp(r->session, m.session, 16) != 0)
 		return SP_ERR_PROTO;
 	r->durability = m.durability;
-	sp_channels_init(&r->channels, m.rights);
+	SP_TRY(sp_rules_decode(m.rules, &rules));
+	r->rules = &rules;
+	r->idle.limit_s = rules.idle_s;
+	sp_channels_init(&r->channels, r->rules);
 	memcpy(audit_key, m.audit_key, 32);
 	SP_TRY(sp_buf_put(meta, m.meta.p, m.meta.n));
 	memcpy(p.session, m.session, 16);
@@ -291,6 +296,34 @@ commit_and_forward(struct sp_relay *r, size_t user_mark, size_t target_mark)
 }
 
 static void
+look_idle(struct sp_relay *r)
+{
+	int64_t now = sp_boot_us();
+	char text[200], t[SP_TIME_TEXT];
+	enum sp_idle_verdict v;
+	enum sp_err e;
+
+	if (r->user_input)
+		sp_idle_touch(&r->idle, now);
+	v = sp_idle_look(&r->idle, now);
+	sp_duration_text(t, r->idle.limit_s * INT64_C(1000000));
+	if (v == SP_IDLE_OVER)
+		sp_relay_end(r, SP_END_IDLE, "Nothing came from you for %s: the "
+		    "policy's idle limit ended the session.", t);
+	if (v != SP_IDLE_WARN)
+		return;
+	snprintf(text, sizeof(text), "Sallyport: nothing came from you for a "
+	    "while: the session ends in %u seconds (idle limit %s).",
+	    sp_idle_notice_s(&r->idle), t);
+	e = sp_rec_writer_put(r->w, SP_LANE_META, SP_RECORD_NOTICE, 1,
+	    sp_span_str(text));
+	if (e != SP_OK)
+		disk_failed(r, e);
+	else if (sp_stream_put_text(&r->user, SP_FRAME_NOTICE, 0, text) != SP_OK)
+		sp_log(SP_DEBUG, "no_idle_notice", r->session, "side=user");
+}
+
+static void
 one_batch(struct sp_relay *r)
 {
 	size_t user_mark = sp_stream_pending(&r->user);
@@ -299,6 +332,8 @@ one_batch(struct sp_relay *r)
 	broker(r);
 	if (!r->is_ending)
 		sp_relay_take(r);
+	if (!r->is_ending && r->idle.limit_s != 0)
+		look_idle(r);
 	commit_and_forward(r, user_mark, target_mark);
 }
 
@@ -354,6 +389,8 @@ wait_ms(const struct sp_relay *r)
 
 	if (r->more)
 		return 0;
+	if (sp_idle_next(&r->idle) < next)
+		next = sp_idle_next(&r->idle);
 	if (r->sync_by_us != 0 && r->sync_by_us < next)
 		next = r->sync_by_us;
 	if (r->target_gone_us != 0 &&
@@ -382,6 +419,7 @@ interest(const struct sp_stream *s, const struct sp_stream *other)
 static void
 relay(struct sp_relay *r)
 {
+	sp_idle_touch(&r->idle, sp_boot_us());
 	while (!r->is_ending) {
 		struct pollfd pf[3] = {interest(&r->user, &r->target),
 		    interest(&r->target, &r->user),

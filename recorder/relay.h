@@ -3,8 +3,10 @@
 #define SP_RECORDER_RELAY_H
 
 #include "common/ipc.h"
+#include "common/rules.h"
 #include "common/stream.h"
 #include "recorder/channels.h"
+#include "recorder/idle.h"
 #include "recorder/writer.h"
 
 /*
@@ -18,7 +20,9 @@ struct sp_relay {
 	uint8_t session[16];
 	struct sp_link link;
 	struct sp_stream user, target;
+	struct sp_rules *rules;	/* one process has one session: never freed */
 	struct sp_channels channels;
+	struct sp_idle idle;
 	struct sp_rec_writer *w;
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;

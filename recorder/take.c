@@ -125,6 +125,36 @@ refuse(struct sp_relay *r, const struct sp_frame *f)
 	    (struct sp_span){0});
 }
 
+/* Variables that the rules do not name go neither to the target nor into the
+ * record of what it was asked. The payload of *f is then in `to`. */
+static enum sp_err
+filter_env(struct sp_relay *r, struct sp_frame *f, struct sp_buf *to)
+{
+	SP_BUF_AUTO kept = {.max = SP_FRAME_PAYLOAD_MAX};
+	struct sp_span env, name, value;
+	char text[256], detail[300];
+	struct sp_open o;
+
+	if (sp_open_decode(f->payload, &o) != SP_OK)
+		return SP_OK;	/* the judge says what is wrong with it */
+	for (env = o.env; sp_open_env_next(&env, &name, &value) == SP_OK;) {
+		if (sp_rules_env(r->rules, name)) {
+			SP_TRY(sp_buf_put_bytes(&kept, name));
+			SP_TRY(sp_buf_put_bytes(&kept, value));
+			continue;
+		}
+		sp_vis(text, sizeof(text), name);
+		snprintf(detail, sizeof(detail), "variable %s", text);
+		sp_relay_event(r, "env_dropped", f->chan, detail);
+	}
+	if (kept.len == o.env.n)
+		return SP_OK;
+	o.env = sp_buf_span(&kept);
+	SP_TRY(sp_open_encode(to, &o));
+	f->payload = sp_buf_span(to);
+	return SP_OK;
+}
+
 static enum sp_err
 record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
     enum sp_frame_verdict v)
@@ -143,16 +173,21 @@ record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
 }
 
 static void
-one_frame(struct sp_relay *r, const struct sp_frame *f, bool from_user)
+one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 {
-	enum sp_frame_verdict v = sp_channels_judge(&r->channels, f, from_user);
-	enum sp_err e;
+	SP_BUF_AUTO open = {.max = SP_FRAME_PAYLOAD_MAX};
+	enum sp_frame_verdict v;
+	enum sp_err e = SP_OK;
 
+	if (from_user && f->type == SP_FRAME_OPEN)
+		e = filter_env(r, f, &open);
+	v = sp_channels_judge(&r->channels, f, from_user);
 	if (v == SP_FRAME_FAULT) {
 		protocol_broken(r, from_user, r->channels.why);
 		return;
 	}
-	e = record_and_queue(r, f, from_user, v);
+	if (e == SP_OK)
+		e = record_and_queue(r, f, from_user, v);
 	if (e == SP_ERR_PROTO)
 		protocol_broken(r, from_user, "a frame with a broken payload");
 	else if (e == SP_ERR_EOF)

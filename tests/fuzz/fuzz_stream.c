@@ -44,9 +44,11 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	struct sp_span in = sp_span_of(p, n);
+	static const struct sp_rules rules = {.rights = SP_RIGHT_SHELL |
+	    SP_RIGHT_EXEC};
 	struct sp_channels s;
 
-	sp_channels_init(&s, SP_RIGHT_SHELL | SP_RIGHT_EXEC);
+	sp_channels_init(&s, &rules);
 	while (in.n > 0) {
 		struct sp_frame f = {0};
 		uint8_t side = 0, chan = 0;

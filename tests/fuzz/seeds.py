@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the small seed corpora of fuzz_ipc, fuzz_open and fuzz_config anew.
+"""Writes the small seed corpora of fuzz_ipc, fuzz_open, fuzz_rules and fuzz_config anew.
 
 usage: seeds.py CORPUS-DIRECTORY MESSAGE-TABLE   (common/ipc_messages.h)
 One seed for each message, with short fields; its relatives are made by
@@ -80,6 +80,26 @@ def stream(top):
           frame(15, 1) + frame(12, 1))
 
 
+def many(items):
+    return struct.pack("<H", len(items)) + b"".join(items)
+
+
+def rules(top):
+    def hosts(*v):
+        return many([counted(h) + struct.pack("<HH", low, high) for h, low, high in v])
+
+    def paths(*v):
+        return many([struct.pack("<BI", no, ops) + counted(p) for no, ops, p in v])
+
+    head = struct.pack("<IBBIQQ", 0x7f, 1, 0, 900, 10 << 20, 1 << 30)
+    write(top, "rules", "nothing", bytes(26) + bytes(8))
+    write(top, "rules", "all", head + hosts((b"*", 0, 65535)) + hosts((b"localhost", 8080, 8089)) +
+          paths((0, 8, b"/srv/**"), (1, 24, b"/etc/*.d/?"), (0, 16, "/家/*".encode())) +
+          many([counted(b"LANG"), counted(b"LC_*"), counted(b"*")]))
+    write(top, "rules", "networks", head + hosts((b"10.0.0.0/8", 22, 22), (b"fd00::/64", 0, 65535)) +
+          hosts() + paths() + many([]))
+
+
 def config(top):
     write(top, "config", "plain", b"# a comment\nlisten 127.0.0.1:2222 [::1]:2222\n"
           b"node b1\nmax_tries 3\ndebug 1\n")
@@ -93,4 +113,5 @@ if __name__ == "__main__":
         sys.exit(__doc__)
     ipc(sys.argv[1], sys.argv[2])
     stream(sys.argv[1])
+    rules(sys.argv[1])
     config(sys.argv[1])

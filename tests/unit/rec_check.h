@@ -4,7 +4,9 @@
 
 #include "tests/unit/rec_rig.h"
 
-#define ALL_RIGHTS (SP_RIGHT_SHELL | SP_RIGHT_EXEC | SP_RIGHT_SUBSYSTEM)
+#define ALL_RIGHTS                                                            \
+	(SP_RIGHT_SHELL | SP_RIGHT_EXEC | SP_RIGHT_SUBSYSTEM |                \
+	    SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD)
 static const struct rig_opt usual = {.rights = ALL_RIGHTS};
 static const struct sp_span none = {0};
 

@@ -106,9 +106,19 @@ rig_spawn(struct rig *g)
 }
 
 void
+rec_rules(struct sp_buf *b, const struct sp_rules *rules, uint32_t rights)
+{
+	static struct sp_rules plain;
+
+	plain = (struct sp_rules){.rights = rights, .n_env = 1, .env = {"*"}};
+	cr_assert_eq(sp_rules_encode(b, rules != NULL ? rules : &plain), SP_OK);
+}
+
+void
 rig_session(struct rig *g, const struct rig_opt *o)
 {
-	struct sp_msg_rec_open m = {.rights = o->rights,
+	SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
+	struct sp_msg_rec_open m = {
 	    .durability = o->durability == 0 ? SP_DURABLE_INPUT : o->durability,
 	    .recipients = sp_span_of(g->v.box_pk, 32),
 	    .reserve_bytes = o->reserve_bytes,
@@ -117,6 +127,8 @@ rig_session(struct rig *g, const struct rig_opt *o)
 	struct sp_msg_rec_cert cert;
 	struct sp_packet p;
 
+	rec_rules(&rules, o->rules, o->rights);
+	m.rules = sp_buf_span(&rules);
 	g->file = o->file > 0 ? o->file : rec_file();
 	rig_spawn(g);
 	memcpy(m.session, g->session, 16);

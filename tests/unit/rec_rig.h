@@ -29,6 +29,7 @@ struct rig {
 
 struct rig_opt {
 	uint32_t rights;
+	const struct sp_rules *rules;	/* instead of rights, if there are any */
 	uint8_t durability;
 	uint64_t reserve_bytes;
 	uint64_t fsize_limit;	/* RLIMIT_FSIZE of the recorder, 0: none */
@@ -39,6 +40,8 @@ struct rig_opt {
 void rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
     struct sp_link *sup, pid_t *pid);
 void rig_start(struct rig *g, const struct rig_opt *o);
+/* The encoded rules of rec_open; rules NULL: those rights, all variables. */
+void rec_rules(struct sp_buf *b, const struct sp_rules *rules, uint32_t rights);
 /* spawn_recorder up to rec_ready. */
 void rig_session(struct rig *g, const struct rig_opt *o);
 void rig_spawn(struct rig *g);

@@ -454,6 +454,7 @@ legs_to_dial(struct legs *g)
 	struct sp_msg_session_spawned r;
 	struct sp_msg_rec_opened o = {.opened_us = sp_now_us()};
 	struct sp_msg_rec_ready y = {.head = {1}};
+	static struct sp_rules rules;
 	struct sp_msg_rec_open ro;
 	struct sp_packet k;
 	int fds[2], pair[2];
@@ -472,7 +473,9 @@ legs_to_dial(struct legs *g)
 	cr_assert_eq(sp_send_session_spawned(&rig.sup, 0, &r, fds), SP_OK);
 	want(&g->rec, SP_MSG_rec_open, &k);
 	cr_assert_eq(sp_dec_rec_open(k.body, &ro), SP_OK);
-	cr_assert_eq(ro.rights, SP_RIGHT_SHELL | SP_RIGHT_EXEC | SP_RIGHT_SUBSYSTEM);
+	cr_assert_eq(sp_rules_decode(ro.rules, &rules), SP_OK);
+	cr_assert_eq(rules.rights, SP_RIGHT_SHELL | SP_RIGHT_EXEC |
+	    SP_RIGHT_SUBSYSTEM | SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD);
 	cr_assert_eq(sp_send_rec_opened(&g->rec, 0, &o, NULL), SP_OK);
 	g->rec.state = SP_ST_READY;
 	want(&g->rec, SP_MSG_rec_cert, &k);

@@ -2,6 +2,10 @@
 /* The recorder as it runs: executed, confined, between two legs of ours. */
 #include <sys/socket.h>
 
+#include <poll.h>
+
+#include "recorder/channels.h"
+#include "recorder/idle.h"
 #include "tests/unit/rec_check.h"
 
 Test(recorder, a_session_from_end_to_end, .timeout = 30)
@@ -259,4 +263,140 @@ Test(recorder, at_most_so_many_channels, .timeout = 30)
 	check_intact(&g, SP_END_PROTOCOL);
 	cr_assert_eq(rig_wait_exit(&g), 0);
 	rig_stop(&g);
+}
+
+static void
+open_with_env(struct rig *g, uint32_t chan)
+{
+	struct sp_open o = {.kind = SP_OPEN_EXEC, .command = sp_span_str("id")};
+	SP_BUF_AUTO env = {.max = 1024};
+	SP_BUF_AUTO b = {.max = 2048};
+	static const char *const pairs[] = {"LANG", "C.UTF-8", "LD_PRELOAD",
+	    "/tmp/evil.so", "LC_ALL", "C"};
+
+	for (size_t i = 0; i < 6; i++)
+		cr_assert_eq(sp_buf_put_bytes(&env, sp_span_str(pairs[i])), SP_OK);
+	o.env = sp_buf_span(&env);
+	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
+	rig_send_user(g, SP_FRAME_OPEN, chan, sp_buf_span(&b));
+}
+
+/* The payload of the OPEN that came out at the target. */
+static void
+take_open(struct rig *g, struct sp_buf *to)
+{
+	struct sp_frame f;
+	enum sp_err e;
+
+	while ((e = sp_stream_next(&g->target, &f)) == SP_ERR_AGAIN) {
+		struct pollfd pf = {.fd = g->target.fd, .events = POLLIN};
+
+		cr_assert(poll(&pf, 1, 20000) == 1, "OPEN did not arrive");
+		cr_assert_eq(sp_stream_fill(&g->target), SP_OK);
+	}
+	cr_assert_eq(e, SP_OK);
+	cr_assert_eq(f.type, SP_FRAME_OPEN);
+	cr_assert_eq(sp_buf_put(to, f.payload.p, f.payload.n), SP_OK);
+}
+
+Test(recorder, variables_that_the_rules_do_not_name_go_nowhere, .timeout = 60)
+{
+	static struct sp_rules rules = {.rights = SP_RIGHT_EXEC, .n_env = 2,
+	    .env = {"LANG", "LC_*"}};
+	struct rig_opt o = {.rules = &rules};
+	SP_BUF_AUTO at_target = {.max = 4096};
+	SP_BUF_AUTO kept = {.max = 4096};
+	struct rig g;
+
+	rig_start(&g, &o);
+	rig_session(&g, &o);
+	open_with_env(&g, 1);
+	take_open(&g, &at_target);
+	rig_send_user(&g, SP_FRAME_CLOSE, 1, none);
+	cr_assert_eq(shutdown(g.user.fd, SHUT_WR), 0);
+	rig_wait_closed(&g);
+	check_intact(&g, SP_END_NORMAL);
+	kept = recorded(&g, SP_RECORD_OPEN);
+	cr_assert(sp_span_eq(sp_buf_span(&kept), sp_buf_span(&at_target)),
+	    "what is recorded is what was sent on");
+	cr_assert_null(memmem(at_target.p, at_target.len, "LD_PRELOAD", 10));
+	cr_assert_null(memmem(at_target.p, at_target.len, "evil", 4));
+	cr_assert_not_null(memmem(at_target.p, at_target.len, "C.UTF-8", 7));
+	cr_assert_not_null(memmem(at_target.p, at_target.len, "LC_ALL", 6));
+	cr_assert_not_null(strstr(g.events, "env_dropped 1 variable LD_PRELOAD"));
+	cr_assert_null(strstr(g.events, "variable LANG"));
+	cr_assert_eq(rig_wait_exit(&g), 0);
+	rig_stop(&g);
+}
+
+/* sftp is a right to move files, not one to any subsystem. */
+Test(recorder, sftp_needs_upload_or_download, .timeout = 60)
+{
+	static const struct {
+		uint32_t rights;
+		const char *name;
+		bool ok;
+	} t[] = {{SP_RIGHT_SUBSYSTEM, "sftp", false},
+	    {SP_RIGHT_UPLOAD, "sftp", true}, {SP_RIGHT_DOWNLOAD, "sftp", true},
+	    {SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD, "netconf", false},
+	    {SP_RIGHT_SUBSYSTEM, "netconf", true}, {0, "netconf", false},
+	    {SP_RIGHT_ALL & ~(uint32_t)SP_RIGHT_SUBSYSTEM, "sftp2", false}};
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		static struct sp_rules rules;
+		struct sp_channels s;
+		struct sp_open o = {.kind = SP_OPEN_SUBSYSTEM,
+		    .command = sp_span_str(t[i].name)};
+		SP_BUF_AUTO b = {.max = 256};
+		struct sp_frame f = {.type = SP_FRAME_OPEN, .chan = 1};
+
+		rules = (struct sp_rules){.rights = t[i].rights};
+		sp_channels_init(&s, &rules);
+		cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
+		f.payload = sp_buf_span(&b);
+		cr_assert_eq(sp_channels_judge(&s, &f, true), t[i].ok ?
+		    SP_FRAME_PASS : SP_FRAME_REFUSE, "%s with %x", t[i].name,
+		    t[i].rights);
+	}
+}
+
+Test(recorder, who_is_silent_is_told_and_ended, .timeout = 120)
+{
+	static struct sp_rules rules = {.rights = SP_RIGHT_SHELL, .idle_s = 2};
+	struct rig_opt o = {.rules = &rules};
+	struct rig g;
+
+	rig_start(&g, &o);
+	rig_session(&g, &o);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	/* What the target says keeps nothing awake. */
+	rig_send_target(&g, SP_FRAME_DATA, 1, 1, sp_span_str("tick"));
+	rig_wait_closed(&g);
+	rig_pump(&g, NULL, 50);
+	check_intact(&g, SP_END_IDLE);
+	cr_assert_not_null(strstr(g.notice, "ends in 1 seconds"), "%s", g.notice);
+	cr_assert_not_null(strstr(g.end_text, "idle limit"), "%s", g.end_text);
+	cr_assert_eq(g.end_code, SP_END_IDLE);
+	check_recorded(&g, SP_RECORD_NOTICE, g.notice);
+	rig_stop(&g);
+}
+
+/* Whoever looks late is told once and ended at the limit, not before. */
+Test(recorder, the_clock_of_silence)
+{
+	struct sp_idle i = {.limit_s = 900};
+
+	cr_assert_eq(sp_idle_next(&(struct sp_idle){0}), INT64_MAX);
+	cr_assert_eq(sp_idle_look(&(struct sp_idle){0}, INT64_MAX), SP_IDLE_NO);
+	sp_idle_touch(&i, 1000);
+	cr_assert_eq(sp_idle_next(&i), 1000 + 840 * INT64_C(1000000));
+	cr_assert_eq(sp_idle_look(&i, sp_idle_next(&i) - 1), SP_IDLE_NO);
+	cr_assert_eq(sp_idle_look(&i, sp_idle_next(&i)), SP_IDLE_WARN);
+	cr_assert_eq(sp_idle_next(&i), 1000 + 900 * INT64_C(1000000));
+	cr_assert_eq(sp_idle_look(&i, sp_idle_next(&i) - 1), SP_IDLE_NO);
+	cr_assert_eq(sp_idle_look(&i, sp_idle_next(&i)), SP_IDLE_OVER);
+	sp_idle_touch(&i, 5);
+	cr_assert_eq(sp_idle_next(&i), 5 + 840 * INT64_C(1000000), "told again");
+	i.limit_s = 90;
+	cr_assert_eq(sp_idle_notice_s(&i), 45);
 }

@@ -284,14 +284,16 @@ Test(recorder_hard, the_reserve_is_kept, .timeout = 60)
 /* No room from the first: said to the broker, and nothing relayed. */
 Test(recorder_hard, no_room_no_session, .timeout = 30)
 {
-	struct sp_msg_rec_open m = {.rights = ALL_RIGHTS,
-	    .durability = SP_DURABLE_INPUT, .reserve_bytes = UINT64_MAX,
+	SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
+	struct sp_msg_rec_open m = {.durability = SP_DURABLE_INPUT, .reserve_bytes = UINT64_MAX,
 	    .meta = sp_span_str("{}")};
 	struct rig g;
 
 	rig_start(&g, &usual);
 	g.file = rec_file();
 	rig_spawn(&g);
+	rec_rules(&rules, NULL, ALL_RIGHTS);
+	m.rules = sp_buf_span(&rules);
 	m.recipients = sp_span_of(g.v.box_pk, 32);
 	memcpy(m.session, g.session, 16);
 	rig_send_user(&g, SP_FRAME_OPEN, 1, none);
@@ -304,8 +306,8 @@ Test(recorder_hard, no_room_no_session, .timeout = 30)
 
 Test(recorder_hard, a_false_certificate_relays_nothing, .timeout = 30)
 {
-	struct sp_msg_rec_open m = {.rights = ALL_RIGHTS,
-	    .durability = SP_DURABLE_INPUT, .meta = sp_span_str("{}")};
+	SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
+	struct sp_msg_rec_open m = {.durability = SP_DURABLE_INPUT, .meta = sp_span_str("{}")};
 	struct sp_msg_rec_cert cert = {0};
 	struct sp_packet p;
 	struct rig g;
@@ -313,6 +315,8 @@ Test(recorder_hard, a_false_certificate_relays_nothing, .timeout = 30)
 	rig_start(&g, &usual);
 	g.file = rec_file();
 	rig_spawn(&g);
+	rec_rules(&rules, NULL, ALL_RIGHTS);
+	m.rules = sp_buf_span(&rules);
 	m.recipients = sp_span_of(g.v.box_pk, 32);
 	memcpy(m.session, g.session, 16);
 	memcpy(m.audit_key, g.v.audit_pk, 32);
