@@ -94,6 +94,8 @@ enum sp_link_state {
 	    SP_ST_ANY, 0)                                                     \
 	M(conn_authed, 0x0033, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	M(session_settled, 0x0034, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)  \
+	M(conn_keyed, 0x0035, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(conn_source, 0x0036, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
@@ -107,6 +109,7 @@ enum sp_link_state {
 	    SP_ST_KEYED | SP_ST_AUTHED, 0)                                    \
 	M(auth_refused, 0x0045, SP_ROLE_ING, SP_ROLE_BRK,                     \
 	    SP_ST_READY | SP_ST_KEYED, 0)                                     \
+	M(conn_peer, 0x0046, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_READY, 0)        \
 	/* -- ingress and broker: targets and channels -- */                  \
 	M(target_open, 0x0048, SP_ROLE_ING, SP_ROLE_BRK, SP_ST_AUTHED, 0)     \
 	M(target_open_result, 0x0049, SP_ROLE_BRK, SP_ROLE_ING, SP_ST_ANY, 0) \
@@ -212,9 +215,11 @@ enum sp_link_state {
 #define SP_FIELDS_peer_link(F) F(u16, role, 0)
 #define SP_FIELDS_stop(F) F(u8, graceful, 0)
 
-/* fds: client's TCP socket, link to the broker */
+/* fds: client's TCP socket, link to the broker. proxied: a PROXY header comes
+ * first, peer_addr is the proxy's. */
 #define SP_FIELDS_spawn_ingress(F)                                            \
-	F(u64, id, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)
+	F(u64, id, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)              \
+	F(u8, proxied, 0)
 /* fds: recording file (rw), link to the broker, stream of the ingress side,
  * stream of the egress side */
 #define SP_FIELDS_spawn_recorder(F) F(u64, id, 0) F(uuid, session, 0)
@@ -234,12 +239,16 @@ enum sp_link_state {
 /* fds: the broker's end of the link with that ingress child */
 #define SP_FIELDS_conn_new(F)                                                 \
 	F(u64, conn, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)            \
-	F(str, local_addr, 64) F(u16, local_port, 0)
+	F(str, local_addr, 64) F(u16, local_port, 0) F(u8, proxied, 0)
 #define SP_FIELDS_conn_end(F) F(u64, conn, 0) F(u32, status, 0)
 #define SP_FIELDS_conn_kill(F) F(u64, conn, 0)
 /* Both factors are given: the connection counts no more as a start-up
  * (max_startups). Without it, it does until login_grace_s has passed. */
 #define SP_FIELDS_conn_authed(F) F(u64, conn, 0)
+/* A key is accepted: the last to be ended when max_startups is reached. */
+#define SP_FIELDS_conn_keyed(F) F(u64, conn, 0)
+/* Once, of a connection that is proxied: whom max_per_source counts. */
+#define SP_FIELDS_conn_source(F) F(u64, conn, 0) F(str, peer_addr, 64)
 #define SP_FIELDS_auth_spawn(F) F(u64, login, 0)
 /* fds: link with the auth process */
 #define SP_FIELDS_auth_spawned(F) F(u64, login, 0)
@@ -304,6 +313,9 @@ enum sp_link_state {
 #define SP_FIELDS_dialog_answer(F) F(u32, dialog, 0) F(str, text, 1024)
 /* The ingress refused or saw something before authentication: why (audit). */
 #define SP_FIELDS_auth_refused(F) F(str, why, 128) F(bytes, detail, 512)
+/* Once, before anything else, where conn_new said proxied: what the header of
+ * the PROXY protocol says. Numeric. */
+#define SP_FIELDS_conn_peer(F) F(str, peer_addr, 64) F(u16, peer_port, 0)
 
 /* A direct-tcpip channel (ssh -J): id is the ingress's, never 0. */
 #define SP_FIELDS_target_open(F) F(u32, id, 0) F(str, host, 255) F(u16, port, 0)
