@@ -66,7 +66,12 @@ enum sp_rec_chunk_type {
 	K(CLOSE, 13, "close")                                                 \
 	K(NOTICE, 14, "notice")                                               \
 	K(META, 15, "meta")                                                   \
-	K(END, 16, "end")
+	K(END, 16, "end")                                                     \
+	K(FLOW, 17, "flow")                                                   \
+	K(LISTEN, 18, "listen")                                               \
+	K(LISTEN_OK, 19, "listen_ok")                                         \
+	K(LISTEN_FAIL, 20, "listen_fail")                                     \
+	K(UNLISTEN, 21, "unlisten")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),

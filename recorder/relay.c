@@ -34,6 +34,8 @@ sp_relay_init(struct sp_relay *r, int link_fd, int user_fd, int target_fd)
 void
 sp_relay_fini(struct sp_relay *r)
 {
+	while (r->flows != NULL)
+		sp_flow_free(&r->flows, r->flows);
 	sp_rec_writer_free(r->w);
 	r->w = NULL;
 	sp_stream_fini(&r->user);
@@ -277,7 +279,7 @@ commit_and_forward(struct sp_relay *r, size_t user_mark, size_t target_mark)
 
 	if (!r->is_bulk && sp_rec_writer_waiting(r->w) >= BULK_BATCH)
 		go_bulk(r);
-	e = sp_rec_writer_commit(r->w);
+	e = r->is_unsafe ? SP_ERR_CRYPTO : sp_rec_writer_commit(r->w);
 	is_committed = e == SP_OK;
 	if (is_committed && !full)
 		push(r, &r->user);
@@ -514,8 +516,10 @@ finish(struct sp_relay *r)
 {
 	enum sp_err e = SP_ERR_STATE;
 
-	if (r->is_certified)
+	if (r->is_certified) {
+		sp_relay_end_flows(r);
 		e = sp_rec_writer_close(r->w, r->code, sp_span_str(r->reason));
+	}
 	if (r->is_certified && e != SP_OK)
 		sp_log(SP_ERROR, "close_failed", r->session, "error=\"%s\"",
 		    sp_err_text(e));

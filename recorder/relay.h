@@ -6,6 +6,7 @@
 #include "common/rules.h"
 #include "common/stream.h"
 #include "recorder/channels.h"
+#include "recorder/flow.h"
 #include "recorder/idle.h"
 #include "recorder/writer.h"
 
@@ -22,10 +23,12 @@ struct sp_relay {
 	struct sp_stream user, target;
 	struct sp_rules *rules;	/* one process has one session: never freed */
 	struct sp_channels channels;
+	struct sp_flow *flows;
 	struct sp_idle idle;
 	struct sp_rec_writer *w;
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;
+	bool is_unsafe;		/* the batch lacks a record that it must have */
 	bool user_input;	/* the batch holds something from the user */
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];
@@ -45,6 +48,8 @@ void sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
     SP_PRINTF(3, 4);
 void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
     const char *detail);
+/* The records of the flows that no CLOSE has ended. */
+void sp_relay_end_flows(struct sp_relay *r);
 /* Judges, records and queues what both streams hold, up to one batch. */
 void sp_relay_take(struct sp_relay *r);
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "recorder/relay.h"
 
 /* From a frame to its record: doc/recording-format.md, "Records". */
@@ -68,6 +69,18 @@ form_of(const struct sp_frame *f, bool from_user, struct form *o)
 	case SP_FRAME_EXIT_SIGNAL:
 		o->kind = SP_RECORD_EXIT_SIGNAL;
 		return check_exit_signal(f->payload);
+	case SP_FRAME_LISTEN:
+		o->kind = SP_RECORD_LISTEN;
+		return SP_OK;
+	case SP_FRAME_LISTEN_OK:
+		o->kind = SP_RECORD_LISTEN_OK;
+		return SP_OK;
+	case SP_FRAME_LISTEN_FAIL:
+		o->kind = SP_RECORD_LISTEN_FAIL;
+		return plain_text(f->payload, &o->bytes);
+	case SP_FRAME_UNLISTEN:
+		o->kind = SP_RECORD_UNLISTEN;
+		return SP_OK;
 	case SP_FRAME_EOF:
 	case SP_FRAME_CLOSE:
 		o->kind = f->type == SP_FRAME_EOF ? SP_RECORD_EOF :
@@ -96,7 +109,9 @@ tell_open(struct sp_relay *r, const struct sp_frame *f)
 	if (sp_open_decode(f->payload, &o) != SP_OK)
 		return;
 	sp_vis(text, sizeof(text), o.command);
-	if (o.kind == SP_OPEN_SHELL)
+	if (o.kind >= SP_OPEN_FORWARD)
+		sp_flow_describe(detail, sizeof(detail), &o);
+	else if (o.kind == SP_OPEN_SHELL)
 		snprintf(detail, sizeof(detail), "shell");
 	else
 		snprintf(detail, sizeof(detail), "%s: %s",
@@ -107,22 +122,152 @@ tell_open(struct sp_relay *r, const struct sp_frame *f)
 	sp_relay_event(r, "channel_open", f->chan, detail);
 }
 
-/* The channel is not permitted: the user's side learns it, the target's side
- * never hears of it. */
-static enum sp_err
-refuse(struct sp_relay *r, const struct sp_frame *f)
+static void
+tell_listen(struct sp_relay *r, const struct sp_frame *f)
 {
-	const char *why = r->channels.why;
-	uint8_t side = 1;
+	const struct sp_listen *l = sp_channels_listener(&r->channels, f->chan);
+	char detail[1800], host[1100];
 
-	sp_relay_event(r, "channel_refused", f->chan, why);
-	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_OUT, SP_RECORD_OPEN_FAIL, f->chan,
+	if (f->type == SP_FRAME_UNLISTEN)
+		sp_relay_event(r, "listener_closed", f->chan, "");
+	if (f->type != SP_FRAME_LISTEN_OK || l == NULL)
+		return;
+	sp_vis(host, sizeof(host), sp_span_of(l->host, l->n_host));
+	snprintf(detail, sizeof(detail), "%s port %u at the target", l->n_host ==
+	    0 ? "every address" : host, l->port);
+	sp_relay_event(r, "listener_open", f->chan, detail);
+}
+
+/* Not permitted: the side that asked learns it, the other never hears of it. */
+static enum sp_err
+refuse(struct sp_relay *r, const struct sp_frame *f, bool from_user)
+{
+	struct sp_stream *to = from_user ? &r->user : &r->target;
+	bool is_listen = f->type == SP_FRAME_LISTEN;
+	const char *why = r->channels.why;
+	uint8_t side = from_user ? 1 : 0;
+
+	sp_relay_event(r, is_listen ? "listener_refused" : "channel_refused",
+	    f->chan, why);
+	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_OUT, is_listen ?
+	    SP_RECORD_LISTEN_FAIL : SP_RECORD_OPEN_FAIL, f->chan,
 	    sp_span_str(why)));
+	if (is_listen)
+		return sp_stream_put_text(to, SP_FRAME_LISTEN_FAIL, f->chan, why);
 	SP_TRY(sp_rec_writer_put(r->w, SP_LANE_OUT, SP_RECORD_CLOSE, f->chan,
 	    sp_span_of(&side, 1)));
-	SP_TRY(sp_stream_put_text(&r->user, SP_FRAME_OPEN_FAIL, f->chan, why));
-	return sp_stream_put(&r->user, SP_FRAME_CLOSE, 0, f->chan,
-	    (struct sp_span){0});
+	SP_TRY(sp_stream_put_text(to, SP_FRAME_OPEN_FAIL, f->chan, why));
+	return sp_stream_put(to, SP_FRAME_CLOSE, 0, f->chan, (struct sp_span){0});
+}
+
+/* ------------------------------------------------------ counted and hashed */
+
+static enum sp_err
+put_flow(struct sp_relay *r, const struct sp_flow *w,
+    uint8_t rec[static SP_FLOW_RECORD_BYTES])
+{
+	SP_TRY(sp_flow_record(w, sp_boot_us(), rec));
+	return sp_rec_writer_put(r->w, SP_LANE_OUT, SP_RECORD_FLOW, w->chan,
+	    sp_span_of(rec, SP_FLOW_RECORD_BYTES));
+}
+
+static enum sp_err
+end_flow(struct sp_relay *r, struct sp_flow *w)
+{
+	uint8_t rec[SP_FLOW_RECORD_BYTES];
+	char detail[1600];
+	enum sp_err e = put_flow(r, w, rec);
+
+	if (e == SP_OK) {
+		sp_flow_text(detail, sizeof(detail), w->what, rec);
+		sp_relay_event(r, w->kind < SP_OPEN_FORWARD ? "exec_closed" :
+		    "forward_closed", w->chan, detail);
+	}
+	sp_flow_free(&r->flows, w);
+	return e;
+}
+
+void
+sp_relay_end_flows(struct sp_relay *r)
+{
+	while (r->flows != NULL)
+		if (end_flow(r, r->flows) != SP_OK)
+			sp_log(SP_ERROR, "flow_lost", r->session, "");
+}
+
+static enum sp_err
+begin_flow(struct sp_relay *r, const struct sp_frame *f)
+{
+	struct sp_open o;
+	bool digest = r->rules->exec_body == SP_BODY_DIGEST;
+
+	SP_TRY(sp_open_decode(f->payload, &o));
+	if (o.kind >= SP_OPEN_FORWARD ||
+	    (digest && o.kind == SP_OPEN_EXEC && o.has_pty == 0))
+		return sp_flow_new(&r->flows, f->chan, &o, digest);
+	return SP_OK;
+}
+
+/* Counts what passes. *is_kept: does it go into the recording as it is? */
+static enum sp_err
+count(struct sp_relay *r, const struct sp_frame *f, bool from_user,
+    bool *is_kept)
+{
+	struct sp_flow *w = sp_flow_find(r->flows, f->chan);
+
+	if (w == NULL)
+		return SP_OK;
+	if (f->type == SP_FRAME_CLOSE) {
+		w->user_closed |= from_user;
+		w->target_closed |= !from_user;
+	}
+	if (f->type != SP_FRAME_DATA)
+		return SP_OK;
+	*is_kept = !w->is_digest;
+	SP_TRY(sp_flow_add(w, from_user ? SP_FLOW_TO_TARGET : f->lane == 2 ?
+	    SP_FLOW_ERR : SP_FLOW_TO_USER, f->payload));
+	w->told += f->payload.n;
+	return SP_OK;
+}
+
+/* Bytes that are not kept: their digest is, before they are forwarded. */
+static enum sp_err
+digests_so_far(struct sp_relay *r)
+{
+	uint8_t rec[SP_FLOW_RECORD_BYTES];
+
+	for (struct sp_flow *w = r->flows; w != NULL; w = w->next)
+		if (w->is_digest && w->told > 0) {
+			w->told = 0;
+			SP_TRY(put_flow(r, w, rec));
+		}
+	return SP_OK;
+}
+
+static enum sp_err
+closed(struct sp_relay *r, const struct sp_frame *f)
+{
+	struct sp_flow *w = sp_flow_find(r->flows, f->chan);
+
+	return w == NULL || !w->user_closed || !w->target_closed ? SP_OK :
+	    end_flow(r, w);
+}
+
+static enum sp_err
+record(struct sp_relay *r, const struct sp_frame *f, bool from_user,
+    enum sp_frame_verdict v)
+{
+	bool is_kept = true;
+	struct form o;
+
+	SP_TRY(form_of(f, from_user, &o));
+	if (v == SP_FRAME_PASS && f->type == SP_FRAME_OPEN)
+		SP_TRY(begin_flow(r, f));
+	SP_TRY(count(r, f, from_user, &is_kept));
+	if (is_kept)
+		SP_TRY(sp_rec_writer_put(r->w, o.lane, o.kind, f->chan, o.bytes));
+	r->user_input |= from_user;
+	return f->type == SP_FRAME_CLOSE ? closed(r, f) : SP_OK;
 }
 
 /* Variables that the rules do not name go neither to the target nor into the
@@ -160,16 +305,12 @@ record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
     enum sp_frame_verdict v)
 {
 	struct sp_stream *to = from_user ? &r->target : &r->user;
-	struct form o;
 
-	if (f->type != SP_FRAME_CREDIT) {
-		SP_TRY(form_of(f, from_user, &o));
-		SP_TRY(sp_rec_writer_put(r->w, o.lane, o.kind, f->chan, o.bytes));
-		r->user_input |= from_user;
-	}
+	if (f->type != SP_FRAME_CREDIT)
+		SP_TRY(record(r, f, from_user, v));
 	if (v == SP_FRAME_PASS)
 		return sp_stream_put(to, f->type, f->lane, f->chan, f->payload);
-	return v == SP_FRAME_REFUSE ? refuse(r, f) : SP_OK;
+	return v == SP_FRAME_REFUSE ? refuse(r, f, from_user) : SP_OK;
 }
 
 static void
@@ -196,6 +337,8 @@ one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 		sp_relay_end(r, SP_END_DISK, "the recorder: %s", sp_err_text(e));
 	else if (v == SP_FRAME_PASS && f->type == SP_FRAME_OPEN)
 		tell_open(r, f);
+	else if (v == SP_FRAME_PASS)
+		tell_listen(r, f);
 }
 
 static void
@@ -247,4 +390,5 @@ sp_relay_take(struct sp_relay *r)
 	from(r, &r->target, false);
 	if (!r->is_ending)
 		from(r, &r->user, true);
+	r->is_unsafe = digests_so_far(r) != SP_OK;
 }

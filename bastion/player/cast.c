@@ -25,6 +25,10 @@ consider(struct cast *c, const struct sp_rec_record *r)
 
 	if (sp_open_decode(r->data, &o) != SP_OK)
 		return;
+	if (o.kind >= SP_OPEN_FORWARD) {
+		c->others++;	/* no terminal, whatever it carried */
+		return;
+	}
 	if (c->chan != 0 && (c->is_sure || o.has_pty == 0)) {
 		c->others++;
 		return;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bastion/player/show.h"
+#include "recorder/flow.h"
 
 #define LINE_MAX_BYTES 65536
 #define SHOWN_MAX (LINE_MAX_BYTES * 12)
@@ -177,15 +178,43 @@ n_terms(const struct plain *k)
 	return n;
 }
 
+/* A forwarded connection is bytes of any protocol: what it was and what it
+ * carried is said, in a line of its own. */
+static void
+say(struct plain *k, uint32_t chan, const char *what)
+{
+	char text[1700];
+
+	snprintf(text, sizeof(text), "[%u] %s\n", chan & ~SP_STREAM_REVERSE, what);
+	emit(k, sp_span_str(text));
+}
+
+static void
+say_flow(struct plain *k, const struct sp_rec_record *r)
+{
+	char text[600];
+
+	if (r->data.n != SP_FLOW_RECORD_BYTES)
+		return;
+	sp_flow_text(text, sizeof(text), "carried", r->data.p);
+	say(k, r->chan, text);
+}
+
 static void
 begin_track(struct plain *k, const struct sp_rec_record *r)
 {
 	struct track *t = find(k, 0);
 	struct sp_open o;
+	char text[1500];
 
 	if (r->chan == 0 || find(k, r->chan) != NULL ||
 	    sp_open_decode(r->data, &o) != SP_OK)
 		return;
+	if (o.kind >= SP_OPEN_FORWARD) {
+		sp_flow_describe(text, sizeof(text), &o);
+		say(k, r->chan, text);
+		return;
+	}
 	if (t == NULL) {
 		/* Only a file that our recorder did not write has so many. */
 		t = &k->track[0];
@@ -242,6 +271,9 @@ one_record(struct plain *k, const struct sp_rec_record *r)
 	case SP_RECORD_OUT:
 	case SP_RECORD_ERR:
 		output(k, r);
+		break;
+	case SP_RECORD_FLOW:
+		say_flow(k, r);
 		break;
 	case SP_RECORD_RESIZE:
 		resize(k, r);

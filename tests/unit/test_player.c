@@ -314,6 +314,31 @@ Test(player, commands_are_shown_sanitised, .timeout = 30)
 	end(&s);
 }
 
+/* A forward's bytes are no text: what it was and what it carried is shown. */
+Test(player, a_forward_is_a_line, .timeout = 30)
+{
+	struct sp_open o = {.kind = SP_OPEN_FORWARD, .host = sp_span_str("d\x1b"),
+	    .port = 5432, .origin = sp_span_str("::1"), .origin_port = 9};
+	SP_BUF_AUTO b = {.max = 4096};
+	uint8_t flow[8 + 3 * 40] = {0x40, 0x42, 0x0f, 0, 0, 0, 0, 0, 3};
+	struct show s;
+	struct sp_rec_writer *w = begin(&s);
+
+	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
+	put(w, SP_LANE_OUT, SP_RECORD_OPEN, 7, sp_buf_span(&b));
+	put(w, SP_LANE_OUT, SP_RECORD_OUT, 7, sp_span_str("\x1b[2Jbinary\n"));
+	put(w, SP_LANE_OUT, SP_RECORD_FLOW, 7, sp_span_of(flow, sizeof(flow)));
+	put_close(w, 7);
+	finish(&s, w);
+	watch(&s);
+	cr_assert_eq(s.status, 0);
+	cr_assert_not_null(strstr(out(&s), "[7] forward to d\\x1b port 5432, from "
+	    "::1 port 9\n[7] carried: 1000 ms, sent 3 bytes sha256=0000"), "%s",
+	    out(&s));
+	cr_assert_null(strstr(out(&s), "binary"));
+	end(&s);
+}
+
 Test(player, asciicast_is_json, .timeout = 30)
 {
 	struct show s;

@@ -258,9 +258,17 @@ Test(recorder, at_most_so_many_channels, .timeout = 30)
 	rig_open(&g, 100, SP_OPEN_EXEC, "a place is free again");
 	rig_open(&g, 90, SP_OPEN_EXEC, "and another");
 	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
+	/* One more is refused, as one without the right is. */
 	rig_send_user(&g, SP_FRAME_OPEN, 101, sp_buf_span(&b));
+	rig_send_user(&g, SP_FRAME_CLOSE, 101, none);
+	rig_send_user(&g, SP_FRAME_DATA, 100, sp_span_str("on it goes"));
+	while (g.at_target.len < 10)
+		rig_pump(&g, NULL, 20);
+	cr_assert_not_null(strstr(g.events, "channel_refused 101 there are too "
+	    "many channels at once, 64 are allowed"));
+	cr_assert_eq(shutdown(g.user.fd, SHUT_WR), 0);
 	rig_wait_closed(&g);
-	check_intact(&g, SP_END_PROTOCOL);
+	check_intact(&g, SP_END_LEG_DIED);
 	cr_assert_eq(rig_wait_exit(&g), 0);
 	rig_stop(&g);
 }
