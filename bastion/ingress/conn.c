@@ -144,8 +144,12 @@ one_ctx(struct sp_ctx *x)
 
 	if (x->state == SP_CTX_DEAD)
 		return false;
-	if (sp_ctx_may_read(x))
+	if (sp_ctx_may_read(x)) {
 		moved = sp_ctx_step(x);
+	} else if (x->wire.failed != 0) {
+		sp_ctx_died(x);
+		return true;
+	}
 	for (struct sp_chan *ch = x->chans, *next; ch != NULL; ch = next) {
 		next = ch->next;
 		moved |= one_chan(ch);
@@ -266,12 +270,13 @@ take_events(struct sp_conn *c, struct waits *w)
 
 	if ((w->pf[0].revents & POLLOUT) != 0)
 		t->is_writable = true;
-	if ((w->pf[0].revents & (POLLIN | POLLERR | POLLHUP)) != 0) {
+	if ((w->pf[0].revents & (POLLIN | POLLERR | POLLHUP)) != 0 &&
+	    sp_wire_room(t) > 0) {
 		sp_wire_fill(t);
 		if (c->acks++ < ACKS_MAX)
 			(void)!setsockopt(t->fd, IPPROTO_TCP, TCP_QUICKACK, &on,
 			    sizeof(on));
-	} else if ((w->pf[0].revents & POLLRDHUP) != 0) {
+	} else if ((w->pf[0].revents & (POLLRDHUP | POLLERR | POLLHUP)) != 0) {
 		/* Nothing more is read while all is stuck; the user is gone. */
 		t->failed = ECONNRESET;
 	}
