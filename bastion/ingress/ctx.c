@@ -8,6 +8,8 @@
 
 #define STUCK (64 << 10)
 #define TYPED_MAX 256
+/* A login takes some 20 KiB, one with a dozen keys and certificates 100. */
+#define BEFORE_LOGIN_MAX (256 << 10)
 
 /* Whose packets libssh is working on, for its log: what it refuses without
  * asking anybody is told there only. */
@@ -214,6 +216,12 @@ sp_ctx_step(struct sp_ctx *x)
 {
 	bool moved = false;
 
+	if (x->state < SP_CTX_IN && x->wire.bytes_in > BEFORE_LOGIN_MAX) {
+		sp_conn_refused(x->conn, "too many bytes before the login",
+		    sp_span_str(""));
+		sp_ctx_died(x);
+		return true;
+	}
 	while (x->state != SP_CTX_DEAD && x->auth.held == NULL) {
 		ssh_message m = next_message(x);
 
