@@ -60,10 +60,10 @@ rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
 	close(fds[1]);
 	cr_assert_eq(sp_link_init(sup, fds[0], SP_ROLE_SUP, role, SP_ST_NEW),
 	    SP_OK);
-	cr_assert_eq(sp_link_wait(sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_hello);
 	cr_assert_eq(sp_send_start_parent(sup, 0, &m, NULL), SP_OK);
-	cr_assert_eq(sp_link_wait(sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_started);
 	sup->state = SP_ST_READY;
 }
@@ -95,7 +95,7 @@ rig_spawn(struct rig *g)
 	cr_assert_eq(sp_stream_pair(t), SP_OK);
 	cr_assert_eq(sp_send_spawn_recorder(&g->sup, 0, &m, (int[]){
 	    fcntl(g->file, F_DUPFD_CLOEXEC, 0), l[1], u[1], t[1]}), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_spawned);
 	cr_assert_eq(sp_dec_spawned(p.body, &s), SP_OK);
 	g->child = (pid_t)s.pid;
@@ -134,14 +134,14 @@ rig_session(struct rig *g, const struct rig_opt *o)
 	memcpy(m.session, g->session, 16);
 	memcpy(m.audit_key, g->v.audit_pk, 32);
 	cr_assert_eq(sp_send_rec_open(&g->brk, 0, &m, NULL), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->brk, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->brk, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_rec_opened);
 	cr_assert_eq(sp_dec_rec_opened(p.body, &opened), SP_OK);
 	g->brk.state = SP_ST_READY;
 	rec_vault_sign_recording(&g->v, g->session, opened.rec_key,
 	    opened.header_hash, opened.opened_us, cert.signature);
 	cr_assert_eq(sp_send_rec_cert(&g->brk, 0, &cert, NULL), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->brk, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->brk, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_rec_ready);
 	g->brk.state = SP_ST_LIVE;
 }
@@ -291,7 +291,7 @@ rig_wait_exit(struct rig *g)
 	struct sp_msg_exited m;
 	struct sp_packet p;
 
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_exited);
 	cr_assert_eq(sp_dec_exited(p.body, &m), SP_OK);
 	cr_assert_eq(m.pid, (uint32_t)g->child);

@@ -15,7 +15,7 @@
 #include "bastion/auth/service.h"
 #include "common/ipc.h"
 
-#define LONG_MS 20000
+#define LONG_MS 60000
 
 static struct {
 	struct sp_link link;

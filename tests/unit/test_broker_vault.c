@@ -65,7 +65,7 @@ take(struct sp_link *l, uint16_t type)
 {
 	struct sp_packet k;
 
-	cr_assert_eq(sp_link_wait(l, &k, 2000), SP_OK);
+	cr_assert_eq(sp_link_wait(l, &k, 60000), SP_OK);
 	cr_assert_eq(k.type, type);
 	return k.corr;
 }
@@ -149,7 +149,7 @@ Test(vault, late_answers_are_ignored)
 	ask(v, &a);
 	until(&a);
 	cr_assert_eq(a.e, SP_ERR_TIMEOUT);
-	cr_assert(sp_boot_us() - t0 > 1900000 && sp_boot_us() - t0 < 3500000);
+	cr_assert(sp_boot_us() - t0 > 1900000 && sp_boot_us() - t0 < 60000000);
 	corr = take(&l, SP_MSG_v_lease_end);
 	ask(v, &c);
 	done(&l, corr);

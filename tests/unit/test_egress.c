@@ -26,7 +26,7 @@
 #include "common/ipc.h"
 #include "common/stream.h"
 
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 struct world {
 	char dir[64];

@@ -518,7 +518,7 @@ static bool
 screen_has(struct sp_stream *t, struct sp_buf *screen, const char *what)
 {
 	static bool handed_over;
-	int64_t end = sp_boot_us() + 5000000;
+	int64_t end = sp_boot_us() + 60000000;
 	struct sp_frame f;
 
 	while (sp_boot_us() < end && (what != NULL || !handed_over)) {
@@ -706,7 +706,7 @@ Test(flow_session, two_who_approve_at_once_make_one_grant)
 	ing_dialog(&i, SP_DIALOG_INFO, text);
 	sp_request_decide(rig.b, &bob, 1, true, "", on_both, &b);
 	sp_request_decide(rig.b, &carol, 1, true, "", on_both, &b);
-	fix_until(&rig.f, &b.done, 10000);
+	fix_until(&rig.f, &b.done, 60000);
 	cr_expect_eq(b.n_ok, 2);
 	cr_expect_str_eq(fix_sql(&rig.f, "SELECT count(*) FROM grants"), "1");
 	cr_expect_str_eq(fix_sql(&rig.f, "SELECT state FROM requests"), "approved");
@@ -749,7 +749,7 @@ Test(flow_session, viewing_is_for_auditors_and_written_first)
 	legs_fini(&g);
 	want_over(&g, "ended");
 	sp_session_play(rig.b, &bob, g.id, &how, on_play, &p);
-	fix_until(&rig.f, &p.done, 5000);
+	fix_until(&rig.f, &p.done, 60000);
 	cr_expect_eq(p.e, SP_ERR_DENIED);
 	want_audit("viewing_refused");
 	carol.n_groups = 1;
@@ -762,7 +762,7 @@ Test(flow_session, viewing_is_for_auditors_and_written_first)
 	no.id = m.play;
 	memcpy(no.session, g.id, 16);
 	cr_assert_eq(sp_send_spawn_failed(&rig.sup, k.corr, &no, NULL), SP_OK);
-	fix_until(&rig.f, &p.done, 5000);
+	fix_until(&rig.f, &p.done, 60000);
 	cr_expect_eq(p.e, SP_ERR_NOTFOUND);
 	want_audit("recording_missing");
 	ing_fini(&i);

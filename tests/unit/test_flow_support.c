@@ -573,7 +573,7 @@ on_request(void *arg, enum sp_err e, uint64_t num, const char *text)
 static enum sp_err
 waited(struct waited *w, char text[static 1024])
 {
-	fix_until(&rig.f, &w->done, 10000);
+	fix_until(&rig.f, &w->done, 60000);
 	snprintf(text, 1024, "%s", w->text);
 	return w->e;
 }

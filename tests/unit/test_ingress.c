@@ -262,7 +262,7 @@ Test(ingress, jump_with_a_reason_and_a_notice)
 	cr_assert(st_has(&w->log, "answer 1 fix the disk\n"), "%.*s", (int)w->log.len, (char *)w->log.p);
 	SAYS(c, "request 42 is filed");
 	st_notice(w, "one minute is left");
-	for (int64_t end = sp_boot_us() + 5000000; sp_boot_us() < end &&
+	for (int64_t end = sp_boot_us() + 60000000; sp_boot_us() < end &&
 	    !st_has(&c->e, "[sallyport] one minute is left\n");)
 		st_step(w, c);
 	SAYS(c, "[sallyport] one minute is left\n");

@@ -295,7 +295,7 @@ st_client_polls(struct st_client *c, struct pollfd *p)
 int
 st_wait(struct st_world *w, struct st_client *c)
 {
-	int64_t end = sp_boot_us() + 30 * (int64_t)1000000;
+	int64_t end = sp_boot_us() + 60 * (int64_t)1000000;
 
 	while (!c->ended && sp_boot_us() < end)
 		st_step(w, c);

@@ -446,7 +446,11 @@ Test(ingress_hostile, a_hundred_channels_leave_no_descriptor)
 		if (i == 3)
 			before = st_descriptors(w);
 	}
-	cr_assert_eq(st_descriptors(w), before);
+	/* The last of them are closed a moment after the client has ended. */
+	for (int64_t end = sp_boot_us() + 60000000; st_descriptors(w) > before &&
+	    sp_boot_us() < end;)
+		st_step(w, m);
+	cr_assert_leq(st_descriptors(w), before);
 	st_client_free(m);
 	st_free(w);
 }

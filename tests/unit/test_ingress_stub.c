@@ -145,12 +145,12 @@ start_ingress(struct st_world *w, const char *config)
 	}
 	close(fds[1]);
 	OK(sp_link_init(&w->sup, fds[0], SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW));
-	OK(sp_link_wait(&w->sup, &p, 20000));
+	OK(sp_link_wait(&w->sup, &p, 60000));
 	CHECK(p.type == SP_MSG_hello);
 	snprintf(path, sizeof(path), "%s/host", w->dir);
 	CHECK((key = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
 	OK(sp_send_start_ingress(&w->sup, 0, &m, &key));
-	OK(sp_link_wait(&w->sup, &p, 20000));
+	OK(sp_link_wait(&w->sup, &p, 60000));
 	CHECK(p.type == SP_MSG_started);
 	w->sup.state = SP_ST_READY;
 }

@@ -102,7 +102,7 @@ size_t st_descriptors(const struct st_world *w);
 void st_client_free(struct st_client *c);
 /* One turn of the loop over everything; c may be NULL. */
 void st_step(struct st_world *w, struct st_client *c);
-/* Until the client has ended; kills it and returns -1 after 30 s. */
+/* Until the client has ended; kills it and returns -1 after 60 s. */
 int st_wait(struct st_world *w, struct st_client *c);
 /* Until the log, or the client's output, has this text. */
 bool st_until_log(struct st_world *w, struct st_client *c, const char *text);

@@ -299,9 +299,9 @@ Test(link, waiting_ends_in_time, .init = pair, .fini = unpair)
 	cr_assert(sp_link_wait(&broker, &p, 20) == SP_ERR_TIMEOUT);
 	cr_assert(sp_boot_us() - before >= 20000);
 	cr_assert(sp_send_conn_end(&sup, 1, &m, NULL) == SP_OK);
-	cr_assert(sp_link_wait(&broker, &p, 10000) == SP_OK);
+	cr_assert(sp_link_wait(&broker, &p, 60000) == SP_OK);
 	sp_link_fini(&sup);
-	cr_assert(sp_link_wait(&broker, &p, 10000) == SP_ERR_EOF);
+	cr_assert(sp_link_wait(&broker, &p, 60000) == SP_ERR_EOF);
 }
 
 Test(link, descriptors_are_non_blocking_and_close_on_exec, .init = pair,

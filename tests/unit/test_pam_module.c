@@ -83,7 +83,7 @@ broker(void *arg)
 	struct sp_packet p;
 	struct sp_msg_pam_verdict v = {.text = sp_span_str("")};
 
-	while (sp_link_wait(&t.brokers, &p, 10000) == SP_OK) {
+	while (sp_link_wait(&t.brokers, &p, 60000) == SP_OK) {
 		uint64_t corr = p.corr + (t.mode == OTHER_CORR);
 		enum sp_err e;
 

@@ -10,7 +10,7 @@
 
 #include "common/parent.h"
 
-#define WAIT_MS 10000
+#define WAIT_MS 60000
 
 /* The test is the supervisor; the parent of recorders is its child. */
 static struct sp_link sup;

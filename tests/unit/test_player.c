@@ -219,7 +219,7 @@ watch(struct show *s)
 	    SP_ST_READY), SP_OK);
 	cr_assert_eq(sp_stream_init(&v, u[0], false), SP_OK);
 	serve(s, &brk, &vlt, &v);
-	cr_assert_eq(sp_link_wait(&brk, &p, 5000), SP_OK);
+	cr_assert_eq(sp_link_wait(&brk, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_play_result);
 	cr_assert_eq(sp_dec_play_result(p.body, &r), SP_OK);
 	s->verdict = r.verdict;

@@ -68,10 +68,10 @@ recover(struct rig *g, struct recovered *o)
 	    fcntl(g->file, F_DUPFD_CLOEXEC, 0), fds[1]}), SP_OK);
 	cr_assert_eq(sp_link_init(&l, fds[0], SP_ROLE_BRK, SP_ROLE_REC,
 	    SP_ST_NEW), SP_OK);
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_spawned);
 	cr_assert_eq(sp_dec_spawned(p.body, &s), SP_OK);
-	cr_assert_eq(sp_link_wait(&l, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&l, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_rec_recovered);
 	cr_assert_eq(sp_dec_rec_recovered(p.body, &o->m), SP_OK);
 	l.state = SP_ST_READY;
@@ -80,7 +80,7 @@ recover(struct rig *g, struct recovered *o)
 		    o->m.chunks, seal.at_us, seal.signature);
 		cr_assert_eq(sp_send_rec_seal(&l, 0, &seal, NULL), SP_OK);
 	}
-	cr_assert_eq(sp_link_wait(&g->sup, &p, 10000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g->sup, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_exited);
 	cr_assert_eq(sp_dec_exited(p.body, &x), SP_OK);
 	o->status = (int)x.status;
@@ -321,7 +321,7 @@ Test(recorder_hard, a_false_certificate_relays_nothing, .timeout = 30)
 	memcpy(m.session, g.session, 16);
 	memcpy(m.audit_key, g.v.audit_pk, 32);
 	cr_assert_eq(sp_send_rec_open(&g.brk, 0, &m, NULL), SP_OK);
-	cr_assert_eq(sp_link_wait(&g.brk, &p, 5000), SP_OK);
+	cr_assert_eq(sp_link_wait(&g.brk, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_rec_opened);
 	g.brk.state = SP_ST_READY;
 	rig_send_user(&g, SP_FRAME_DATA, 1, sp_span_str("x"));

@@ -52,7 +52,7 @@ sign(void)
 	bool done = false;
 
 	sp_audit_sign(f.b.store, on_signed, &done);
-	fix_until(&f, &done, 5000);
+	fix_until(&f, &done, 60000);
 }
 
 static void
@@ -196,8 +196,8 @@ Test(audit, one_bad_change_in_a_group)
 		sp_change_audit(c, "person_add", "tester", NULL, NULL);
 		sp_change_commit(c, on_one, i == 7 ? &bad : &good);
 	}
-	fix_until(&f, &good.done, 10000);
-	fix_until(&f, &bad.done, 10000);
+	fix_until(&f, &good.done, 60000);
+	fix_until(&f, &bad.done, 60000);
 	cr_assert_eq(good.bad, 0);
 	cr_assert_eq(bad.bad, 1);
 	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM people"), "20");
@@ -233,7 +233,7 @@ Test(audit, followers_see_every_event_once)
 	write_some(5);
 	h = sp_audit_follow(f.b.store, on_event, &w);
 	write_some(300);
-	fix_until(&f, &w.done, 10000);
+	fix_until(&f, &w.done, 60000);
 	cr_assert_eq(w.n, 300);
 	cr_assert_eq(w.last, 305);
 	cr_assert_eq(sp_rows_i64(w.kept, 0, "seq"), 6);
@@ -250,7 +250,7 @@ Test(audit, unfit_text_does_not_stop_the_chain)
 
 	sp_audit(f.b.store, "bad\xff", "act\xc3", NULL, "{\"x\": \"\xff\"}", on_one, &c);
 	sp_audit(f.b.store, "next", "tester", NULL, NULL, on_one, &c);
-	fix_until(&f, &c.done, 5000);
+	fix_until(&f, &c.done, 60000);
 	cr_assert_eq(c.bad, 0);
 	cr_assert_eq(fix_verify(&f, text), SP_OK, "%s", text);
 }

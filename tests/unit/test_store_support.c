@@ -348,16 +348,22 @@ on_guard(evutil_socket_t fd, short what, void *arg)
 }
 
 void
-fix_until(struct fix *f, const volatile bool *done, unsigned ms)
+fix_turns(struct fix *f, const volatile bool *done, unsigned ms)
 {
 	bool late = false;
 	struct event *guard = evtimer_new(f->b.ev, on_guard, &late);
 
 	event_add(guard, &(struct timeval){.tv_sec = ms / 1000,
 	    .tv_usec = (suseconds_t)(ms % 1000) * 1000});
-	while (!*done && !late)
+	while ((done == NULL || !*done) && !late)
 		event_base_loop(f->b.ev, EVLOOP_ONCE);
 	event_free(guard);
+}
+
+void
+fix_until(struct fix *f, const volatile bool *done, unsigned ms)
+{
+	fix_turns(f, done, ms);
 	cr_assert(*done, "not done within %u ms", ms);
 }
 

@@ -31,6 +31,8 @@ void fix_store(struct fix *f, const char *conninfo);	/* NULL: f->conninfo */
 void fix_fini(struct fix *f);
 void fix_vault(struct fix *f);
 /* Runs the loop until *done, or fails the test after ms. */
+/* Turns of the loop until done (NULL: never) or for so long. */
+void fix_turns(struct fix *f, const volatile bool *done, unsigned ms);
 void fix_until(struct fix *f, const volatile bool *done, unsigned ms);
 void fix_wait_up(struct fix *f);
 /* Runs the loop for one pass over what is ready. */

@@ -11,7 +11,7 @@
 
 #include "common/ipc.h"
 
-#define LONG_MS 20000
+#define LONG_MS 60000
 #define NOBODY 65534	/* as root, everything runs as who owns the instance */
 
 enum { VLT, BRK, REC, EGR, PLY, ING, N_ROLES };

@@ -9,7 +9,7 @@
 #include "tests/unit/vault_kit.h"
 
 #define OK(e) cr_assert_eq((e), SP_OK)
-#define WAIT_MS 20000
+#define WAIT_MS 60000
 
 struct evp_host;
 struct proc {
