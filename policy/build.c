@@ -189,7 +189,7 @@ sp_pol_rule_begin(struct sp_policy_ctx *c, bool is_forbid,
 	r->name = name->s;
 	r->at = name->at;
 	r->is_forbid = is_forbid;
-	r->rights = SP_RIGHT_SHELL | SP_RIGHT_EXEC | SP_RIGHT_SUBSYSTEM;
+	sp_pol_rights_begin(c);
 	r->who.tail = &r->who.items;
 	r->on.tail = &r->on.items;
 	r->as.tail = &r->as.items;
@@ -222,7 +222,7 @@ sp_pol_rule_end(struct sp_policy_ctx *c)
 	if (lacks != NULL)
 		return sp_pol_fail(c, r->at, "permit \"%s\" lacks: %s", r->name,
 		    lacks);
-	return true;
+	return sp_pol_rights_end(c);
 }
 
 static const char *
@@ -238,6 +238,10 @@ clause_text(enum sp_clause which)
 	case SP_CLAUSE_ALLOW: return "allow";
 	case SP_CLAUSE_APPROVAL: return "approval";
 	case SP_CLAUSE_MFA: return "mfa";
+	case SP_CLAUSE_LIMIT: return "limit";
+	case SP_CLAUSE_PATH: return "path";
+	case SP_CLAUSE_RECORD: return "record";
+	case SP_CLAUSE_ENV: return "env";
 	}
 	return "?";
 }
@@ -252,13 +256,13 @@ sp_pol_clause(struct sp_policy_ctx *c, enum sp_clause which, struct sp_pos at)
 	if (r->is_forbid && (which & forbids) == 0)
 		return sp_pol_fail(c, at, "forbid takes who, on, as and when; "
 		    "\"%s\" belongs to a permit", clause_text(which));
-	if ((r->seen & which) != 0)
+	if ((r->seen & which & ~(unsigned)(SP_CLAUSE_PATH | SP_CLAUSE_LIMIT |
+	    SP_CLAUSE_RECORD)) != 0)
 		return sp_pol_fail(c, at, "\"%s\" is given twice in rule \"%s\"; "
 		    "several values stand in one list", clause_text(which),
 		    r->name);
 	r->seen |= which;
-	if (which == SP_CLAUSE_ALLOW)
-		r->rights = 0;
+	sp_pol_rights_clause(c, which);
 	c->select = which == SP_CLAUSE_WHO ? &r->who :
 	    which == SP_CLAUSE_ON ? &r->on : which == SP_CLAUSE_AS ? &r->as :
 	    NULL;
@@ -399,28 +403,6 @@ sp_pol_longest(struct sp_policy_ctx *c, const struct sp_word *w)
 		    "to 8h, like 90s, 15m, 2h or 1h30m", w->s);
 	c->rule->longest_us = us;
 	return true;
-}
-
-bool
-sp_pol_right(struct sp_policy_ctx *c, const struct sp_word *w)
-{
-	static const struct {
-		const char *name;
-		uint32_t bit;
-	} rights[] = {{"shell", SP_RIGHT_SHELL}, {"exec", SP_RIGHT_EXEC},
-	    {"subsystem", SP_RIGHT_SUBSYSTEM}};
-
-	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++) {
-		if (strcmp(w->s, rights[i].name) != 0)
-			continue;
-		if ((c->rule->rights & rights[i].bit) != 0)
-			return sp_pol_fail(c, w->at, "\"%s\" is allowed twice",
-			    w->s);
-		c->rule->rights |= rights[i].bit;
-		return true;
-	}
-	return sp_pol_fail(c, w->at, "\"%s\" cannot be allowed; there are shell, "
-	    "exec and subsystem (sftp is a subsystem)", w->s);
 }
 
 bool

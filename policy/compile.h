@@ -3,6 +3,7 @@
 #define SP_POLICY_COMPILE_H
 
 #include "common/ipc_messages.h"
+#include "common/rules.h"
 #include "policy/policy.h"
 
 /*
@@ -76,7 +77,9 @@ struct sp_select {
 
 enum sp_clause { SP_CLAUSE_WHO = 1, SP_CLAUSE_ON = 2, SP_CLAUSE_AS = 4,
 	SP_CLAUSE_WHEN = 8, SP_CLAUSE_REQUIRE = 16, SP_CLAUSE_FOR = 32,
-	SP_CLAUSE_ALLOW = 64, SP_CLAUSE_APPROVAL = 128, SP_CLAUSE_MFA = 256 };
+	SP_CLAUSE_ALLOW = 64, SP_CLAUSE_APPROVAL = 128, SP_CLAUSE_MFA = 256,
+	SP_CLAUSE_LIMIT = 512, SP_CLAUSE_PATH = 1024, SP_CLAUSE_RECORD = 2048,
+	SP_CLAUSE_ENV = 4096 };
 struct sp_rule {
 	struct sp_rule *next;
 	const char *name;
@@ -90,6 +93,7 @@ struct sp_rule {
 	enum sp_mfa mfa;
 	int64_t longest_us;
 	uint32_t rights;
+	struct sp_span rules;	/* encoded, of the arena; permits only */
 };
 
 struct sp_names {
@@ -114,6 +118,10 @@ struct sp_policy_ctx {
 	struct sp_pos now, next, after;
 	char token[64];			/* its text, for messages */
 	struct sp_rule *rule;
+	struct sp_rules rules;		/* of the rule in hand */
+	bool path_forbids;
+	uint32_t path_ops;
+	unsigned recorded;		/* which subjects `record` named */
 	struct sp_def *def;
 	struct sp_select *select;
 	enum sp_item_kind kind;
@@ -163,7 +171,24 @@ bool sp_pol_approval(struct sp_policy_ctx *c, const struct sp_word *n,
     const struct sp_word *group);
 bool sp_pol_mfa(struct sp_policy_ctx *c, const struct sp_word *level);
 bool sp_pol_longest(struct sp_policy_ctx *c, const struct sp_word *w);
+
+/* rights.c: what a permit's channels may do. */
+void sp_pol_rights_begin(struct sp_policy_ctx *c);
+bool sp_pol_rights_end(struct sp_policy_ctx *c);
+void sp_pol_rights_clause(struct sp_policy_ctx *c, enum sp_clause which);
 bool sp_pol_right(struct sp_policy_ctx *c, const struct sp_word *w);
+/* forward to "db-01:5432", listen at "localhost:8080", and more of the last */
+bool sp_pol_right_at(struct sp_policy_ctx *c, const struct sp_word *w,
+    const char *how, const struct sp_word *place);
+bool sp_pol_right_more(struct sp_policy_ctx *c, const struct sp_word *place);
+bool sp_pol_limit(struct sp_policy_ctx *c, const struct sp_word *what,
+    const struct sp_word *value);
+bool sp_pol_path_op(struct sp_policy_ctx *c, const struct sp_word *w);
+bool sp_pol_path(struct sp_policy_ctx *c, const struct sp_word *pattern);
+bool sp_pol_record(struct sp_policy_ctx *c, const struct sp_word *what,
+    const struct sp_word *how);
+bool sp_pol_env(struct sp_policy_ctx *c, const struct sp_word *w);
+
 /* After the parse: names that were used are looked up. */
 bool sp_pol_resolve(struct sp_policy_ctx *c);
 

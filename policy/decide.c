@@ -98,6 +98,16 @@ sp_policy_n_rules(const struct sp_policy *p)
 	return p == NULL ? 0 : p->n_rules;
 }
 
+struct sp_span
+sp_policy_rules(const struct sp_policy *p, const char *name)
+{
+	for (const struct sp_rule *r = p == NULL ? NULL : p->rules; r != NULL;
+	    r = r->next)
+		if (!r->is_forbid && strcmp(r->name, name) == 0)
+			return r->rules;
+	return (struct sp_span){0};
+}
+
 /* ------------------------------------------------------------- evaluation */
 
 void
@@ -343,6 +353,8 @@ take(struct sp_verdict *v, const struct sp_rule *r)
 	v->mfa = r->mfa;
 	v->longest_us = r->longest_us;
 	v->rights = r->rights;
+	v->n_rules = (uint16_t)r->rules.n;
+	memcpy(v->rules, r->rules.p, r->rules.n);
 }
 
 void

@@ -5,6 +5,7 @@
 
 #include "common/text.h"
 #include "policy/compile.h"
+#include "policy/rules.h"
 
 #define LIST_MAX 6	/* names that are listed before "..." */
 
@@ -204,20 +205,12 @@ sp_eval_blame(struct sp_eval *e, const struct sp_rule *r, enum sp_tri want,
 static enum sp_err
 duties(struct sp_buf *out, const struct sp_rule *r)
 {
-	static const struct {
-		uint32_t bit;
-		const char *name;
-	} rights[] = {{SP_RIGHT_SHELL, "shell"}, {SP_RIGHT_EXEC, "exec"},
-	    {SP_RIGHT_SUBSYSTEM, "subsystem"}};
+	static struct sp_rules rules;
 	char length[SP_TIME_TEXT];
-	const char *comma = "";
 
+	SP_TRY(sp_rules_decode(r->rules, &rules));
 	SP_TRY(sp_buf_printf(out, "; allows "));
-	for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++)
-		if ((r->rights & rights[i].bit) != 0) {
-			SP_TRY(sp_buf_printf(out, "%s%s", comma, rights[i].name));
-			comma = ", ";
-		}
+	SP_TRY(sp_rules_text(out, &rules));
 	if (r->approvals > 0)
 		SP_TRY(sp_buf_printf(out, "; requires approval %u of %s",
 		    r->approvals, r->approvers));

@@ -15,7 +15,7 @@ static void sp_policy_yyerror(const SP_POLICY_YYLTYPE *l, void *scanner,
 		if (!(x))                                                     \
 			YYABORT;                                              \
 	} while (0)
-#define AT(l) ((struct sp_pos){(unsigned)(l).first_line, (unsigned)(l).first_column})
+#define PLACE(l) ((struct sp_pos){(unsigned)(l).first_line, (unsigned)(l).first_column})
 }
 %require "3.8"
 %define api.pure full
@@ -38,11 +38,12 @@ static void sp_policy_yyerror(const SP_POLICY_YYLTYPE *l, void *scanner,
 %token ON "on" TARGET "target" TAG "tag" ANY "any" AS "as"
 %token WHEN "when" AND "and" OR "or" NOT "not"
 %token SOURCE "source" TIME "time" IN "in" MFA "mfa" GE ">="
+%token <word> LIMIT "limit" PATH "path" RECORD "record" ENV "env" TO "to" AT "at"
 %token REQUIRE "require" APPROVAL "approval" OF "of" FOR "for" ALLOW "allow"
 %left OR
 %left AND
 %precedence NOT
-%type <word> name
+%type <word> name soft
 %type <node> expr
 
 %%
@@ -55,6 +56,17 @@ policy:
 name:
 	WORD
 	| STRING
+	| soft
+	;
+/* Words that came later: where a name may stand they are names, so that no
+ * text of before means something else. */
+soft:
+	LIMIT
+	| PATH
+	| RECORD
+	| ENV
+	| TO
+	| AT
 	;
 network:
 	NETWORK name { MUST(sp_pol_def_begin(c, false, &$2)); } cidrs
@@ -87,15 +99,20 @@ clauses:
 	| clauses clause
 	;
 clause:
-	WHO { MUST(sp_pol_clause(c, SP_CLAUSE_WHO, AT(@1))); } who
-	| ON { MUST(sp_pol_clause(c, SP_CLAUSE_ON, AT(@1))); } on
-	| AS { MUST(sp_pol_clause(c, SP_CLAUSE_AS, AT(@1))); } as
-	| WHEN { MUST(sp_pol_clause(c, SP_CLAUSE_WHEN, AT(@1))); } expr
+	WHO { MUST(sp_pol_clause(c, SP_CLAUSE_WHO, PLACE(@1))); } who
+	| ON { MUST(sp_pol_clause(c, SP_CLAUSE_ON, PLACE(@1))); } on
+	| AS { MUST(sp_pol_clause(c, SP_CLAUSE_AS, PLACE(@1))); } as
+	| WHEN { MUST(sp_pol_clause(c, SP_CLAUSE_WHEN, PLACE(@1))); } expr
 	    { c->rule->when = $3; }
-	| REQUIRE { MUST(sp_pol_clause(c, SP_CLAUSE_REQUIRE, AT(@1))); } duties
-	| FOR { MUST(sp_pol_clause(c, SP_CLAUSE_FOR, AT(@1))); } WORD
+	| REQUIRE { MUST(sp_pol_clause(c, SP_CLAUSE_REQUIRE, PLACE(@1))); } duties
+	| FOR { MUST(sp_pol_clause(c, SP_CLAUSE_FOR, PLACE(@1))); } WORD
 	    { MUST(sp_pol_longest(c, &$3)); }
-	| ALLOW { MUST(sp_pol_clause(c, SP_CLAUSE_ALLOW, AT(@1))); } rights
+	| ALLOW { MUST(sp_pol_clause(c, SP_CLAUSE_ALLOW, PLACE(@1))); } rights
+	| LIMIT { MUST(sp_pol_clause(c, SP_CLAUSE_LIMIT, PLACE(@1))); } limits
+	| PATH { MUST(sp_pol_clause(c, SP_CLAUSE_PATH, PLACE(@1))); } verdict
+	    operations patterns
+	| RECORD { MUST(sp_pol_clause(c, SP_CLAUSE_RECORD, PLACE(@1))); } kept
+	| ENV { MUST(sp_pol_clause(c, SP_CLAUSE_ENV, PLACE(@1))); } variables
 	;
 who:
 	ANYONE { sp_pol_any(c); }
@@ -146,9 +163,9 @@ duties:
 	| duties ',' duty
 	;
 duty:
-	APPROVAL { MUST(sp_pol_clause(c, SP_CLAUSE_APPROVAL, AT(@1))); }
+	APPROVAL { MUST(sp_pol_clause(c, SP_CLAUSE_APPROVAL, PLACE(@1))); }
 	    WORD OF name { MUST(sp_pol_approval(c, &$3, &$5)); }
-	| MFA { MUST(sp_pol_clause(c, SP_CLAUSE_MFA, AT(@1))); }
+	| MFA { MUST(sp_pol_clause(c, SP_CLAUSE_MFA, PLACE(@1))); }
 	    WORD { MUST(sp_pol_mfa(c, &$3)); }
 	;
 rights:
@@ -157,6 +174,48 @@ rights:
 	;
 right:
 	WORD { MUST(sp_pol_right(c, &$1)); }
+	| WORD TO STRING { MUST(sp_pol_right_at(c, &$1, "to", &$3)); }
+	| WORD AT STRING { MUST(sp_pol_right_at(c, &$1, "at", &$3)); }
+	| STRING { MUST(sp_pol_right_more(c, &$1)); }
+	;
+limits:
+	limit
+	| limits ',' limit
+	;
+limit:
+	WORD WORD { MUST(sp_pol_limit(c, &$1, &$2)); }
+	;
+verdict:
+	ALLOW { c->path_forbids = false; }
+	| FORBID { c->path_forbids = true; }
+	;
+operations:
+	operation
+	| operations ',' operation
+	;
+operation:
+	WORD { MUST(sp_pol_path_op(c, &$1)); }
+	;
+patterns:
+	pattern
+	| patterns ',' pattern
+	;
+pattern:
+	STRING { MUST(sp_pol_path(c, &$1)); }
+	;
+kept:
+	keep
+	| kept ',' keep
+	;
+keep:
+	WORD WORD { MUST(sp_pol_record(c, &$1, &$2)); }
+	;
+variables:
+	variable
+	| variables ',' variable
+	;
+variable:
+	name { MUST(sp_pol_env(c, &$1)); }
 	;
 %%
 
@@ -165,7 +224,7 @@ sp_policy_yyerror(const SP_POLICY_YYLTYPE *l, void *scanner,
     struct sp_policy_ctx *c, const char *msg)
 {
 	(void)scanner;
-	sp_pol_fail(c, AT(*l), "%s", msg);
+	sp_pol_fail(c, PLACE(*l), "%s", msg);
 }
 
 static void
@@ -192,7 +251,23 @@ append_symbol(char *dst, size_t cap, yysymbol_kind_t k)
 	append(dst, cap, t);
 }
 
-#define EXPECTED_MAX 12
+#define EXPECTED_MAX 24
+
+/* A word that is a name here need not be offered beside "a word". */
+static int
+without_soft(yysymbol_kind_t *want, int n)
+{
+	bool name = false;
+	int k = 0;
+
+	for (int i = 0; i < n; i++)
+		name = name || want[i] == YYSYMBOL_WORD;
+	for (int i = 0; i < n; i++)
+		if (!name || want[i] < YYSYMBOL_LIMIT || want[i] > YYSYMBOL_AT)
+			want[k++] = want[i];
+	return k;
+}
+
 static int
 yyreport_syntax_error(const yypcontext_t *y, void *scanner,
     struct sp_policy_ctx *c)
@@ -204,6 +279,7 @@ yyreport_syntax_error(const yypcontext_t *y, void *scanner,
 	char text[400] = "expected ";
 
 	(void)scanner;
+	n = without_soft(want, n);
 	for (int i = 0; i < n; i++) {
 		if (i > 0)
 			append(text, sizeof(text), i + 1 == n ? " or " : ", ");
@@ -219,15 +295,15 @@ yyreport_syntax_error(const yypcontext_t *y, void *scanner,
 		append(text, sizeof(text), "\"");
 	}
 	if (near.best != NULL)
-		sp_pol_fail(c, AT(*yypcontext_location(y)),
+		sp_pol_fail(c, PLACE(*yypcontext_location(y)),
 		    "\"%s\" has no meaning here: did you mean \"%s\"?", c->token,
 		    near.best);
 	else if (n > 0 && want[0] == YYSYMBOL_WORD && got > YYSYMBOL_STRING &&
 	    c->token[0] >= 'a' && c->token[0] <= 'z')
-		sp_pol_fail(c, AT(*yypcontext_location(y)),
+		sp_pol_fail(c, PLACE(*yypcontext_location(y)),
 		    "\"%s\" is a word of the language; as a name it stands in quotes",
 		    c->token);
 	else
-		sp_pol_fail(c, AT(*yypcontext_location(y)), "%s", text);
+		sp_pol_fail(c, PLACE(*yypcontext_location(y)), "%s", text);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/buf.h"
+#include "common/rules.h"
 
 /*
  * The decision engine: facts in, verdict and reasons out. No I/O, no clock, no
@@ -18,7 +19,7 @@
  *   permit "dba-change" who group dba on tag core as admin, legacy
  *     when source in office and time in worktime
  *     require approval 1 of approvers, mfa totp for 2h
- *     allow shell, exec, subsystem
+ *     allow shell, exec, upload, download
  *   forbid "vendor-night" who group vendor when not time in worktime
  *
  * Deny is the default. forbid overrides permit. An unknown fact makes a permit
@@ -28,6 +29,7 @@
 enum sp_mfa { SP_MFA_NONE = 0, SP_MFA_TOTP = 1, SP_MFA_SK = 2, SP_MFA_SK_UV = 3 };
 
 #define SP_POLICY_TEXT_MAX 65536
+#define SP_POLICY_RULES_MAX 4096	/* encoded rules of one permit, in bytes */
 
 struct sp_policy_diag {
 	unsigned line, column;	/* from 1; columns count characters */
@@ -58,7 +60,10 @@ struct sp_verdict {
 	char approvers[64];	/* group; "" when approvals is 0 */
 	enum sp_mfa mfa;	/* level demanded */
 	int64_t longest_us;	/* 0: none given: the engine's cap of 8 h holds */
-	uint32_t rights;	/* enum sp_rights of common/ipc_messages.h */
+	uint32_t rights;	/* enum sp_rights, also in rules */
+	/* struct sp_rules, encoded: what the channels may do; none when denied */
+	uint16_t n_rules;
+	uint8_t rules[SP_POLICY_RULES_MAX];
 	char reasons[1024];	/* which rules applied, which atom failed */
 };
 
@@ -74,6 +79,8 @@ void sp_policy_decide(const struct sp_policy *p, const struct sp_facts *f,
  * inventory; i from 0; NULL past the end. */
 const char *sp_policy_group(const struct sp_policy *p, size_t i);
 const char *sp_policy_tag(const struct sp_policy *p, size_t i);
+/* The encoded rules of the permit of this name, or an empty span. */
+struct sp_span sp_policy_rules(const struct sp_policy *p, const char *name);
 size_t sp_policy_n_rules(const struct sp_policy *p);
 /* A line for each rule: name, kind, what would apply for these facts, and the
  * first atom that fails: what `policy explain` prints. */

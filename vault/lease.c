@@ -242,6 +242,9 @@ check_grant(struct sp_leases *t, const struct sp_msg_v_lease *m, int64_t now_us,
 	if (sp_host_keys_check(m->host_keys) != SP_OK)
 		return no(text, SP_ERR_INVAL, "the target has no usable pinned "
 		    "host key");
+	if ((m->rights & ~SP_RIGHT_ALL) != 0)
+		return no(text, SP_ERR_INVAL, "there are rights that no session "
+		    "has");
 	if (sp_span_cstr(m->source, source, sizeof(source)) != SP_OK ||
 	    (source[0] != '\0' && !sp_addr_is_numeric(source)))
 		return no(text, SP_ERR_INVAL, "the source is not a numeric "

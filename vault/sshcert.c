@@ -50,8 +50,14 @@ put_options(struct sp_buf *b, const struct sp_cert_wish *w)
 static enum sp_err
 put_extensions(struct sp_buf *b, const struct sp_cert_wish *w)
 {
-	SP_BUF_AUTO list = {.max = 64};
+	SP_BUF_AUTO list = {.max = 128};
 
+	/* In lexical order. Never agent or X11: they lend the user's own. */
+	if ((w->rights & (SP_RIGHT_FORWARD | SP_RIGHT_LISTEN)) != 0) {
+		SP_TRY(sp_buf_put_ssh_string(&list,
+		    sp_span_str("permit-port-forwarding")));
+		SP_TRY(sp_buf_put_ssh_string(&list, sp_span_str("")));
+	}
 	if ((w->rights & (SP_RIGHT_SHELL | SP_RIGHT_EXEC)) != 0) {
 		SP_TRY(sp_buf_put_ssh_string(&list, sp_span_str("permit-pty")));
 		SP_TRY(sp_buf_put_ssh_string(&list, sp_span_str("")));

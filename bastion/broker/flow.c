@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/flow.h"
+#include "policy/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,16 @@ sp_detail_hex(struct json_object *d, const char *key, const uint8_t *p, size_t n
 	SP_ASSERT(n <= 64);
 	sp_hex(t, p, n);
 	sp_detail_str(d, key, t);
+}
+
+void
+sp_detail_rules(struct json_object *d, const char *key, struct sp_span rules)
+{
+	char t[2048];
+
+	/* Safe already: encoded once, not twice. */
+	json_object_object_add(d, key,
+	    json_object_new_string(sp_rules_show(t, sizeof(t), rules)));
 }
 
 void

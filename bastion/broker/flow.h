@@ -15,6 +15,9 @@ struct json_object *sp_detail(void);
 void sp_detail_str(struct json_object *d, const char *key, const char *v);
 void sp_detail_span(struct json_object *d, const char *key, struct sp_span v);
 void sp_detail_i64(struct json_object *d, const char *key, int64_t v);
+/* Encoded rules, as text. */
+void sp_detail_rules(struct json_object *d, const char *key,
+    struct sp_span rules);
 void sp_detail_hex(struct json_object *d, const char *key, const uint8_t *p,
     size_t n);
 void sp_detail_uuid(struct json_object *d, const char *key,

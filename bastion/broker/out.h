@@ -56,6 +56,8 @@ json_object *sp_list_json(const struct sp_list *l);
 json_object *sp_list_json_row(const struct sp_list *l, size_t row);
 /* A string for JSON: what is not UTF-8 goes through sp_vis. NULL is null. */
 json_object *sp_json_text(const char *s);
+/* Encoded rules as an object; NULL for none. */
+json_object *sp_rules_json(struct sp_span encoded);
 /* JSON text and a newline; characters that change a terminal are \u-escaped. */
 SP_MUST enum sp_err sp_json_print(json_object *o, bool compact,
     struct sp_buf *out);

@@ -199,7 +199,6 @@ sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
 	s->who = *who;
 	s->ask = *ask;
 	s->j = *j;
-	s->rights = j->verdict.rights;
 	snprintf(s->policy_hash, sizeof(s->policy_hash), "%s", b->policy_hash);
 	sp_uuid_make(s->id);
 	sp_buf_init(&s->secret, 8192);

@@ -43,7 +43,6 @@ struct sp_session {
 	struct sp_ask ask;
 	struct sp_judgement j;
 	char policy_hash[65];
-	uint32_t rights;
 	/* time */
 	int64_t started_us, ends_us, ends_boot_us;
 	bool warned_5, warned_1;

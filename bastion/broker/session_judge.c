@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "policy/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,9 @@ sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
 		    "key or account): connect again.", s->ask.target_name);
 		return false;
 	}
-	if ((j->verdict.rights & s->rights) != s->rights) {
+	if (!sp_rules_is_within(sp_span_of(s->j.verdict.rules,
+	    s->j.verdict.n_rules), sp_span_of(j->verdict.rules,
+	    j->verdict.n_rules))) {
 		snprintf(text, cap, "The policy has changed what you may do on "
 		    "%s@%s: connect again.", s->ask.account_name, s->ask.target_name);
 		return false;

@@ -137,7 +137,7 @@ ask_lease(struct sp_session *s)
 	    .target_name = sp_span_str(s->ask.target_name),
 	    .host_keys = sp_buf_span(&s->host_keys),
 	    .not_after = sp_now_us() + LEASE_US, .serial = s->serial,
-	    .rights = s->rights, .secret_version = s->secret_ver,
+	    .rights = s->j.verdict.rights, .secret_version = s->secret_ver,
 	    .sealed = sp_buf_span(&s->secret)};
 
 	if (m.not_after > s->ends_us)

@@ -92,25 +92,10 @@ durability(const struct sp_broker *b)
 	    SP_DURABLE_FULL;
 }
 
-/* What the policy's rights mean to a recorder; the right to any subsystem is
- * the right to move files both ways. */
-static enum sp_err
-put_rules(struct sp_buf *to, const struct sp_session *s)
-{
-	static struct sp_rules r = {.file_body = SP_BODY_DIGEST, .n_env = 1,
-	    .env = {"*"}};
-
-	r.rights = s->rights;
-	if ((r.rights & SP_RIGHT_SUBSYSTEM) != 0)
-		r.rights |= SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD;
-	return sp_rules_encode(to, &r);
-}
-
 void
 sess_spawned(struct sp_session *s)
 {
 	const struct sp_msg_v_status_r *v = sp_vault_status(s->b->vault);
-	SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
 	struct sp_msg_rec_open m = {
 	    .durability = durability(s->b),
 	    .reserve_bytes = s->b->cfg.recording_reserve_mb << 20};
@@ -121,8 +106,7 @@ sess_spawned(struct sp_session *s)
 		return;
 	}
 	meta = meta_text(s);
-	if (meta == NULL || put_rules(&rules, s) != SP_OK) {
-		free(meta);
+	if (meta == NULL) {
 		fail(s, SP_ERR_NOMEM, "A recording cannot begin");
 		return;
 	}
@@ -130,7 +114,7 @@ sess_spawned(struct sp_session *s)
 	memcpy(m.audit_key, v->audit_key, 32);
 	m.recipients = sp_span_of(v->recording_key, 32);
 	m.meta = sp_span_str(meta);
-	m.rules = sp_buf_span(&rules);
+	m.rules = sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules);
 	sess_set_state(s, SESS_REC_OPEN);
 	sp_peer_sent(s->rec, sp_send_rec_open(&s->rec->link, 0, &m, NULL));
 	free(meta);
@@ -246,7 +230,8 @@ open_detail(const struct sp_session *s)
 	sp_detail_str(d, "reasons", s->j.reasons);
 	sp_detail_str(d, "policy", s->policy_hash);
 	sp_detail_uuid(d, "grant", s->j.grant);
-	sp_detail_i64(d, "rights", s->rights);
+	sp_detail_rules(d, "rules", sp_span_of(s->j.verdict.rules,
+	    s->j.verdict.n_rules));
 	sp_detail_i64(d, "ends_us", s->ends_us);
 	sp_detail_i64(d, "credential", s->ask.cred_kind);
 	sp_detail_i64(d, "serial", (int64_t)s->serial);

@@ -260,6 +260,8 @@ explain_json(struct sp_call *c, const struct sp_verdict *v, char *lines)
 	json_object_object_add(o, "longest_s",
 	    json_object_new_int64(v->longest_us / 1000000));
 	json_object_object_add(o, "reasons", sp_json_text(v->reasons));
+	json_object_object_add(o, "rights", sp_rules_json(sp_span_of(v->rules,
+	    v->n_rules)));
 	json_object_object_add(o, "policy_hash", sp_json_text(c->b->policy_hash));
 	for (char *s = strtok_r(lines, "\n", &save); s != NULL;
 	    s = strtok_r(NULL, "\n", &save))
@@ -271,7 +273,7 @@ explain_json(struct sp_call *c, const struct sp_verdict *v, char *lines)
 static void
 explain_text(struct sp_call *c, const struct sp_verdict *v, char *lines)
 {
-	char longest[SP_TIME_TEXT], safe[1200], *save = NULL;
+	char longest[SP_TIME_TEXT], safe[6000], *save = NULL;
 
 	for (char *s = strtok_r(lines, "\n", &save); s != NULL;
 	    s = strtok_r(NULL, "\n", &save))
@@ -293,7 +295,7 @@ explain_print(struct sp_call *c)
 {
 	struct question *q = c->state;
 	struct sp_known k;
-	struct sp_verdict v = {0};
+	static struct sp_verdict v;
 	struct sp_buf lines = {.max = 1 << 20};
 	const char *source = sp_call_opt(c, "source");
 

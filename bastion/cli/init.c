@@ -27,13 +27,13 @@ static const char policy_text[] =
     "# permit \"core-change\" who group sysadmins on tag core as admin\n"
     "#   when source in office and time in worktime\n"
     "#   require approval 1 of approvers, mfa totp for 2h\n"
-    "#   allow shell, exec, subsystem\n"
+    "#   allow shell, exec, upload, download\n"
     "# forbid \"vendors-at-night\" who group vendors when not time in worktime\n";
 
 static const char demo_rule[] =
     "\npermit \"demo-core\" who group sysadmins on tag core as admin, legacy\n"
     "  require approval 1 of approvers, mfa totp for 2h\n"
-    "  allow shell, exec, subsystem\n";
+    "  allow shell, exec, upload, download\n";
 
 /* ------------------------------------------------------------ before we begin */
 

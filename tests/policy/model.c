@@ -115,15 +115,13 @@ m_make_rule(struct m_rule *r, int id, bool forbid)
 		r->who.absent = false;
 	if (pick(4) != 0)
 		r->when = make_expr(pick(4));
-	r->rights = 7;
 	if (forbid)
 		return;
 	r->approvals = pick(3);
 	r->approvers = pick(NAMES);
 	r->mfa = pick(4);
 	r->minutes = pick(3) * 45;
-	if (pick(2) == 0)
-		r->rights = 1 + pick(7);
+	m_make_rights(&r->rights);
 }
 
 void
@@ -182,8 +180,8 @@ m_free_policy(struct m_policy *p)
 
 #define OUT(...) SP_ASSERT(sp_buf_printf(out, __VA_ARGS__) == SP_OK)
 
-static const char *
-gap(void)
+const char *
+m_gap(void)
 {
 	static const char *const gaps[] = {" ", " ", "  ", "\n\t", " # 註\n", "\r\n"};
 
@@ -204,12 +202,12 @@ print_defs(const struct m_policy *p, struct sp_buf *out)
 		for (int k = 0; k < p->net[i].n; k++) {
 			SP_ASSERT(inet_ntop(p->net[i].family[k] == 4 ? AF_INET :
 			    AF_INET6, p->net[i].addr[k], t, sizeof(t)) != NULL);
-			OUT("%s%s%s/%d", k > 0 ? "," : "", gap(), t,
+			OUT("%s%s%s/%d", k > 0 ? "," : "", m_gap(), t,
 			    p->net[i].bits[k]);
 		}
-		OUT("%shours h%d", gap(), i);
+		OUT("%shours h%d", m_gap(), i);
 		for (int k = 0; k < h->n; k++) {
-			OUT("%s%s%s", k > 0 ? "," : "", gap(), days[h->first[k]]);
+			OUT("%s%s%s", k > 0 ? "," : "", m_gap(), days[h->first[k]]);
 			if (h->first[k] != h->last[k])
 				OUT("-%s", days[h->last[k]]);
 			OUT(" %02d:%02d-%02d:%02d", h->from[k] / 60, h->from[k] % 60,
@@ -225,13 +223,13 @@ print_list(const struct m_list *l, const char *clause, const char *zero,
 {
 	if (l->absent)
 		return;
-	OUT("%s%s", gap(), clause);
+	OUT("%s%s", m_gap(), clause);
 	if (l->any) {
 		OUT(" %s", any);
 		return;
 	}
 	for (int i = 0; i < l->n; i++)
-		OUT("%s%s%s%c%d", i > 0 ? "," : "", gap(),
+		OUT("%s%s%s%c%d", i > 0 ? "," : "", m_gap(),
 		    l->kind[i] == 0 ? zero : one, 'a' + l->kind[i], l->name[i]);
 }
 
@@ -248,7 +246,7 @@ print_expr(const struct m_expr *e, int around, struct sp_buf *out)
 		OUT("(");
 	if (e->op == 'a' || e->op == 'o') {
 		print_expr(e->l, e->op, out);
-		OUT("%s%s%s", gap(), e->op == 'a' ? "and" : "or", gap());
+		OUT("%s%s%s", m_gap(), e->op == 'a' ? "and" : "or", m_gap());
 		print_expr(e->r, e->op, out);
 	} else if (e->op == 'n') {
 		OUT("not ");
@@ -268,26 +266,17 @@ static void
 print_duties(const struct m_rule *r, struct sp_buf *out)
 {
 	static const char *const levels[] = {"none", "totp", "sk", "sk+uv"};
-	const char *comma = "";
 
 	if (r->approvals > 0 || r->mfa > 0)
-		OUT("%srequire", gap());
+		OUT("%srequire", m_gap());
 	if (r->approvals > 0)
 		OUT(" approval %d of b%d%s", r->approvals, r->approvers,
 		    r->mfa > 0 ? "," : "");
 	if (r->mfa > 0)
 		OUT(" mfa %s", levels[r->mfa]);
 	if (r->minutes > 0)
-		OUT("%sfor %dm", gap(), r->minutes);
-	if (r->rights == 7)
-		return;
-	OUT("%sallow", gap());
-	for (int i = 0; i < 3; i++) {
-		if ((r->rights & 1 << i) == 0)
-			continue;
-		OUT("%s %s", comma, i == 0 ? "shell" : i == 1 ? "exec" : "subsystem");
-		comma = ",";
-	}
+		OUT("%sfor %dm", m_gap(), r->minutes);
+	m_print_rights(&r->rights, out);
 }
 
 void
@@ -302,12 +291,12 @@ m_print(const struct m_policy *p, struct sp_buf *out)
 		print_list(&r->on, "on", "target ", "tag ", "any", out);
 		print_list(&r->as, "as", "", "", "any", out);
 		if (r->when != NULL) {
-			OUT("%swhen%s", gap(), gap());
+			OUT("%swhen%s", m_gap(), m_gap());
 			print_expr(r->when, 'o', out);
 		}
 		if (!r->forbid)
 			print_duties(r, out);
-		OUT("%s", gap());
+		OUT("%s", m_gap());
 	}
 }
 
@@ -441,5 +430,5 @@ m_decide(const struct m_policy *p, const struct m_facts *f,
 		snprintf(v->approvers, sizeof(v->approvers), "b%d", by->approvers);
 	v->mfa = (enum sp_mfa)by->mfa;
 	v->longest_us = (int64_t)by->minutes * 60 * 1000000;
-	v->rights = (uint32_t)by->rights;
+	m_decide_rights(&by->rights, v);
 }

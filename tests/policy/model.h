@@ -16,6 +16,7 @@ enum { NO, MAYBE, YES };	/* what a truth table is indexed by */
 #define LIST_MAX 3
 #define RULES_MAX 8
 #define DEFS_MAX 4
+#define PATHS_MAX 3
 
 struct m_net {
 	int n;
@@ -38,12 +39,23 @@ struct m_list {
 	int kind[LIST_MAX];	/* 0: user, target, account; 1: group, tag */
 	int name[LIST_MAX];
 };
+/* What the channels may do: numbers into tables of texts; -1: not written. */
+struct m_rights {
+	int plain;			/* bits of the first five rights */
+	int n_forward, n_listen, forward[LIST_MAX], listen[LIST_MAX];
+	int file, session, idle;
+	int n_path, path[PATHS_MAX], ops[PATHS_MAX];
+	bool path_forbids[PATHS_MAX];
+	int files, exec;		/* 0: full, 1: digest */
+	int env;			/* bits; 0: none */
+};
 struct m_rule {
 	int id;
 	bool forbid;
 	struct m_list who, on, as;
 	struct m_expr *when;
-	int approvals, approvers, mfa, minutes, rights;
+	int approvals, approvers, mfa, minutes;
+	struct m_rights rights;
 };
 struct m_policy {
 	struct m_net net[DEFS_MAX];
@@ -59,6 +71,12 @@ struct m_facts {
 	uint8_t addr[16];
 	int minute, weekday, mfa;
 };
+
+/* model_rights.c */
+void m_make_rights(struct m_rights *r);
+void m_print_rights(const struct m_rights *r, struct sp_buf *out);
+void m_decide_rights(const struct m_rights *r, struct sp_verdict *v);
+const char *m_gap(void);
 
 uint64_t m_random(uint64_t below);
 void m_seed(uint64_t seed);

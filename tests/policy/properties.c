@@ -70,7 +70,9 @@ same(const struct sp_verdict *a, const struct sp_verdict *b)
 	return a->allow == b->allow && strcmp(a->rule, b->rule) == 0 &&
 	    a->approvals == b->approvals && a->mfa == b->mfa &&
 	    strcmp(a->approvers, b->approvers) == 0 &&
-	    a->longest_us == b->longest_us && a->rights == b->rights;
+	    a->longest_us == b->longest_us && a->rights == b->rights &&
+	    sp_span_eq(sp_span_of(a->rules, a->n_rules),
+	    sp_span_of(b->rules, b->n_rules));
 }
 
 static void
@@ -138,9 +140,10 @@ check_policy(struct m_policy *m)
 	SP_BUF_AUTO text = {.max = SP_POLICY_TEXT_MAX};
 	SP_BUF_AUTO other = {.max = SP_POLICY_TEXT_MAX};
 	struct sp_policy *p = compile(m, &text), *mixed, *more;
-	struct m_policy n = *m;
+	static struct m_policy n;
 	struct m_facts mf;
 
+	n = *m;
 	shuffle(&n);
 	mixed = compile(&n, &other);
 	m_make_rule(&m->rule[m->n_rules], RULES_MAX, true);
@@ -149,7 +152,7 @@ check_policy(struct m_policy *m)
 	n = *m;
 	n.n_rules--;
 	for (int i = 0; i < FACTS; i++) {
-		struct sp_verdict v, w;
+		static struct sp_verdict v, w;
 		struct sp_facts f;
 
 		m_make_facts(&mf);
@@ -177,8 +180,8 @@ check_policy(struct m_policy *m)
 int
 main(int argc, char **argv)
 {
+	static struct m_policy m;
 	unsigned long policies = argc > 1 ? strtoul(argv[1], NULL, 10) : POLICIES;
-	struct m_policy m;
 
 	for (unsigned long i = 1; i <= policies; i++) {
 		m_seed(i);

@@ -14,6 +14,7 @@
 
 #include "common/text.h"
 #include "policy/compile.h"
+#include "policy/rules.h"
 
 #define LIST_MAX 8
 #define RULES_MAX 64
@@ -150,8 +151,17 @@ when(const char *s, struct sp_facts *f)
 
 struct expect {
 	struct sp_verdict v;
-	const char *says;
+	const char *says;	/* in the reasons */
+	const char *rules;	/* in the text of the rules */
 };
+
+static const struct {
+	const char *name;
+	uint32_t bit;
+} rights_of[] = {{"shell", SP_RIGHT_SHELL}, {"exec", SP_RIGHT_EXEC},
+    {"upload", SP_RIGHT_UPLOAD}, {"download", SP_RIGHT_DOWNLOAD},
+    {"subsystem", SP_RIGHT_SUBSYSTEM}, {"forward", SP_RIGHT_FORWARD},
+    {"listen", SP_RIGHT_LISTEN}};
 
 static void
 parse_rights(char *s, uint32_t *rights)
@@ -161,9 +171,16 @@ parse_rights(char *s, uint32_t *rights)
 
 	list(s, v, &n);
 	*rights = 0;
-	for (size_t i = 0; i < n; i++)
-		*rights |= strcmp(v[i], "shell") == 0 ? SP_RIGHT_SHELL :
-		    strcmp(v[i], "exec") == 0 ? SP_RIGHT_EXEC : SP_RIGHT_SUBSYSTEM;
+	for (size_t i = 0; i < n; i++) {
+		uint32_t bit = 0;
+
+		for (size_t k = 0; k < sizeof(rights_of) / sizeof(rights_of[0]); k++)
+			if (strcmp(v[i], rights_of[k].name) == 0)
+				bit = rights_of[k].bit;
+		if (bit == 0)
+			fail("\"%s\" is no right", v[i]);
+		*rights |= bit;
+	}
 }
 
 static void
@@ -175,12 +192,15 @@ parse_expect(char *s, struct expect *x)
 	x->v.allow = w != NULL && strcmp(w, "allow") == 0;
 	if (!x->v.allow && (w == NULL || strcmp(w, "deny") != 0))
 		fail("a verdict is allow or deny");
-	x->v.rights = x->v.allow ? SP_RIGHT_SHELL | SP_RIGHT_EXEC |
-	    SP_RIGHT_SUBSYSTEM : 0;
+	x->v.rights = x->v.allow ? SP_RIGHTS_USUAL : 0;
 	s += strspn(s, " ");
 	if (*s == '"' && (w = word(&s, false)) != NULL)
 		snprintf(x->v.rule, sizeof(x->v.rule), "%s", w);
 	while ((w = word(&s, false)) != NULL) {
+		if (strcmp(w, "rules") == 0) {
+			x->rules = word(&s, true);
+			return;
+		}
 		if (strcmp(w, "says") == 0) {
 			x->says = word(&s, true);
 			return;
@@ -223,6 +243,13 @@ compare(const struct expect *x, const struct sp_verdict *v)
 		printf("  %s\n", v->reasons);
 	} else if (x->says != NULL && strstr(v->reasons, x->says) == NULL) {
 		fail("the reasons do not say: %s\n  %s", x->says, v->reasons);
+	} else if (x->rules != NULL) {
+		char text[4096];
+
+		sp_rules_show(text, sizeof(text), sp_span_of(v->rules, v->n_rules));
+		if (strcmp(text, x->rules) != 0)
+			fail("other rules\n  expected %s\n  got      %s", x->rules,
+			    text);
 	}
 }
 
@@ -258,8 +285,8 @@ static void
 one_line(struct run *r, char *s)
 {
 	struct facts f = r->given;
-	struct sp_verdict v;
-	struct expect x;
+	static struct sp_verdict v;
+	static struct expect x;
 	char *arrow = strstr(s, "->"), *w;
 
 	if (arrow != NULL)

@@ -619,6 +619,20 @@ Test(vault_sshd, ssh_keygen_reads_what_was_minted)
 	t = keygen_says(&w);
 	assert_says(t, "Critical Options: (none)");
 	assert_says(t, "Extensions: (none)");
+	for (uint32_t bit = SP_RIGHT_FORWARD; bit <= SP_RIGHT_LISTEN; bit <<= 1) {
+		wish.rights = SP_RIGHT_UPLOAD | bit;
+		mint(&w, &w.kit.root, wish);
+		t = keygen_says(&w);
+		assert_says(t, "permit-port-forwarding");
+		cr_assert_null(strstr(t, "permit-pty"));
+	}
+	wish.rights = SP_RIGHT_ALL;
+	mint(&w, &w.kit.root, wish);
+	t = keygen_says(&w);
+	assert_says(t, "permit-port-forwarding");
+	assert_says(t, "permit-pty");
+	cr_assert_null(strstr(t, "agent"));
+	cr_assert_null(strstr(t, "X11"));
 	end(&w);
 }
 
