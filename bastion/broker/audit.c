@@ -12,14 +12,18 @@
  * all that waits (up to GROUP_MAX), together with the statements of changes
  * whose events it holds. When a group is refused its members go one by one, so
  * that only the one at fault fails. When its answer is lost, the head of the
- * chain says whether it happened.
+ * chain says whether it happened. A commit costs the disk and the server far more
+ * than an event: what nobody waits for is held for HOLD_MS, so that the events
+ * of a login go with the session's.
  */
 #define GROUP_MAX 64
 #define QUEUE_MAX 10000
 #define RETRY_MS 500
+#define HOLD_MS 20	/* what nobody waits for goes with what comes next */
 #define TRIES_MAX 5
 
 static void pump(struct sp_store *s);
+static void pump_gently(struct sp_store *s);
 static void read_head(struct sp_store *s);
 
 /* ------------------------------------------------------------------- items */
@@ -170,7 +174,7 @@ on_group(void *arg, struct sp_db_result *r)
 		if (ch->n_alone > 0)
 			ch->n_alone--;
 		end_group(s, SP_OK);
-		pump(s);
+		pump_gently(s);
 	} else if (r->is_unknown) {
 		ch->state = SP_CHAIN_UNKNOWN;
 		pump(s);	/* the connection may be back already */
@@ -224,6 +228,33 @@ pump(struct sp_store *s)
 		read_head(s);
 	else if (ch->state == SP_CHAIN_IDLE && !TAILQ_EMPTY(&ch->queue))
 		send_group(s);
+}
+
+/* At once for whoever waits; also while there is much, or trouble. */
+static bool
+is_urgent(const struct sp_chain *ch)
+{
+	const struct sp_link_item *it;
+
+	if (ch->state != SP_CHAIN_IDLE || ch->n_alone > 0 ||
+	    ch->n_queue >= GROUP_MAX)
+		return true;
+	TAILQ_FOREACH(it, &ch->queue, link)
+		if (it->c != NULL || it->cb != NULL)
+			return true;
+	return false;
+}
+
+static void
+pump_gently(struct sp_store *s)
+{
+	struct event *ev = s->chain.ev_retry;
+
+	if (is_urgent(&s->chain))
+		pump(s);
+	else if (!TAILQ_EMPTY(&s->chain.queue) &&
+	    !event_pending(ev, EV_TIMEOUT, NULL))
+		event_add(ev, &(struct timeval){.tv_usec = HOLD_MS * 1000});
 }
 
 /* ---------------------------------------------------------------- the head */
@@ -343,6 +374,13 @@ sp_chain_turn(struct sp_store *s)
 	pump(s);
 }
 
+void
+sp_audit_flush(struct sp_store *s)
+{
+	if (s->chain.state == SP_CHAIN_IDLE)
+		pump(s);
+}
+
 /* --------------------------------------------------------------- in and out */
 
 void
@@ -388,8 +426,10 @@ sp_audit(struct sp_store *s, const char *event, const char *actor,
 	TAILQ_INSERT_TAIL(&s->chain.queue, it, link);
 	s->chain.n_queue++;
 	/* From the loop, so that what is said in one turn goes as one group. */
-	if (s->chain.state == SP_CHAIN_IDLE)
+	if (s->chain.state == SP_CHAIN_IDLE && is_urgent(&s->chain))
 		event_active(s->chain.ev_retry, EV_TIMEOUT, 0);
+	else if (s->chain.state == SP_CHAIN_IDLE)
+		pump_gently(s);
 }
 
 void

@@ -191,15 +191,11 @@ sp_db_on_deadline(evutil_socket_t fd, short what, void *arg)
 /* --------------------------------------------------------------- sending */
 
 static bool
-send_job(struct sp_db *d, const struct sp_db_job *j)
+send_job(struct sp_db *d, struct sp_db_job *j)
 {
-	for (size_t i = 0; i < j->n; i++) {
-		const struct sp_db_stmt *st = &j->stmts[i];
-
-		if (PQsendQueryParams(d->conn, st->sql, (int)st->n, NULL,
-		    (const char *const *)st->params, NULL, NULL, 0) != 1)
+	for (size_t i = 0; i < j->n; i++)
+		if (!sp_db_plan_send(d, &j->stmts[i]))
 			return false;
-	}
 	return PQpipelineSync(d->conn) == 1;
 }
 
@@ -276,6 +272,13 @@ is_fatal(const char *sqlstate)
 	return strncmp(sqlstate, "57P", 3) == 0 || strcmp(sqlstate, "25006") == 0;
 }
 
+/* Somebody discarded them, or changed a table under them. */
+static bool
+is_about_plans(const char *sqlstate)
+{
+	return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "0A000") == 0;
+}
+
 static void
 end_job(struct sp_db *d, struct sp_db_job *j)
 {
@@ -287,6 +290,8 @@ end_job(struct sp_db *d, struct sp_db_job *j)
 		sp_db_lost(d, SP_ERR_DB, "the server does not take writes");
 		return;
 	}
+	if (is_about_plans(j->result.sqlstate))
+		sp_db_plans_forget(d);
 	if (j->result.e == SP_ERR_DB || j->result.e == SP_ERR_TIMEOUT ||
 	    strcmp(j->result.sqlstate, "42501") == 0)
 		sp_log(SP_ERROR, "db_error", NULL, "sqlstate=%s text=\"%s\" sql=\"%.200s\"",
@@ -301,11 +306,21 @@ take_result(struct sp_db *d, PGresult *res)
 {
 	struct sp_db_job *j = TAILQ_FIRST(&d->sent);
 	ExecStatusType st = PQresultStatus(res);
+	bool ok = st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK;
+	bool of_plan = st != PGRES_PIPELINE_SYNC && j->at < j->n &&
+	    sp_db_plan_take(&j->stmts[j->at], ok);
 
-	if (st == PGRES_TUPLES_OK || st == PGRES_COMMAND_OK) {
+	if (ok && !of_plan) {
+		j->at++;
 		keep_result(j, res);
 		return;
 	}
+	if (ok) {
+		PQclear(res);
+		return;
+	}
+	if (st != PGRES_PIPELINE_SYNC && !of_plan)
+		j->at++;
 	if (st != PGRES_PIPELINE_SYNC) {
 		keep_error(j, res);
 		if (j->result.e == SP_OK)

@@ -140,6 +140,7 @@ sp_db_disconnect(struct sp_db *d)
 	if (d->conn != NULL)
 		PQfinish(d->conn);
 	d->conn = NULL;
+	sp_db_plans_forget(d);
 }
 
 void
@@ -365,5 +366,6 @@ sp_db_free(struct sp_db *d)
 		free(d->hosts[i].port);
 	}
 	PQconninfoFree(d->options);
+	sp_db_plans_fini(d);
 	free(d);
 }

@@ -333,7 +333,7 @@ wrote_end(void *arg, enum sp_err e)
 		if (e != SP_OK)
 			sp_log(SP_ERROR, "session_end_refused", s->id, "why=\"%s\"",
 			    sp_err_text(e));
-		sp_audit_sign(s->b->store, NULL, NULL);
+		sp_audit_sign_soon(s->b->store);
 		leave(s);
 	} else {
 		/* The database is away: the end is not lost, it is late. */
@@ -354,7 +354,9 @@ add_updates(struct sp_session *s, struct sp_change *c)
 	    sp_i64_text(out, clamp(s->bytes_out)),
 	    sp_i64_text(chunks, clamp(s->chunks)), s->has_closed ? head : NULL,
 	    s->is_recovered ? "t" : "f"};
-	const char *lease[] = {id, at};
+	char used[SP_NUM_TEXT];
+	const char *lease[] = {id, at, s->lease_used_us == 0 ? NULL :
+	    sp_i64_text(used, s->lease_used_us)};
 
 	sp_uuid_text(id, s->id);
 	snprintf(head, sizeof(head), "\\x");
@@ -364,8 +366,9 @@ add_updates(struct sp_session *s, struct sp_change *c)
 	    "bytes_out = $7::bigint, chunks = $8::bigint, head = $9::bytea, "
 	    "recovered = $10::boolean WHERE id = $1::uuid AND ended_us IS NULL",
 	    row, 10, 0);
-	sp_change_sql(c, "UPDATE leases SET ended_us = $2::bigint "
-	    "WHERE session_id = $1::uuid AND ended_us IS NULL", lease, 2, 0);
+	sp_change_sql(c, "UPDATE leases SET ended_us = $2::bigint, "
+	    "used_us = $3::bigint WHERE session_id = $1::uuid AND ended_us IS NULL",
+	    lease, 3, 0);
 }
 
 static void

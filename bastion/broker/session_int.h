@@ -68,6 +68,7 @@ struct sp_session {
 	bool has_signature;
 	uint8_t signature[64];
 	int64_t ended_us;
+	int64_t lease_used_us;
 	struct recovery *recovery;
 };
 

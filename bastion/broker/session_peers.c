@@ -278,31 +278,16 @@ sp_session_on_spawn_failed(struct sp_broker *b,
 
 /* --------------------------------------------------- what the vault reports */
 
-static void
-lease_used_written(void *arg, enum sp_err e, struct sp_rows *r)
-{
-	(void)arg;
-	(void)r;
-	if (e != SP_OK)
-		sp_log(SP_INFO, "lease_use_not_written", NULL, "why=\"%s\"",
-		    sp_err_text(e));
-}
-
 void
 sp_session_on_lease_used(struct sp_broker *b, const struct sp_msg_v_lease_used *m)
 {
 	struct sp_session *s = sp_session_find(b, m->session);
-	char id[SP_UUID_TEXT], now[SP_NUM_TEXT];
-	const char *p[2] = {id, sp_i64_text(now, sp_now_us())};
 	struct json_object *d = s != NULL ? sess_detail(s) : sp_detail();
 
-	sp_uuid_text(id, m->session);
 	sp_detail_i64(d, "credential", m->kind);
 	if (s != NULL && s->state >= SESS_LOGIN) {
 		sp_flow_audit(b, "lease_used", s->who.name, m->session, d);
-		sp_store_query(b->store, "UPDATE leases SET used_us = $2::bigint "
-		    "WHERE session_id = $1::uuid AND used_us IS NULL", p, 2,
-		    lease_used_written, NULL);
+		s->lease_used_us = sp_now_us();	/* its row: with the session's end */
 		return;
 	}
 	sp_flow_audit(b, "lease_used_unasked", "-", m->session, d);

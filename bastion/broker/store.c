@@ -187,6 +187,13 @@ on_sign(evutil_socket_t fd, short what, void *arg)
 		sp_audit_sign(s, NULL, NULL);
 }
 
+void
+sp_audit_sign_soon(struct sp_store *s)
+{
+	if (!event_pending(s->chain.ev_soon, EV_TIMEOUT, NULL))
+		event_add(s->chain.ev_soon, &(struct timeval){.tv_sec = 1});
+}
+
 static void
 on_chain_turn(evutil_socket_t fd, short what, void *arg)
 {
@@ -228,8 +235,10 @@ sp_store_new(struct sp_broker *b, const char *conninfo)
 		return NULL;
 	}
 	s->chain.ev_retry = evtimer_new(b->ev, on_chain_turn, s);
+	s->chain.ev_soon = evtimer_new(b->ev, on_sign, s);
 	s->ev_change = evtimer_new(b->ev, on_change_timer, s);
-	SP_ASSERT(s->chain.ev_retry != NULL && s->ev_change != NULL);
+	SP_ASSERT(s->chain.ev_retry != NULL && s->chain.ev_soon != NULL &&
+	    s->ev_change != NULL);
 	s->chain.ev_sign = every(s, on_sign, sign_s == 0 ? SIGN_S_DEFAULT : sign_s);
 	s->ev_tick = every(s, on_tick, TICK_S);
 	return s;
@@ -238,8 +247,8 @@ sp_store_new(struct sp_broker *b, const char *conninfo)
 void
 sp_store_free(struct sp_store *s)
 {
-	struct event *all[] = {s->chain.ev_retry, s->chain.ev_sign, s->ev_change,
-	    s->ev_tick};
+	struct event *all[] = {s->chain.ev_retry, s->chain.ev_sign,
+	    s->chain.ev_soon, s->ev_change, s->ev_tick};
 
 	sp_chain_fini(s);
 	while (!LIST_EMPTY(&s->waiting))

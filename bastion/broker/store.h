@@ -102,6 +102,11 @@ void sp_change_commit(struct sp_change *c, sp_done_cb cb, void *arg);
  * as well. cb may be NULL. */
 void sp_audit(struct sp_store *s, const char *event, const char *actor,
     const uint8_t *session, const char *detail_json, sp_done_cb cb, void *arg);
+/* What waits goes now, before whatever is asked next: events that nobody waits
+ * for are held for some milliseconds. */
+void sp_audit_flush(struct sp_store *s);
+/* The same as the next, within a second: one signature for many ends. */
+void sp_audit_sign_soon(struct sp_store *s);
 /* Has the vault sign the head now (also done every audit_sign_s). */
 void sp_audit_sign(struct sp_store *s, sp_done_cb cb, void *arg);
 /* Walks the chain of all nodes and checks hashes and signatures; says what is

@@ -37,6 +37,16 @@ bool sp_is_canonical(enum sp_col_kind kind, const char *value);
 void sp_bytea_text(char *out, const uint8_t *p, size_t n);
 SP_MUST enum sp_err sp_bytea_parse(const char *text, uint8_t *out, size_t n);
 
+#define SP_MEMO_ROWS 4096
+struct sp_memo {
+	uint8_t seen[SP_MEMO_ROWS][32];
+	int64_t proved_us;	/* boot clock: the vault verified a row */
+};
+/* Whether the vault has just verified this very row; key is what to add. */
+bool sp_memo_has(struct sp_store *s, struct sp_span question,
+    uint8_t key[static 32]);
+void sp_memo_add(struct sp_store *s, const uint8_t key[static 32]);
+
 /* ------------------------------------------------------------------ audit */
 struct sp_event {
 	char *event, *actor, *detail;	/* detail may be NULL */
@@ -77,7 +87,7 @@ struct sp_chain {
 	uint8_t hash[32], next_hash[32];
 	struct sp_link_items queue, group;
 	size_t n_queue, n_alone; /* items to be committed one by one */
-	struct event *ev_retry, *ev_sign;
+	struct event *ev_retry, *ev_sign, *ev_soon;
 };
 void sp_chain_turn(struct sp_store *s);
 void sp_chain_fini(struct sp_store *s);
@@ -150,6 +160,7 @@ struct sp_seen {
 };
 
 struct sp_store {
+	struct sp_memo memo;
 	struct sp_broker *b;
 	struct sp_db *db, *listen;
 	struct sp_chain chain;

@@ -425,6 +425,7 @@ sp_verb_run(struct sp_broker *b, const struct sp_actor *who, size_t argc,
 	uint8_t code = SP_EXIT_REFUSED;
 
 	SP_ASSERT(c != NULL);
+	sp_audit_flush(b->store);
 	c->b = b;
 	c->who = *who;
 	c->chan = chan;
