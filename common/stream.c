@@ -15,6 +15,7 @@
 #define MODES_MAX 512
 #define HOST_MAX 255
 #define FILL_BYTES 131072
+#define KEEP_BYTES 16384	/* of an empty buffer, at a trim */
 
 struct frame_row {
 	const char *name;
@@ -306,6 +307,39 @@ sp_stream_put(struct sp_stream *s, uint8_t type, uint8_t lane, uint32_t chan,
 }
 
 enum sp_err
+sp_stream_data_begin(struct sp_stream *s, size_t n, uint8_t **at)
+{
+	uint8_t *p;
+
+	if (s->fd < 0)
+		return SP_ERR_EOF;
+	SP_ASSERT(n > 0 && n <= SP_FRAME_PAYLOAD_MAX);
+	if (s->tx.len + SP_FRAME_HEADER + n > SP_STREAM_TX_MAX)
+		return SP_ERR_FULL;
+	SP_TRY(sp_buf_reserve(&s->tx, SP_FRAME_HEADER + n, &p));
+	*at = p + SP_FRAME_HEADER;
+	return SP_OK;
+}
+
+void
+sp_stream_data_end(struct sp_stream *s, uint8_t lane, uint32_t chan, size_t n)
+{
+	uint8_t *h = s->tx.p + s->tx.off + s->tx.len;
+
+	SP_ASSERT(n <= SP_FRAME_PAYLOAD_MAX);
+	if (n == 0)
+		return;
+	for (unsigned i = 0; i < 4; i++) {
+		h[i] = (uint8_t)(n >> (8 * i));
+		h[8 + i] = (uint8_t)(chan >> (8 * i));
+	}
+	h[4] = SP_FRAME_DATA;
+	h[5] = lane;
+	h[6] = h[7] = 0;
+	sp_buf_commit(&s->tx, SP_FRAME_HEADER + n);
+}
+
+enum sp_err
 sp_stream_put_u32(struct sp_stream *s, uint8_t type, uint32_t chan, uint32_t v)
 {
 	uint8_t t[4] = {(uint8_t)v, (uint8_t)(v >> 8), (uint8_t)(v >> 16),
@@ -365,4 +399,19 @@ size_t
 sp_stream_pending(const struct sp_stream *s)
 {
 	return s->tx.len;
+}
+
+static void
+trim(struct sp_buf *b)
+{
+	if (b->len == 0 && b->cap > KEEP_BYTES)
+		sp_buf_fini(b);
+}
+
+void
+sp_stream_trim(struct sp_stream *s)
+{
+	if (s->next_len == 0)
+		trim(&s->rx);
+	trim(&s->tx);
 }

@@ -161,8 +161,16 @@ SP_MUST enum sp_err sp_stream_put_text(struct sp_stream *s, uint8_t type,
     uint32_t chan, const char *text); /* NOTICE, OPEN_FAIL */
 SP_MUST enum sp_err sp_stream_put_end(struct sp_stream *s, uint8_t code,
     const char *text);
+/* DATA in place, one copy less: room for n bytes of payload, then how many of
+ * them it became (0: no frame). Nothing else is put in between. */
+SP_MUST enum sp_err sp_stream_data_begin(struct sp_stream *s, size_t n,
+    uint8_t **at);
+void sp_stream_data_end(struct sp_stream *s, uint8_t lane, uint32_t chan,
+    size_t n);
 /* Writes what waits. SP_OK: all gone; SP_ERR_AGAIN; SP_ERR_EOF, SP_ERR_IO. */
 SP_MUST enum sp_err sp_stream_flush(struct sp_stream *s);
 size_t sp_stream_pending(const struct sp_stream *s); /* bytes not yet written */
+/* Gives the room of large buffers back that hold nothing. */
+void sp_stream_trim(struct sp_stream *s);
 
 #endif

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/egress/ahead.h"
 #include "bastion/egress/egress.h"
 
-#define PIECE 32768
-#define WRITE_MAX (4 * PIECE)	/* in one call: libssh copies all of it */
+#define WRITE_MAX (128u << 10)	/* in one call: libssh copies all of it */
+#define STUCK (64 << 10)
 #define REC_PENDING_MAX (256u << 10)	/* waiting towards the recorder */
 #define EXIT_TEXT_MAX 256
 
@@ -164,6 +165,13 @@ sp_chan_waits_for_window(const struct sp_chan *c)
 	    (c->in.len > 0 && ssh_channel_window_size(c->ch) == 0);
 }
 
+bool
+sp_chan_is_stuck(const struct sp_chan *c)
+{
+	return c->state == ST_LIVE && c->out_credit == 0 && !c->user_closed &&
+	    ssh_channel_poll(c->ch, 0) + ssh_channel_poll(c->ch, 1) >= STUCK;
+}
+
 void
 sp_chan_target_gone(struct sp_chan *c)
 {
@@ -171,15 +179,6 @@ sp_chan_target_gone(struct sp_chan *c)
 }
 
 /* ------------------------------------------------- frames from the user */
-
-static enum sp_err
-take_data(struct sp_chan *c, struct sp_span p)
-{
-	if (p.n > c->in_credit || c->in_eof)
-		return SP_ERR_PROTO;
-	c->in_credit -= (uint32_t)p.n;
-	return sp_buf_put(&c->in, p.p, p.n);
-}
 
 static enum sp_err
 take_credit(struct sp_chan *c, struct sp_span p)
@@ -219,39 +218,6 @@ take_signal(struct sp_chan *c, struct sp_span p)
 	if (c->state == ST_LIVE)
 		(void)ssh_channel_request_send_signal(c->ch, text);
 	return SP_OK;
-}
-
-enum sp_err
-sp_chan_frame(struct sp_chan *c, const struct sp_frame *f)
-{
-	struct sp_span p = f->payload;
-	uint32_t ms;
-
-	if (c->user_closed)
-		return SP_ERR_PROTO;
-	switch (f->type) {
-	case SP_FRAME_DATA:
-		return take_data(c, p);
-	case SP_FRAME_CREDIT:
-		return take_credit(c, p);
-	case SP_FRAME_EOF:
-		c->in_eof = true;
-		return SP_OK;
-	case SP_FRAME_WINDOW:
-		return take_window(c, p);
-	case SP_FRAME_SIGNAL:
-		return take_signal(c, p);
-	case SP_FRAME_BREAK:
-		SP_TRY(sp_get_u32(&p, &ms));
-		if (c->state == ST_LIVE)
-			(void)ssh_channel_request_send_break(c->ch, ms);
-		return SP_OK;
-	case SP_FRAME_CLOSE:
-		c->user_closed = c->in_eof = true;
-		return SP_OK;
-	default:
-		return SP_ERR_PROTO;
-	}
 }
 
 /* ------------------------------------------------------------- starting */
@@ -373,29 +339,42 @@ grant(struct sp_chan *c)
 	return sp_stream_put_u32(&c->g->rec, SP_FRAME_CREDIT, c->id, n);
 }
 
+/* As much as the target's window and libssh's buffer take now. */
 static enum sp_err
-to_target(struct sp_chan *c)
+write_now(struct sp_chan *c, struct sp_span s, size_t *wrote)
 {
-	while (c->in.len > 0 && !c->target_closed &&
-	    (ssh_get_poll_flags(c->g->ssh) & SSH_WRITE_PENDING) == 0) {
+	*wrote = 0;
+	while (s.n > 0 && !c->target_closed &&
+	    sp_ahead_is_writable()) {
 		uint32_t room = ssh_channel_window_size(c->ch);
-		struct sp_span s = sp_buf_span(&c->in);
 		int n;
 
-		if (room == 0)
-			break;
 		if (room > WRITE_MAX)
 			room = WRITE_MAX;
-		n = ssh_channel_write(c->ch, s.p,
-		    s.n < room ? (uint32_t)s.n : room);
+		if (room > s.n)
+			room = (uint32_t)s.n;
+		if (room == 0)
+			break;
+		n = ssh_channel_write(c->ch, s.p, room);
 		if (n == SSH_ERROR)
 			return SP_ERR_IO;
 		if (n <= 0)
-			break;
-		sp_buf_consume(&c->in, (size_t)n);
+			break;	/* a key exchange is on */
+		s = sp_span_of(s.p + n, s.n - (size_t)n);
+		*wrote += (size_t)n;
 		c->in_done += (uint32_t)n;
 		c->g->progress = true;
 	}
+	return SP_OK;
+}
+
+static enum sp_err
+to_target(struct sp_chan *c)
+{
+	size_t n;
+
+	SP_TRY(write_now(c, sp_buf_span(&c->in), &n));
+	sp_buf_consume(&c->in, n);
 	if (c->target_closed && c->in.len > 0)
 		sp_buf_reset(&c->in);
 	if (c->in_eof && c->in.len == 0 && !c->in_eof_sent && !c->target_closed) {
@@ -406,27 +385,34 @@ to_target(struct sp_chan *c)
 	return c->in_eof ? SP_OK : grant(c);
 }
 
-/* Returns how many bytes went; the lane is 1 for stdout, 2 for stderr. */
+/* The lane is 1 for stdout, 2 for stderr; *dry: there was no more. */
 static enum sp_err
 from_lane(struct sp_chan *c, uint8_t lane, bool *dry)
 {
-	static uint8_t piece[PIECE];	/* one child, one thread */
+	struct sp_stream *to = &c->g->rec;
 
 	*dry = false;
-	while (c->out_credit > 0 &&
-	    sp_stream_pending(&c->g->rec) < REC_PENDING_MAX) {
-		uint32_t want = c->out_credit < PIECE ? c->out_credit : PIECE;
-		int n = ssh_channel_read_nonblocking(c->ch, piece, want,
-		    lane == 2);
+	while (c->out_credit > 0 && sp_stream_pending(to) < REC_PENDING_MAX) {
+		int have = ssh_channel_poll(c->ch, lane == 2), n;
+		uint32_t want = c->out_credit < SP_FRAME_PAYLOAD_MAX ?
+		    c->out_credit : SP_FRAME_PAYLOAD_MAX;
+		uint8_t *at;
 
-		if (n == SSH_ERROR || n == SSH_EOF || n <= 0) {
+		if (have <= 0) {
 			*dry = true;
 			return SP_OK;
 		}
+		if ((uint32_t)have < want)
+			want = (uint32_t)have;
+		SP_TRY(sp_stream_data_begin(to, want, &at));
+		n = ssh_channel_read_nonblocking(c->ch, at, want, lane == 2);
+		if (n <= 0) {
+			*dry = true;
+			return SP_OK;
+		}
+		sp_stream_data_end(to, lane, c->id, (size_t)n);
 		c->out_credit -= (uint32_t)n;
 		c->g->progress = true;
-		SP_TRY(sp_stream_put(&c->g->rec, SP_FRAME_DATA, lane, c->id,
-		    sp_span_of(piece, (size_t)n)));
 	}
 	return SP_OK;
 }
@@ -482,6 +468,53 @@ to_user(struct sp_chan *c)
 		    (struct sp_span){0}));
 	}
 	return SP_OK;
+}
+
+/* Most of the time nothing waits: one copy less. */
+static enum sp_err
+take_data(struct sp_chan *c, struct sp_span p)
+{
+	size_t n = 0;
+
+	if (p.n > c->in_credit || c->in_eof)
+		return SP_ERR_PROTO;
+	c->in_credit -= (uint32_t)p.n;
+	if (c->state == ST_LIVE && c->in.len == 0)
+		SP_TRY(write_now(c, p, &n));
+	return sp_buf_put(&c->in, p.p + n, p.n - n);
+}
+
+enum sp_err
+sp_chan_frame(struct sp_chan *c, const struct sp_frame *f)
+{
+	struct sp_span p = f->payload;
+	uint32_t ms;
+
+	if (c->user_closed)
+		return SP_ERR_PROTO;
+	switch (f->type) {
+	case SP_FRAME_DATA:
+		return take_data(c, p);
+	case SP_FRAME_CREDIT:
+		return take_credit(c, p);
+	case SP_FRAME_EOF:
+		c->in_eof = true;
+		return SP_OK;
+	case SP_FRAME_WINDOW:
+		return take_window(c, p);
+	case SP_FRAME_SIGNAL:
+		return take_signal(c, p);
+	case SP_FRAME_BREAK:
+		SP_TRY(sp_get_u32(&p, &ms));
+		if (c->state == ST_LIVE)
+			(void)ssh_channel_request_send_break(c->ch, ms);
+		return SP_OK;
+	case SP_FRAME_CLOSE:
+		c->user_closed = c->in_eof = true;
+		return SP_OK;
+	default:
+		return SP_ERR_PROTO;
+	}
 }
 
 enum sp_err

@@ -19,6 +19,7 @@
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
  *   tap.c    what libssh does not tell
+ *   ahead.c  what stands between libssh and the socket
  *   calls.c  the system calls that it may make
  *   nofiles.c  open(2) and its kin that open nothing
  */
@@ -32,6 +33,7 @@ struct sp_egress {
 	int agent;			/* the vault's ssh-agent stream; -1: given away */
 	struct sp_chan *chans[SP_STREAM_CHANNELS_MAX];
 	bool progress;			/* set by anything that moved */
+	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */
 	bool over;			/* the recorder said END or went away */
 };
 extern const struct sp_syscall sp_egress_syscalls[];
@@ -65,6 +67,8 @@ SP_MUST enum sp_err sp_chan_frame(struct sp_chan *c, const struct sp_frame *f);
 SP_MUST enum sp_err sp_chan_step(struct sp_chan *c);
 /* Does the target wait for a window that only reading can bring? */
 bool sp_chan_waits_for_window(const struct sp_chan *c);
+/* Does it hold much that the user's side has no credit for? */
+bool sp_chan_is_stuck(const struct sp_chan *c);
 /* The target went away: what is buffered is forwarded, then CLOSE. */
 void sp_chan_target_gone(struct sp_chan *c);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bastion/egress/ahead.h"
 #include "bastion/egress/egress.h"
 
 /*
@@ -11,7 +12,7 @@
  * be moved until nothing moves any more, and only then sleeps: libssh's own
  * calls run its packet machine, so data can appear behind any of them.
  */
-#define PAUSE_BYTES 65536	/* waiting towards the recorder: stop reading */
+#define PAUSE_BYTES (256u << 10) /* waiting towards the recorder: stop reading */
 #define FLUSH_MS 1000
 
 static struct sp_chan *
@@ -64,24 +65,21 @@ take_frame(struct sp_egress *g, const struct sp_frame *f)
 static enum sp_err
 take_frames(struct sp_egress *g)
 {
+	enum sp_err e = sp_stream_fill(&g->rec);
 	struct sp_frame f;
-	enum sp_err e;
 
-	do {
-		e = sp_stream_fill(&g->rec);
-		if (e == SP_ERR_EOF)
-			g->over = true;
-		else if (e != SP_OK && e != SP_ERR_AGAIN)
+	if (e == SP_ERR_EOF)
+		g->over = true;
+	else if (e == SP_ERR_AGAIN)
+		g->rec_ready = false;
+	else if (e != SP_OK)
+		return e;
+	while ((e = sp_stream_next(&g->rec, &f)) == SP_OK) {
+		g->progress = true;
+		if ((e = take_frame(g, &f)) != SP_OK)
 			return e;
-		while ((e = sp_stream_next(&g->rec, &f)) == SP_OK) {
-			g->progress = true;
-			if ((e = take_frame(g, &f)) != SP_OK)
-				return e;
-		}
-		if (e != SP_ERR_AGAIN)
-			return e;
-	} while (!g->over && g->rec.rx.len >= SP_FRAME_HEADER + PAUSE_BYTES);
-	return SP_OK;
+	}
+	return e == SP_ERR_AGAIN ? SP_OK : e;
 }
 
 static enum sp_err
@@ -104,15 +102,20 @@ step_channels(struct sp_egress *g)
 	return SP_OK;
 }
 
+/* libssh's buffer of a channel that nobody empties grows to its window, and
+ * each packet moves all of it: so nothing is read while the way out is blocked,
+ * unless the other way waits for a window that only reading brings. */
 static bool
 may_read_target(const struct sp_egress *g)
 {
-	if (sp_stream_pending(&g->rec) < PAUSE_BYTES)
-		return true;
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
-		if (g->chans[i] != NULL && sp_chan_waits_for_window(g->chans[i]))
-			return true;
-	return false;
+	bool full = sp_stream_pending(&g->rec) >= PAUSE_BYTES;
+
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX && !full; i++)
+		full = g->chans[i] != NULL && sp_chan_is_stuck(g->chans[i]);
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX && full; i++)
+		full = g->chans[i] == NULL ||
+		    !sp_chan_waits_for_window(g->chans[i]);
+	return !full;
 }
 
 static bool
@@ -122,18 +125,57 @@ target_is_gone(struct sp_egress *g)
 	    (ssh_get_status(g->ssh) & (SSH_CLOSED | SSH_CLOSED_ERROR)) != 0;
 }
 
+/* Gives libssh what was read ahead, a piece a time. */
+static enum sp_err
+read_target(struct sp_egress *g)
+{
+	enum sp_err e = SP_OK;
+
+	if (g->tcp_ready) {
+		sp_ahead_fill();
+		/* Less than fits: there was no more. */
+		g->tcp_ready = sp_ahead_is_full();
+	}
+	sp_ahead_may_read(true);
+	while (e == SP_OK && sp_ahead_has_input() && !target_is_gone(g)) {
+		size_t before = sp_ahead_waiting();
+
+		if (ssh_event_dopoll(g->event, 0) == SSH_ERROR &&
+		    !target_is_gone(g))
+			e = SP_ERR_IO;
+		if (sp_ahead_waiting() == before)
+			break;
+		g->progress = true;
+	}
+	sp_ahead_may_read(false);
+	return e;
+}
+
+/* What libssh could not send at once. */
+static void
+write_target(struct sp_egress *g)
+{
+	uint64_t before = sp_ahead_sent();
+
+	if (sp_ahead_is_writable() && !target_is_gone(g) &&
+	    (ssh_get_poll_flags(g->ssh) & SSH_WRITE_PENDING) != 0 &&
+	    ssh_event_dopoll(g->event, 0) != SSH_ERROR)
+		g->progress |= sp_ahead_sent() != before;
+}
+
 /* One pass over everything; g->progress says whether something moved. */
 static enum sp_err
-pass(struct sp_egress *g, bool target_ready)
+pass(struct sp_egress *g)
 {
 	enum sp_err e;
 
 	g->progress = false;
-	SP_TRY(take_frames(g));
-	if (target_ready && !target_is_gone(g) &&
-	    ssh_event_dopoll(g->event, 0) == SSH_ERROR && !target_is_gone(g))
-		return SP_ERR_IO;
+	if (g->rec_ready && !g->over)
+		SP_TRY(take_frames(g));
+	if (!target_is_gone(g) && may_read_target(g))
+		SP_TRY(read_target(g));
 	SP_TRY(step_channels(g));
+	write_target(g);
 	e = sp_stream_flush(&g->rec);
 	if (e == SP_ERR_EOF)
 		g->over = true;
@@ -142,34 +184,42 @@ pass(struct sp_egress *g, bool target_ready)
 	return SP_OK;
 }
 
+static void
+hear_broker(struct sp_egress *g)
+{
+	struct sp_packet p;
+	/* The broker has nothing to say to us now: its end, or an attack;
+	 * either way the recorder decides what follows. */
+	enum sp_err e = sp_link_recv(&g->broker, &p);
+
+	if (e == SP_OK)
+		sp_packet_close_fds(&p);
+	if (e != SP_ERR_AGAIN)
+		sp_link_fini(&g->broker);
+}
+
 static enum sp_err
-wait_any(struct sp_egress *g, bool *target_ready)
+wait_any(struct sp_egress *g)
 {
 	struct pollfd pf[3] = {{.fd = g->rec.fd, .events = POLLIN},
 	    {.fd = g->tcp, .events = 0}, {.fd = g->broker.fd, .events = POLLIN}};
-	struct sp_packet p;
 
 	if (sp_stream_pending(&g->rec) > 0)
 		pf[0].events |= POLLOUT;
 	if (may_read_target(g))
 		pf[1].events |= POLLIN;
-	if ((ssh_get_poll_flags(g->ssh) & SSH_WRITE_PENDING) != 0)
+	if (!sp_ahead_is_writable())
 		pf[1].events |= POLLOUT;
 	if (pf[1].events == 0)
 		pf[1].fd = -1;	/* a hang-up must not spin while we pause */
 	if (poll(pf, 3, -1) < 0 && errno != EINTR)
 		return SP_ERR_IO;
-	*target_ready = pf[1].revents != 0;
-	if (pf[2].revents != 0) {
-		/* The broker has nothing to say to us now: its end, or an
-		 * attack; either way the recorder decides what follows. */
-		enum sp_err e = sp_link_recv(&g->broker, &p);
-
-		if (e == SP_OK)
-			sp_packet_close_fds(&p);
-		if (e != SP_ERR_AGAIN)
-			sp_link_fini(&g->broker);
-	}
+	g->rec_ready |= (pf[0].revents & ~POLLOUT) != 0;
+	g->tcp_ready |= (pf[1].revents & ~POLLOUT) != 0;
+	if ((pf[1].revents & (POLLOUT | POLLERR | POLLHUP)) != 0)
+		sp_ahead_set_writable();
+	if (pf[2].revents != 0)
+		hear_broker(g);
 	return SP_OK;
 }
 
@@ -186,7 +236,8 @@ finish(struct sp_egress *g)
 		struct pollfd pf = {.fd = g->rec.fd, .events = POLLIN};
 		bool open = false;
 
-		if (pass(g, false) != SP_OK)
+		g->rec_ready = true;
+		if (pass(g) != SP_OK)
 			break;
 		for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
 			open |= g->chans[i] != NULL;
@@ -205,24 +256,18 @@ finish(struct sp_egress *g)
 int
 sp_egress_relay(struct sp_egress *g)
 {
-	bool ready = true;
 	enum sp_err e = SP_OK;
 
 	if ((g->event = ssh_event_new()) == NULL ||
 	    ssh_event_add_session(g->event, g->ssh) != SSH_OK)
 		return 1;
+	sp_ahead_begin(g->tcp);
+	g->rec_ready = g->tcp_ready = true;
 	while (!g->over && !target_is_gone(g)) {
-		if ((e = pass(g, ready && may_read_target(g))) != SP_OK)
+		if ((e = pass(g)) != SP_OK)
 			break;
-		if (g->progress) {
-			ready = true;
-			continue;
-		}
-		if ((e = wait_any(g, &ready)) != SP_OK)
+		if (!g->progress && (e = wait_any(g)) != SP_OK)
 			break;
-		/* Writing may wait for the socket while reading is paused. */
-		if (ready && !may_read_target(g))
-			(void)ssh_blocking_flush(g->ssh, 0);
 	}
 	if (e == SP_ERR_PROTO) {
 		sp_log(SP_ERROR, "stream_fault", g->session, "fault=\"%s\"",
@@ -233,5 +278,6 @@ sp_egress_relay(struct sp_egress *g)
 		(void)finish(g);
 	if (!target_is_gone(g))
 		ssh_disconnect(g->ssh);
+	sp_ahead_end();
 	return e == SP_OK ? 0 : 1;
 }

@@ -6,9 +6,6 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define TAP_MAX 65536
 #define BANNER_MAX 8192
@@ -173,15 +170,11 @@ sp_tap_session_id(struct sp_span *id)
 	return SP_OK;
 }
 
-/* In front of libc's: what libssh reads passes here. */
-ssize_t
-recv(int fd, void *buf, size_t n, int flags)
+void
+sp_tap_saw(int fd, const void *p, size_t n)
 {
-	ssize_t got = syscall(SYS_recvfrom, fd, buf, n, flags, NULL, NULL);
-
-	if (got > 0 && fd == tap.fd && !tap.closed && (flags & MSG_PEEK) == 0)
-		watch(buf, (size_t)got);
-	return got;
+	if (fd == tap.fd && !tap.closed)
+		watch(p, n);
 }
 
 /* In front of libcrypto's: the session id is one of its parameters. The first
