@@ -127,7 +127,8 @@ one_chan(struct sp_chan *ch)
 	if (ch->ch != NULL)
 		moved |= sp_queue_out(ch);
 	if (ch->client_closed && (ch->is_jump ? ch->inner == NULL :
-	    ch->leg == NULL || ch->state != SP_CHAN_LIVE || ch->eof_sent)) {
+	    ch->leg == NULL || ch->state != SP_CHAN_LIVE ||
+	    (ch->eof_sent && !sp_queue_owes_status(ch)))) {
 		struct sp_ctx *x = ch->ctx;
 
 		sp_chan_free(ch);

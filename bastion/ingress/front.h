@@ -245,6 +245,8 @@ void sp_queue_close(struct sp_chan *ch);
 /* Text, exit status 255 where none was sent, close: cut by us. */
 void sp_queue_cut(struct sp_chan *ch, struct sp_span text, uint32_t status);
 bool sp_queue_out(struct sp_chan *ch);	/* true if anything moved */
+/* The client has closed, but is still told how the command ended. */
+bool sp_queue_owes_status(const struct sp_chan *ch);
 bool sp_queue_is_empty(const struct sp_chan *ch);
 /* Control characters and the like become visible; lines stay lines. */
 void sp_text_safe(struct sp_buf *out, struct sp_span text, bool crlf);

@@ -242,12 +242,23 @@ event(struct sp_chan *ch, struct sp_span s)
 	}
 }
 
+/* Clients close as soon as both sides have said EOF (PuTTY and OpenSSH do),
+ * and want the exit status all the same: a process may end its output long
+ * before itself. As sshd does, the close waits for it. */
+bool
+sp_queue_owes_status(const struct sp_chan *ch)
+{
+	return ch->out_over && !ch->is_jump && ch->leg != NULL &&
+	    !ch->leg->over && ch->state == SP_CHAN_LIVE;
+}
+
 bool
 sp_queue_out(struct sp_chan *ch)
 {
 	bool moved = false;
 
-	if (ch->client_closed || ch->state == SP_CHAN_DONE) {
+	if (ch->state == SP_CHAN_DONE ||
+	    (ch->client_closed && !sp_queue_owes_status(ch))) {
 		sp_buf_reset(&ch->q);
 		ch->q_left = 0;
 		return false;

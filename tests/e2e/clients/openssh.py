@@ -43,6 +43,11 @@ class OpenSSH(unittest.TestCase):
         r = self.good(self.ssh("admin@core-01", "cat; echo after-the-end", input=self.data))
         self.assertEqual(r.out, self.data + b"after-the-end\n")
 
+    @cell("OpenSSH `ssh`", "exit status of a command that ends its output long before itself", "snippet")
+    def test_late_status(self):
+        # both sides have said EOF: the client closes, and what the command ends with comes after that
+        self.good(self.ssh("admin@core-01", "exec >&- 2>&-; sleep 0.3; exit 7"), 7)
+
     @cell("OpenSSH `ssh -T`", "shell without a terminal, fed with a script", "snippet")
     def test_script_on_stdin(self):
         script = b"# %s\necho lines; n=0; while [ $n -lt 300 ]; do n=$((n + 1)); done; echo $n\nexit 9\n" % (b"x" * 70000)

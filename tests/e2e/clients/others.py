@@ -50,6 +50,10 @@ class Putty(unittest.TestCase):
         self.assertIn(b"err\n", r.err)
         self.assertIn(b"One-time code", r.tty)
 
+    @cell("PuTTY `plink`", "exit status of a command that ends its output long before itself", "USER+ACCOUNT+TARGET")
+    def test_plink_late_status(self):
+        self.run_("plink", *self.how, "127.0.0.1", "exec >&- 2>&-; sleep 0.3; exit 7", code=7)
+
     @cell("PuTTY `plink -t`", "a terminal", "USER+ACCOUNT+TARGET")
     def test_plink_terminal(self):
         r = self.run_("plink", "-t", *self.how, "127.0.0.1", input=b"test -t 0 && echo a-$((1+1))-tty; exit 7\n", code=7)
