@@ -25,6 +25,8 @@
 	X(number, max_connections, "4096", 1, 100000, "connections at once")  \
 	X(number, max_startups, "100", 1, 10000, "connections at once that have not logged in") \
 	X(number, max_per_source, "64", 1, 100000, "connections at once from one address") \
+	X(text, proxy_peers, "", 0, 0,                                        \
+	    "addresses or networks that speak the PROXY protocol; everybody else must not") \
 	X(number, max_tries, "6", 1, 20, "authentication attempts in a connection") \
 	X(number, dial_timeout_ms, "10000", 100, 60000, "time to connect to a target and log in there") \
 	X(number, approval_wait_s, "900", 5, 86400, "how long a login waits for an approval") \

@@ -88,6 +88,8 @@ struct sp_peer {
 struct sp_peer *sp_peer_new(struct sp_broker *b, int fd, uint32_t role,
     uint32_t state, void (*on_packet)(struct sp_peer *, struct sp_packet *, void *),
     void (*on_end)(struct sp_peer *, const char *, void *), void *arg);
+/* Reads what has arrived already: a process that has ended may have spoken. */
+void sp_peer_drain(struct sp_peer *p);
 /* Closes and frees later, without calling on_end. */
 void sp_peer_drop(struct sp_peer *p);
 /* After any sp_send_*(&p->link, ...): arms the write event, and ends the peer

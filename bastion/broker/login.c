@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/login_int.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,8 @@ conn_detail(const struct conn *c)
 
 	sp_detail_str(d, "addr", c->addr);
 	sp_detail_i64(d, "port", c->port);
+	if (c->via[0] != '\0')
+		sp_detail_str(d, "proxy", c->via);
 	sp_detail_i64(d, "connection", (int64_t)c->id);
 	sp_detail_str(d, "login", c->login);
 	return d;
@@ -101,6 +104,12 @@ conn_set_state(struct conn *c, enum conn_state s)
 	c->state = s;
 	if (c->peer != NULL)
 		c->peer->link.state = link[s];
+	if (s == CONN_KEYED) {
+		struct sp_msg_conn_keyed m = {.conn = c->id};
+
+		sp_peer_sent(c->b->sup,
+		    sp_send_conn_keyed(&c->b->sup->link, 0, &m, NULL));
+	}
 	if (s == CONN_AUTHED) {
 		struct sp_msg_conn_authed m = {.conn = c->id};
 
@@ -218,6 +227,30 @@ on_auth_refused(struct conn *c, const struct sp_msg_auth_refused *m)
 		sp_vis(c->login, sizeof(c->login), m->detail);
 }
 
+/* The ingress has read it before anything of the client's; what it says later
+ * is a captured one's. */
+static void
+on_conn_peer(struct conn *c, const struct sp_msg_conn_peer *m)
+{
+	struct sp_msg_conn_source s = {.conn = c->id, .peer_addr = m->peer_addr};
+
+	char text[64];
+	uint8_t at[16];
+
+	if (!c->is_proxied || c->via[0] != '\0' ||
+	    sp_span_cstr(m->peer_addr, text, sizeof(text)) != SP_OK ||
+	    (inet_pton(AF_INET, text, at) != 1 &&
+	    inet_pton(AF_INET6, text, at) != 1)) {
+		conn_broke(c, "an address that it has not to name");
+		return;
+	}
+	memcpy(c->via, c->addr, sizeof(c->via));
+	sp_vis(c->addr, sizeof(c->addr), m->peer_addr);
+	c->port = m->peer_port;
+	sp_peer_sent(c->b->sup,
+	    sp_send_conn_source(&c->b->sup->link, 0, &s, NULL));
+}
+
 static void
 on_policy_refusal(struct conn *c, const struct sp_msg_policy_refusal *m)
 {
@@ -257,6 +290,7 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(mfa_begin, login_on_mfa_begin(c, &m))
 	TAKE(dialog_answer, login_on_dialog_answer(c, &m))
 	TAKE(auth_refused, on_auth_refused(c, &m))
+	TAKE(conn_peer, on_conn_peer(c, &m))
 	TAKE(target_open, login_on_target_open(c, &m))
 	TAKE(target_login, login_on_target_login(c, &m, k->corr))
 	TAKE(target_close, login_on_target_close(c, &m))
@@ -312,6 +346,7 @@ sp_login_conn_new(struct sp_broker *b, const struct sp_msg_conn_new *m, int fd)
 	c->refs = 1;
 	c->state = CONN_READY;
 	c->port = m->peer_port;
+	c->is_proxied = m->proxied != 0;
 	sp_vis(c->addr, sizeof(c->addr), m->peer_addr);
 	c->outer.c = c;
 	c->outer.refs = 1;
@@ -338,8 +373,14 @@ sp_login_conn_end(struct sp_broker *b, const struct sp_msg_conn_end *m)
 		sp_detail_i64(d, "signal", m->status & 0x7f);
 		sp_flow_audit(b, "ingress_died", "-", NULL, d);
 	}
-	if (c != NULL)
-		conn_end(c);
+	if (c == NULL)
+		return;
+	/* Its last words came on another socket than the news of its end. */
+	conn_hold(c);
+	if (c->peer != NULL)
+		sp_peer_drain(c->peer);
+	conn_end(c);
+	conn_release(c);
 }
 
 void

@@ -88,6 +88,8 @@ struct conn {
 	struct event *grace;
 	char addr[64];
 	uint16_t port;
+	bool is_proxied;
+	char via[64];			/* the proxy that named addr; or empty */
 	char login[256];		/* claimed, then kept */
 	struct sp_login_name name;
 	struct sp_actor who;

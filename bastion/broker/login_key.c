@@ -191,6 +191,10 @@ login_on_auth_key(struct conn *c, const struct sp_msg_auth_key *m, uint64_t corr
 {
 	struct offer *o;
 
+	if (c->is_proxied && c->via[0] == '\0') {
+		conn_broke(c, "a key before the address of its client");
+		return;
+	}
 	if (++c->n_keys > CONN_ASKED_MAX) {
 		answer(c, corr, false);
 		return;

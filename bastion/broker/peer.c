@@ -153,6 +153,15 @@ sp_peer_new(struct sp_broker *b, int fd, uint32_t role, uint32_t state,
 }
 
 void
+sp_peer_drain(struct sp_peer *p)
+{
+	struct peer *in = inside(p);
+
+	for (unsigned i = 0; i < 16 && !p->dead && !in->ending; i++)
+		on_read(p->link.fd, EV_READ, in);
+}
+
+void
 sp_peer_drop(struct sp_peer *p)
 {
 	struct peer *in;

@@ -176,17 +176,43 @@ wait_ready(const struct sp_cli *c)
 	return up ? SP_EXIT_OK : SP_EXIT_LATER;
 }
 
+/* The sockets of systemd (sd_listen_fds(3)) are sallyportd's alone. */
+static void
+sockets_pass(bool pass)
+{
+	const char *fds = getenv("LISTEN_FDS");
+	uint64_t n = 0;
+
+	if (fds == NULL || sp_u64_parse(sp_span_str(fds), 1024, &n) != SP_OK)
+		return;
+	for (uint64_t i = 0; i < n; i++)
+		(void)fcntl(3 + (int)i, F_SETFD, pass ? 0 : FD_CLOEXEC);
+}
+
+/* In the place of this process: for systemd and containers. */
+static int
+become_daemon(char *exe, char *dir)
+{
+	char *const argv[] = {exe, dir, (char[]){"--foreground"}, NULL};
+
+	sockets_pass(true);
+	execv(exe, argv);
+	return sp_cli_fail(SP_EXIT_REFUSED, "%s: %s", exe, strerror(errno));
+}
+
 int
 sp_cmd_start(struct sp_cli *c, int argc, char **argv)
 {
 	char exe[4096];
 	const char *const run[] = {exe, c->dir, NULL};
+	bool foreground = argc == 2 && strcmp(argv[1], "--foreground") == 0;
 	struct sp_config cfg;
 	int rc;
 
-	(void)argv;
-	if (argc > 1 + c->json)
-		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport [-D DIR] start");
+	if (argc > 1 + c->json + foreground)
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport [-D DIR] start"
+		    " [--foreground]");
+	sockets_pass(false);
 	if (sp_cli_config(c, &cfg) != SP_OK)
 		return SP_EXIT_REFUSED;
 	if (sp_cli_daemon(c, NULL) != 0) {
@@ -200,6 +226,8 @@ sp_cmd_start(struct sp_cli *c, int argc, char **argv)
 		if (sp_pg_start(c) != SP_OK || sp_pg_migrate(c, NULL) != SP_OK)
 			return SP_EXIT_REFUSED;
 	}
+	if (foreground)
+		return become_daemon(exe, c->dir);
 	sp_cli_step("  sallyportd");
 	if (sp_cli_run(&(struct sp_run){.argv = run}) != 0)
 		return sp_cli_fail(SP_EXIT_REFUSED, "sallyportd did not start; "

@@ -146,7 +146,7 @@ one_ctx(struct sp_ctx *x)
 	if (x->state == SP_CTX_DEAD)
 		return false;
 	if (sp_ctx_may_read(x)) {
-		moved = sp_ctx_step(x);
+		moved = sp_hello_step(x) && sp_ctx_step(x);
 	} else if (x->wire.failed != 0) {
 		sp_ctx_died(x);
 		return true;
@@ -353,18 +353,22 @@ linger(struct sp_conn *c)
 }
 
 int
-sp_conn_run(const struct sp_front *f, uint64_t id, struct sp_span peer, int tcp,
-    int broker)
+sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
+    int tcp, int broker)
 {
 	static struct sp_conn c;
 	int fl = fcntl(tcp, F_GETFL);
 
-	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = id, .tcp = tcp};
-	if (sp_span_cstr(peer, c.peer, sizeof(c.peer)) != SP_OK || fl < 0 ||
+	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = m->id, .tcp = tcp};
+	if (sp_span_cstr(m->peer_addr, c.peer, sizeof(c.peer)) != SP_OK || fl < 0 ||
 	    fcntl(tcp, F_SETFL, fl | O_NONBLOCK) < 0 ||
 	    sp_link_init(&c.brk, broker, SP_ROLE_ING, SP_ROLE_BRK,
 	    SP_ST_READY) != SP_OK)
 		return 1;
+	if (m->proxied != 0 && !sp_hello_proxied(&c)) {
+		linger(&c);
+		return 0;
+	}
 	if (sp_ctx_init(&c.outer, &c, 0, tcp, NULL) != SP_OK)
 		return 1;
 	turn(&c);

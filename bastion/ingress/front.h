@@ -135,6 +135,7 @@ struct sp_ctx {
 	struct sp_leg *shared;
 	struct sp_chan *via;	/* the outer channel that carries it */
 	uint32_t tx_turn;	/* bytes given to libssh since its last flush */
+	bool is_greeted;	/* its version line has come */
 	bool agent_asked, break_asked;	/* heard in libssh's log */
 	bool has_terminal;
 	const char *bye;	/* for the client: why it ends */
@@ -175,7 +176,7 @@ extern const struct sp_syscall sp_front_syscalls[];
 extern const size_t sp_front_n_syscalls;
 
 /* ---- conn.c: the loop */
-int sp_conn_run(const struct sp_front *f, uint64_t id, struct sp_span peer,
+int sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
     int tcp, int broker);
 /* Every message to the broker goes through here: a link that fails ends us. */
 void sp_conn_sent(struct sp_conn *c, enum sp_err e);
@@ -187,6 +188,11 @@ void sp_conn_packet(struct sp_conn *c, struct sp_packet *p); /* dispatch.c */
 /* Tells the terminals and disconnects when it has gone out. */
 void sp_conn_end(struct sp_conn *c, const char *text);
 struct sp_ctx *sp_conn_ctx(struct sp_conn *c, uint32_t id); /* or NULL */
+
+/* ---- hello.c: before SSH. proxied: reads the PROXY header and tells the
+ * broker; false: the connection ends. step: may libssh read? */
+bool sp_hello_proxied(struct sp_conn *c);
+bool sp_hello_step(struct sp_ctx *x);
 
 /* ---- ctx.c: one SSH session */
 SP_MUST enum sp_err sp_ctx_init(struct sp_ctx *x, struct sp_conn *c,

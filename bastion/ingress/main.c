@@ -66,7 +66,7 @@ child(void *ctx, struct sp_packet *p)
 		sp_log(SP_ERROR, "no_sandbox", NULL, "");
 		return 1;
 	}
-	status = sp_conn_run(f, m.id, m.peer_addr, p->fds[0], p->fds[1]);
+	status = sp_conn_run(f, &m, p->fds[0], p->fds[1]);
 #ifdef SP_SANITIZED
 	/* The parent's code leaves with _exit: nobody would count the leaks. */
 	__lsan_do_leak_check();

@@ -147,6 +147,60 @@ bind_one(struct sp_instance *in, const char *word)
 	return SP_OK;
 }
 
+/* ------------------------------------------------------- socket activation */
+
+#define FIRST_FD 3		/* SD_LISTEN_FDS_START */
+
+void
+sp_instance_activate(struct sp_instance *in)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	uint64_t who = 0, n = 0;
+
+	if (pid != NULL && fds != NULL &&
+	    sp_u64_parse(sp_span_str(pid), INT32_MAX, &who) == SP_OK &&
+	    who == (uint64_t)getpid() &&
+	    sp_u64_parse(sp_span_str(fds), 1024, &n) == SP_OK && n > 0) {
+		in->is_activated = true;
+		for (uint64_t i = 0; i < n; i++) {
+			int fd = FIRST_FD + (int)i;
+
+			(void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+			if (i < SP_LISTEN_MAX)
+				in->listeners[in->n_listeners++] = fd;
+		}
+		if (n > SP_LISTEN_MAX)
+			in->n_listeners = 0;	/* said by check_activated */
+	}
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+}
+
+static enum sp_err
+check_activated(struct sp_instance *in)
+{
+	for (size_t i = 0; i < in->n_listeners; i++) {
+		int fd = in->listeners[i], type = 0, family = 0, listens = 0;
+		socklen_t n = sizeof(int);
+
+		if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) != 0 ||
+		    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &n) != 0 ||
+		    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) != 0 ||
+		    type != SOCK_STREAM || listens == 0 ||
+		    (family != AF_INET && family != AF_INET6) ||
+		    fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
+			sp_say(in, "socket activation: descriptor %d is no listening"
+			    " TCP socket (Accept=no, ListenStream=ADDRESS:PORT)", fd);
+			return SP_ERR_INVAL;
+		}
+	}
+	if (in->n_listeners > 0)
+		return SP_OK;
+	sp_say(in, "socket activation: at most %d sockets", SP_LISTEN_MAX);
+	return SP_ERR_TOOBIG;
+}
+
 enum sp_err
 sp_instance_bind(struct sp_instance *in)
 {
@@ -156,6 +210,8 @@ sp_instance_bind(struct sp_instance *in)
 	SP_TRY(bind_control(in, "vault.sock", &in->vault_sock));
 	if (fchdir(in->dir) != 0)
 		return SP_ERR_IO;
+	if (in->is_activated)
+		return check_activated(in);
 	snprintf(words, sizeof(words), "%s", in->cfg.listen);
 	for (char *w = strtok_r(words, " \t", &save); w != NULL;
 	    w = strtok_r(NULL, " \t", &save)) {

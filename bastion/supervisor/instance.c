@@ -171,6 +171,19 @@ read_conf(struct sp_instance *in)
 }
 
 static enum sp_err
+name_proxies(struct sp_instance *in)
+{
+	char bad[128];
+
+	if (sp_nets_parse(&in->proxies, in->cfg.proxy_peers, bad, sizeof(bad)) ==
+	    SP_OK)
+		return SP_OK;
+	sp_say(in, "proxy_peers: %s is no address or network, such as 192.0.2.7,"
+	    " 10.1.0.0/16 or 2001:db8::/64 (at most %d)", bad, SP_NETS_MAX);
+	return SP_ERR_SYNTAX;
+}
+
+static enum sp_err
 name_node(struct sp_instance *in)
 {
 	char host[HOST_NAME_MAX + 1] = "";
@@ -314,6 +327,7 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 		    in->path, strerror(errno));
 		return SP_ERR_IO;
 	}
+	SP_TRY(name_proxies(in));
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));

@@ -71,7 +71,7 @@ sp_kid_free(struct sp_sup *s, struct sp_kid *k)
 	*at = k->next;
 	s->n_kids--;
 	set_deadline(s, k, 0);
-	sp_accept_forget(s, k);
+	sp_source_forget(s, k);
 	sp_wires_close(&k->wires);
 	free(k);
 }
@@ -92,7 +92,8 @@ static enum sp_err
 send_spawn(struct sp_link *l, const struct sp_kid *k)
 {
 	struct sp_msg_spawn_ingress ing = {.id = k->id,
-	    .peer_addr = sp_span_str(k->peer_addr), .peer_port = k->peer_port};
+	    .peer_addr = sp_span_str(k->peer_addr), .peer_port = k->peer_port,
+	    .proxied = k->is_proxied};
 	struct sp_msg_spawn_recorder rec = {.id = k->id};
 	struct sp_msg_spawn_recover rcv = {.id = k->id};
 	struct sp_msg_spawn_egress egr = {.id = k->id};

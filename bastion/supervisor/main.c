@@ -159,7 +159,9 @@ main(int argc, char **argv)
 		return usage();
 	fill_standard_fds();
 	sp_log_init("sallyportd", false);
-	if ((s = sup_new()) == NULL || harden() != SP_OK) {
+	if ((s = sup_new()) != NULL)
+		sp_instance_activate(&s->in);
+	if (s == NULL || harden() != SP_OK) {
 		fputs("sallyportd: cannot begin: no memory or no rights\n", stderr);
 		free(s);
 		return 1;

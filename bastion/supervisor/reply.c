@@ -9,7 +9,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	struct sp_msg_conn_new conn = {.conn = k->id,
 	    .peer_addr = sp_span_str(k->peer_addr), .peer_port = k->peer_port,
 	    .local_addr = sp_span_str(k->local_addr),
-	    .local_port = k->local_port};
+	    .local_port = k->local_port, .proxied = k->is_proxied};
 	struct sp_msg_session_spawned rec = {0};
 	struct sp_msg_recover_spawned rcv = {0};
 	struct sp_msg_session_dialed egr = {0};

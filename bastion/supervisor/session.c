@@ -318,22 +318,30 @@ on_scan_key(struct sp_sup *s, struct sp_packet *p)
 static enum sp_err
 on_conn(struct sp_sup *s, struct sp_packet *p)
 {
-	struct sp_msg_conn_kill kill = {0};
-	struct sp_msg_conn_authed authed = {0};
+	struct sp_span body = p->body;
+	struct sp_msg_conn_source source = {0};
 	struct sp_kid *k;
+	uint64_t id;
 
-	if (p->type == SP_MSG_conn_kill)
-		SP_TRY(sp_dec_conn_kill(p->body, &kill));
-	else
-		SP_TRY(sp_dec_conn_authed(p->body, &authed));
-	k = sp_kid_find(s, p->type == SP_MSG_conn_kill ? kill.conn : authed.conn);
+	/* The table has checked the body: each begins with the connection. */
+	SP_TRY(sp_get_u64(&body, &id));
+	k = sp_kid_find(s, id);
 	if (k == NULL || k->kind != SP_KID_INGRESS)
 		return SP_OK;	/* it has ended meanwhile */
-	if (p->type == SP_MSG_conn_kill)
+	switch (p->type) {
+	case SP_MSG_conn_kill:
 		sp_kid_kill(s, k);
-	else
-		sp_accept_authed(s, k);
-	return SP_OK;
+		return SP_OK;
+	case SP_MSG_conn_keyed:
+		k->is_keyed = true;
+		return SP_OK;
+	case SP_MSG_conn_authed:
+		sp_source_authed(s, k);
+		return SP_OK;
+	default:
+		SP_TRY(sp_dec_conn_source(p->body, &source));
+		return sp_source_named(s, k, source.peer_addr);
+	}
 }
 
 enum sp_err
@@ -344,6 +352,8 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 	switch (p->type) {
 	case SP_MSG_conn_kill:
 	case SP_MSG_conn_authed:
+	case SP_MSG_conn_keyed:
+	case SP_MSG_conn_source:
 		return on_conn(s, p);
 	case SP_MSG_auth_spawn:
 		SP_TRY(sp_dec_auth_spawn(p->body, &auth));

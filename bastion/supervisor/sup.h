@@ -2,9 +2,11 @@
 #ifndef SP_SUPERVISOR_SUP_H
 #define SP_SUPERVISOR_SUP_H
 
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "bastion/supervisor/topology.h"
@@ -21,7 +23,7 @@
  *   proc.*      the six executed roles: hello, start, restart, stop
  *   topology.*  who gets which link
  *   kid.*       children of the parents, and sallyport-auth
- *   accept.*    listening, caps, connections
+ *   accept.*    listening, connections; source.* caps; nets.* who is a proxy
  *   session.*   what the broker asks for
  *   dial.*      connecting to targets
  *   loop.*      poll, signals, deadlines, the end
@@ -52,6 +54,29 @@ struct sp_role_row {
 };
 extern const struct sp_role_row sp_role_rows[SP_USERS_COUNT];
 
+union sp_address {
+	struct sockaddr sa;
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+	struct sockaddr_storage ss;
+};
+
+/* nets.c: addresses and networks, as numbers */
+#define SP_NETS_MAX 32
+struct sp_net {
+	uint8_t at[16];
+	size_t bytes;			/* 4 or 16 */
+	unsigned bits;
+};
+struct sp_nets {
+	struct sp_net net[SP_NETS_MAX];
+	size_t n;
+};
+/* What is wrong, or one too many, comes back in bad. */
+SP_MUST enum sp_err sp_nets_parse(struct sp_nets *all, const char *text,
+    char *bad, size_t cap);
+bool sp_nets_have(const struct sp_nets *all, const union sp_address *a);
+
 /* ---------------------------------------------------------------- instance */
 struct sp_instance {
 	char path[4096];		/* absolute, for messages and conninfo */
@@ -69,6 +94,8 @@ struct sp_instance {
 	char *conf_text;
 	size_t conf_len;
 	char db[1024], node[65];
+	struct sp_nets proxies;
+	bool is_activated;		/* the listeners are systemd's */
 	int listeners[SP_LISTEN_MAX];
 	size_t n_listeners;
 };
@@ -76,6 +103,9 @@ struct sp_instance {
 void sp_say(const struct sp_instance *in, const char *fmt, ...) SP_PRINTF(2, 3);
 /* Opens everything; what is wrong has been said when it returns an error. */
 SP_MUST enum sp_err sp_instance_open(struct sp_instance *in, const char *dir);
+/* Takes the listening sockets that sd_listen_fds(3) describes, if any; before
+ * the process id changes. */
+void sp_instance_activate(struct sp_instance *in);
 /* Binds the control sockets and the listen addresses (no listen(2) yet on the
  * latter: nobody is let in before everything runs). */
 SP_MUST enum sp_err sp_instance_bind(struct sp_instance *in);
@@ -134,7 +164,8 @@ struct sp_kid {
 	struct sp_wires wires;		/* what has not been handed out yet */
 	/* connections only */
 	struct sp_source *source;
-	bool is_startup;
+	bool is_counted, is_startup, is_keyed;
+	bool is_proxied;		/* a PROXY header names the source */
 	int64_t born_us;
 	char peer_addr[64], local_addr[64];
 	uint16_t peer_port, local_port;
@@ -268,8 +299,16 @@ void sp_auth_kill_all(struct sp_sup *s);
 SP_MUST enum sp_err sp_accept_listen(struct sp_sup *s);
 bool sp_accept_may(struct sp_sup *s, int64_t now, int64_t *next);
 void sp_accept_some(struct sp_sup *s, int listener);
-void sp_accept_authed(struct sp_sup *s, struct sp_kid *k);
-void sp_accept_forget(struct sp_sup *s, struct sp_kid *k);
+void sp_accept_refused(struct sp_sup *s, const char *addr, const char *cap);
+
+/* source.c. admit: NULL, or the cap that refuses it. named: what the header of
+ * a proxied connection said; over the cap it is ended. */
+const char *sp_source_admit(struct sp_sup *s, struct sp_kid *k,
+    const union sp_address *peer);
+SP_MUST enum sp_err sp_source_named(struct sp_sup *s, struct sp_kid *k,
+    struct sp_span addr);
+void sp_source_authed(struct sp_sup *s, struct sp_kid *k);
+void sp_source_forget(struct sp_sup *s, struct sp_kid *k);
 
 /* session.c: the broker's packets; takes the packet's descriptors */
 SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);

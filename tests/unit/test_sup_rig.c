@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/test_sup_rig.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -321,12 +322,21 @@ rig_down(void)
 int
 dial_in(void)
 {
+	return dial_from("127.0.0.1");
+}
+
+int
+dial_from(const char *addr)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET};
 	struct sockaddr_in a = {.sin_family = AF_INET,
 	    .sin_port = htons(rig.port),
 	    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	cr_assert_geq(fd, 0);
+	cr_assert_eq(inet_pton(AF_INET, addr, &from.sin_addr), 1);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
 	cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
 	return fd;
 }

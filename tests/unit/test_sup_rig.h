@@ -52,6 +52,7 @@ int wait_end(pid_t pid);
 void puppet_down(struct puppet *p);
 void rig_down(void);
 int dial_in(void);
+int dial_from(const char *addr);
 bool is_closed(int fd);
 bool has_file(const uint8_t *id, const char *ext, struct stat *st);
 void say_exited(int ix, uint64_t id, uint32_t pid, uint32_t status);

@@ -112,16 +112,23 @@ Test(supervisor, who_breaks_the_protocol_is_killed_and_reported)
 /* --------------------------------------------------------- connections */
 
 static uint64_t
-take_spawn_ingress(void)
+expect_spawn_from(const char *addr)
 {
 	struct sp_msg_spawn_ingress m;
 	struct sp_packet k;
 
 	expect(&rig.p[ING].link, SP_MSG_spawn_ingress, &k);
 	cr_assert_eq(sp_dec_spawn_ingress(k.body, &m), SP_OK);
-	cr_expect(sp_span_is(m.peer_addr, "127.0.0.1"));
+	cr_expect(sp_span_is(m.peer_addr, addr));
+	cr_expect_eq(m.proxied, 0);
 	sp_packet_close_fds(&k);
 	return m.id;
+}
+
+static uint64_t
+take_spawn_ingress(void)
+{
+	return expect_spawn_from("127.0.0.1");
 }
 
 Test(supervisor, connection_reaches_ingress_and_broker)
@@ -178,6 +185,88 @@ Test(supervisor, caps_hold)
 	close(fd[2]);
 	fd[2] = dial_in();		/* a fourth of one source */
 	cr_expect(is_closed(fd[2]));
+	for (int i = 0; i < 4; i++)
+		close(fd[i]);
+	rig_down();
+}
+
+/* Too many who have not logged in: of the source that has most of them, the
+ * oldest whose key is not accepted yet makes room for somebody else. */
+Test(supervisor, a_flood_does_not_shut_the_door)
+{
+	struct sp_msg_conn_keyed keyed = {0};
+	uint64_t id[3];
+	int32_t pid[3];
+	int fd[4];
+
+	rig_up("max_startups 3\n");
+	for (int i = 0; i < 3; i++) {
+		fd[i] = dial_in();
+		id[i] = take_spawn_ingress();
+		pid[i] = tell(&rig.p[ING], 'f', 0);
+		say_spawned(ING, id[i], (uint32_t)pid[i]);
+		expect_drop(&rig.p[BRK].link, SP_MSG_conn_new);
+	}
+	keyed.conn = id[0];
+	cr_assert_eq(sp_send_conn_keyed(&rig.p[BRK].link, 0, &keyed, NULL), SP_OK);
+	/* One more of the same source ends nobody but itself. */
+	fd[3] = dial_in();
+	cr_expect(is_closed(fd[3]));
+	close(fd[3]);
+	expect_drop(&rig.p[BRK].link, SP_MSG_security_event);
+	fd[3] = dial_from("127.0.0.9");
+	expect_spawn_from("127.0.0.9");
+	cr_expect_eq(tell(&rig.p[ING], 'w', 0), SIGKILL);
+	say_exited(ING, id[1], (uint32_t)pid[1], SIGKILL);
+	cr_expect_eq(kill(pid[0], 0), 0, "keyed");
+	cr_expect_neq(kill(pid[1], 0), 0, "the oldest that was not");
+	cr_expect_eq(kill(pid[2], 0), 0);
+	for (int i = 0; i < 4; i++)
+		close(fd[i]);
+	rig_down();
+}
+
+/* A proxy is no source; its clients are. */
+Test(supervisor, sources_behind_a_proxy)
+{
+	struct sp_msg_spawn_ingress m;
+	struct sp_msg_conn_new n;
+	struct sp_msg_conn_source src = {.peer_addr = sp_span_str("192.0.2.7")};
+	struct sp_packet k;
+	uint64_t id[3];
+	int32_t pid[3];
+	int fd[4];
+
+	rig_up("max_per_source 2\nproxy_peers 127.0.0.8/30\n");
+	for (int i = 0; i < 3; i++) {
+		fd[i] = dial_from("127.0.0.9");
+		expect(&rig.p[ING].link, SP_MSG_spawn_ingress, &k);
+		cr_assert_eq(sp_dec_spawn_ingress(k.body, &m), SP_OK);
+		cr_expect_eq(m.proxied, 1);
+		id[i] = m.id;
+		sp_packet_close_fds(&k);
+		pid[i] = tell(&rig.p[ING], 'f', 0);
+		say_spawned(ING, id[i], (uint32_t)pid[i]);
+		expect(&rig.p[BRK].link, SP_MSG_conn_new, &k);
+		cr_assert_eq(sp_dec_conn_new(k.body, &n), SP_OK);
+		cr_expect_eq(n.proxied, 1);
+		sp_packet_close_fds(&k);
+	}
+	for (int i = 0; i < 3; i++) {
+		src.conn = id[i];
+		cr_assert_eq(sp_send_conn_source(&rig.p[BRK].link, 0, &src, NULL),
+		    SP_OK);
+	}
+	/* The third of that source is over the cap. */
+	expect_drop(&rig.p[BRK].link, SP_MSG_security_event);
+	cr_expect_eq(tell(&rig.p[ING], 'w', 0), SIGKILL);
+	say_exited(ING, id[2], (uint32_t)pid[2], SIGKILL);
+	cr_expect_eq(kill(pid[0], 0), 0);
+	cr_expect_eq(kill(pid[1], 0), 0);
+	cr_expect_neq(kill(pid[2], 0), 0);
+	/* Who is not listed is its own source. */
+	fd[3] = dial_in();
+	take_spawn_ingress();
 	for (int i = 0; i < 4; i++)
 		close(fd[i]);
 	rig_down();
