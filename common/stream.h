@@ -23,11 +23,15 @@
  * side's. The opener may send at once, the other side after its OPEN_OK.
  * Credit is end to end and per channel and direction: a side may send DATA
  * only within what the other end has granted; the recorder enforces it. The
- * first grants are SP_STREAM_WINDOW in both directions, without a frame.
+ * first grants are SP_STREAM_WINDOW in both directions, without a frame. Each
+ * end takes SP_STREAM_SLACK more than it granted: that is for bytes of the
+ * recorder's own (answers to what it refuses), which keeps the grants that come
+ * back for them.
  */
 #define SP_FRAME_HEADER 12
 #define SP_FRAME_PAYLOAD_MAX 65536
 #define SP_STREAM_WINDOW (1u << 20)	/* bytes, first credit of a channel */
+#define SP_STREAM_SLACK (256u << 10)	/* no less than any step of grants */
 #define SP_STREAM_CHANNELS_MAX 64	/* open at once in one stream */
 #define SP_STREAM_LISTENS_MAX 16	/* listeners at once in one stream */
 #define SP_STREAM_REVERSE 0x80000000u	/* set in numbers of the target side */

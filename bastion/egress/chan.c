@@ -112,8 +112,9 @@ sp_chan_new(struct sp_egress *g, uint32_t id, const struct sp_open *o)
 		return NULL;
 	c->g = g;
 	c->id = id;
-	c->in_credit = c->out_credit = SP_STREAM_WINDOW;
-	sp_buf_init(&c->in, SP_STREAM_WINDOW);
+	c->in_credit = SP_STREAM_WINDOW + SP_STREAM_SLACK;
+	c->out_credit = SP_STREAM_WINDOW;
+	sp_buf_init(&c->in, SP_STREAM_WINDOW + SP_STREAM_SLACK);
 	sp_buf_init(&c->open_bytes, 40960);
 	if (sp_open_encode(&c->open_bytes, o) != SP_OK ||
 	    sp_open_decode(sp_buf_span(&c->open_bytes), &c->open) != SP_OK ||

@@ -77,7 +77,7 @@ sp_chan_new(struct sp_ctx *x)
 	ch->gen = 1;
 	sp_buf_init(&ch->env, ENV_MAX);
 	sp_buf_init(&ch->command, COMMAND_MAX);
-	sp_buf_init(&ch->q, 2 * SP_STREAM_WINDOW + (256u << 10));
+	sp_buf_init(&ch->q, 2 * SP_STREAM_WINDOW + SP_STREAM_SLACK + (256u << 10));
 	ch->next = x->chans;
 	x->chans = ch;
 	x->n_chans++;

@@ -54,7 +54,8 @@ sp_leg_join(struct sp_leg *l, struct sp_chan *ch)
 		l->last_chan = ch->id;
 	ch->leg = l;
 	ch->gen = ch->gen == 255 ? 1 : (uint8_t)(ch->gen + 1);
-	ch->tx_credit = ch->rx_credit = SP_STREAM_WINDOW;
+	ch->tx_credit = SP_STREAM_WINDOW;
+	ch->rx_credit = SP_STREAM_WINDOW + SP_STREAM_SLACK;
 	ch->to_grant = 0;
 	ch->eof_sent = false;
 	ch->state = SP_CHAN_OPENING;
