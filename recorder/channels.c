@@ -364,6 +364,18 @@ sp_channels_judge(struct sp_channels *s, const struct sp_frame *f,
 	return judge(s, c, f, from_user);
 }
 
+void
+sp_channels_credit(struct sp_channels *s, uint32_t chan, int64_t to_target,
+    int64_t to_user)
+{
+	struct sp_channel *c = find(s, chan);
+
+	if (c == NULL)
+		return;
+	c->to_target = (uint64_t)((int64_t)c->to_target + to_target);
+	c->to_user = (uint64_t)((int64_t)c->to_user + to_user);
+}
+
 unsigned
 sp_channels_n_user_open(const struct sp_channels *s)
 {

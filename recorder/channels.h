@@ -71,6 +71,9 @@ enum sp_frame_verdict {
 void sp_channels_init(struct sp_channels *s, const struct sp_rules *rules);
 enum sp_frame_verdict sp_channels_judge(struct sp_channels *s,
     const struct sp_frame *f, bool from_user);
+/* What the recorder itself grants (or, negative, keeps of a grant). */
+void sp_channels_credit(struct sp_channels *s, uint32_t chan, int64_t to_target,
+    int64_t to_user);
 /* Channels that the user's side has not closed. */
 unsigned sp_channels_n_user_open(const struct sp_channels *s);
 unsigned sp_channels_n_open(const struct sp_channels *s);

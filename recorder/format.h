@@ -71,7 +71,9 @@ enum sp_rec_chunk_type {
 	K(LISTEN, 18, "listen")                                               \
 	K(LISTEN_OK, 19, "listen_ok")                                         \
 	K(LISTEN_FAIL, 20, "listen_fail")                                     \
-	K(UNLISTEN, 21, "unlisten")
+	K(UNLISTEN, 21, "unlisten")                                           \
+	K(FILE, 24, "file")                                                   \
+	K(SAID, 25, "said")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),

@@ -378,6 +378,7 @@ timers(struct sp_relay *r)
 	if (r->is_ending)
 		return;
 	anchor(r, now);
+	r->files_us = sp_files_tick(r, now);
 	if (r->target_gone_us != 0 && now - r->target_gone_us >= REASON_WAIT_US)
 		sp_relay_end(r, sp_channels_n_open(&r->channels) == 0 ?
 		    SP_END_NORMAL : SP_END_LEG_DIED,
@@ -391,6 +392,8 @@ wait_ms(const struct sp_relay *r)
 
 	if (r->more)
 		return 0;
+	if (r->files_us < next)
+		next = r->files_us;
 	if (sp_idle_next(&r->idle) < next)
 		next = sp_idle_next(&r->idle);
 	if (r->sync_by_us != 0 && r->sync_by_us < next)
@@ -518,6 +521,7 @@ finish(struct sp_relay *r)
 
 	if (r->is_certified) {
 		sp_relay_end_flows(r);
+		sp_files_fini(r);
 		e = sp_rec_writer_close(r->w, r->code, sp_span_str(r->reason));
 	}
 	if (r->is_certified && e != SP_OK)

@@ -6,6 +6,7 @@
 #include "common/rules.h"
 #include "common/stream.h"
 #include "recorder/channels.h"
+#include "recorder/files.h"
 #include "recorder/flow.h"
 #include "recorder/idle.h"
 #include "recorder/writer.h"
@@ -25,6 +26,7 @@ struct sp_relay {
 	struct sp_channels channels;
 	struct sp_flow *flows;
 	struct sp_idle idle;
+	struct sp_files files;
 	struct sp_rec_writer *w;
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;
@@ -32,7 +34,7 @@ struct sp_relay {
 	bool user_input;	/* the batch holds something from the user */
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];
-	int64_t sync_by_us, tick_us, target_gone_us, anchor_us;
+	int64_t files_us, sync_by_us, tick_us, target_gone_us, anchor_us;
 	uint64_t anchored;
 };
 
@@ -50,6 +52,9 @@ void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
     const char *detail);
 /* The records of the flows that no CLOSE has ended. */
 void sp_relay_end_flows(struct sp_relay *r);
+/* Records a frame that may pass and queues it for the other side. */
+SP_MUST enum sp_err sp_relay_pass(struct sp_relay *r, const struct sp_frame *f,
+    bool from_user);
 /* Judges, records and queues what both streams hold, up to one batch. */
 void sp_relay_take(struct sp_relay *r);
 

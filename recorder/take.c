@@ -313,6 +313,33 @@ record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
 	return v == SP_FRAME_REFUSE ? refuse(r, f, from_user) : SP_OK;
 }
 
+enum sp_err
+sp_relay_pass(struct sp_relay *r, const struct sp_frame *f, bool from_user)
+{
+	return record_and_queue(r, f, from_user, SP_FRAME_PASS);
+}
+
+static enum sp_err
+deliver(struct sp_relay *r, const struct sp_frame *f, bool from_user,
+    enum sp_frame_verdict v)
+{
+	if (v == SP_FRAME_PASS && sp_files_has(r, f->chan))
+		return sp_files_frame(r, f, from_user);
+	SP_TRY(record_and_queue(r, f, from_user, v));
+	return v == SP_FRAME_PASS && f->type == SP_FRAME_OPEN && from_user ?
+	    sp_files_open(r, f) : SP_OK;
+}
+
+static void
+failed(struct sp_relay *r, enum sp_err e, bool from_user)
+{
+	if (e == SP_ERR_PROTO)
+		protocol_broken(r, from_user, "a frame with a broken payload");
+	else if (e != SP_OK && e != SP_ERR_EOF)
+		sp_relay_end(r, SP_END_DISK, "the recorder: %s", sp_err_text(e));
+	/* SP_ERR_EOF: that side is gone: its end is seen elsewhere */
+}
+
 static void
 one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 {
@@ -328,13 +355,9 @@ one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 		return;
 	}
 	if (e == SP_OK)
-		e = record_and_queue(r, f, from_user, v);
-	if (e == SP_ERR_PROTO)
-		protocol_broken(r, from_user, "a frame with a broken payload");
-	else if (e == SP_ERR_EOF)
-		return;		/* that side is gone: its end is seen elsewhere */
-	else if (e != SP_OK)
-		sp_relay_end(r, SP_END_DISK, "the recorder: %s", sp_err_text(e));
+		e = deliver(r, f, from_user, v);
+	if (e != SP_OK)
+		failed(r, e, from_user);
 	else if (v == SP_FRAME_PASS && f->type == SP_FRAME_OPEN)
 		tell_open(r, f);
 	else if (v == SP_FRAME_PASS)
@@ -387,7 +410,9 @@ sp_relay_take(struct sp_relay *r)
 {
 	r->more = false;
 	r->user_input = false;
-	from(r, &r->target, false);
+	failed(r, sp_files_pump(r), true);
+	if (!r->is_ending)
+		from(r, &r->target, false);
 	if (!r->is_ending)
 		from(r, &r->user, true);
 	r->is_unsafe = digests_so_far(r) != SP_OK;

@@ -348,6 +348,12 @@ sp_rec_writer_put(struct sp_rec_writer *w, enum sp_lane lane, uint8_t kind,
 	return SP_OK;
 }
 
+void
+sp_rec_writer_count(struct sp_rec_writer *w, bool from_user, size_t n)
+{
+	*(from_user ? &w->put_in : &w->put_out) += n;
+}
+
 size_t
 sp_rec_writer_waiting(const struct sp_rec_writer *w)
 {

@@ -41,6 +41,8 @@ SP_MUST enum sp_err sp_rec_writer_certify(struct sp_rec_writer *w,
  * commit first. SP_ERR_STATE after a failure or before certify. */
 SP_MUST enum sp_err sp_rec_writer_put(struct sp_rec_writer *w,
     enum sp_lane lane, uint8_t kind, uint32_t chan, struct sp_span data);
+/* n bytes of the user's (else the target's) for which another record stands. */
+void sp_rec_writer_count(struct sp_rec_writer *w, bool from_user, size_t n);
 size_t sp_rec_writer_waiting(const struct sp_rec_writer *w); /* bytes put */
 /* Seals and writes what was put, with a checkpoint where one is due. When it
  * returns SP_OK the kernel has every byte. SP_ERR_FULL, SP_ERR_IO: nothing of
