@@ -58,6 +58,7 @@ struct sftp_file {
 	struct sp_xfer_hash up, down;
 	unsigned n_up, n_down;	/* extents that are over */
 	uint64_t bytes_up, bytes_down;
+	uint64_t set_size;	/* the last that was set; UINT64_MAX: none */
 	uint32_t result;	/* the first that was not good */
 	size_t n_path;
 	char path[];
@@ -67,6 +68,8 @@ struct sftp_file {
 struct sftp_ask {
 	uint32_t pflags;
 	bool is_dot;		/* REALPATH of the directory to start in */
+	bool has_size;
+	uint64_t size;		/* that a file was cut or grown to */
 	char text[160];
 	size_t n_path, n_path2;
 	char bytes[];

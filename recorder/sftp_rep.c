@@ -82,7 +82,7 @@ note_done(struct sp_sftp *x, const struct sftp_pend *p, uint32_t result,
 		    ((k->pflags & FXF_READ) != 0 ? 2 : 0));
 	else if (p->shape->op == SP_XFER_LIST)
 		n.dir = 0;
-	if (p->shape->op == SP_XFER_COPY && p->file != NULL) {
+	if (p->file != NULL) {
 		n.file = p->file->num;
 		n.path = sp_span_of(p->file->path, p->file->n_path);
 	}
@@ -110,6 +110,8 @@ on_status(struct sp_sftp *x, const struct sftp_pend *p, uint32_t code)
 		sftp_unref(x, f);
 		return SP_OK;
 	default:
+		if (code == SP_XFER_DONE && f != NULL && p->ask->has_size)
+			f->set_size = p->ask->size;
 		return note_done(x, p, code, 0);
 	}
 }

@@ -289,6 +289,8 @@ remember(struct sp_sftp *x, const struct sftp_req *r)
 		if ((p.ask = sftp_ask_new(x, r)) == NULL)
 			return SP_ERR_NOMEM;
 		p.ask->pflags = r->pflags;
+		p.ask->has_size = (r->attrs.flags & 1) != 0;
+		p.ask->size = r->attrs.size;
 		p.ask->is_dot = r->shape->type == FXP_REALPATH &&
 		    (r->path.n == 0 || sp_span_is(r->path, "."));
 		describe(p.ask, r);

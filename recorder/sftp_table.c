@@ -144,6 +144,7 @@ sftp_file_new(struct sp_sftp *x, struct sp_span path, struct sp_span handle)
 	if (f == NULL)
 		return NULL;
 	f->refs = 1;
+	f->set_size = UINT64_MAX;
 	f->num = ++x->s->files;
 	f->is_mapped = true;
 	f->n_handle = (uint32_t)handle.n;
@@ -217,6 +218,13 @@ sftp_content(struct sp_sftp *x, struct sftp_file *f, bool up, uint64_t off,
 	    extent(x, f, up, true) : SP_OK;
 }
 
+/* Is what passed all that the file now holds? */
+static bool
+is_all(const struct sftp_file *f, bool up)
+{
+	return up ? f->is_fresh || f->set_size == f->up.next : f->saw_end;
+}
+
 static enum sp_err
 close_note(struct sp_sftp *x, struct sftp_file *f, bool up, uint32_t result)
 {
@@ -229,11 +237,10 @@ close_note(struct sp_sftp *x, struct sftp_file *f, bool up, uint32_t result)
 	n.result = result;
 	n.bytes = up ? f->bytes_up : f->bytes_down;
 	n.offset = is_one ? h->start : 0;
-	if (is_one && (h->ctx != NULL || (up ? f->is_fresh : f->saw_end))) {
+	if (is_one && (h->ctx != NULL || is_all(f, up))) {
 		n.flags |= SP_XFER_HAS_HASH;
 		SP_TRY(sp_xfer_hash_look(x->s, h, n.sha256));
-		if (h->start == 0 && result == SP_XFER_DONE &&
-		    (up ? f->is_fresh : f->saw_end))
+		if (h->start == 0 && result == SP_XFER_DONE && is_all(f, up))
 			n.flags |= SP_XFER_WHOLE;
 	}
 	return x->out->note(x->out->arg, &n);
