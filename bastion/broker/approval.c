@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/approval_int.h"
+#include "policy/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@ sp_seconds_text(char t[static SP_TIME_TEXT], int64_t seconds)
 bool
 sp_request_from(struct sp_request *q, const struct sp_rows *r, size_t row)
 {
+	enum sp_err e;
+
 	memset(q, 0, sizeof(*q));
 	if (!sp_rows_uuid(r, row, "id", q->id) ||
 	    !sp_rows_uuid(r, row, "person_id", q->person) ||
@@ -24,8 +27,12 @@ sp_request_from(struct sp_request *q, const struct sp_rows *r, size_t row)
 	    q->group, sizeof(q->group)) != SP_OK ||
 	    sp_span_cstr(sp_span_str(sp_rows_get(r, row, "state")), q->state,
 	    sizeof(q->state)) != SP_OK ||
+	    sp_span_cstr(sp_span_str(sp_rows_get(r, row, "rule")), q->rule,
+	    sizeof(q->rule)) != SP_OK ||
 	    sp_span_cstr(sp_span_str(sp_rows_get(r, row, "reason")), q->reason,
 	    sizeof(q->reason)) != SP_OK)
+		return false;
+	if ((e = sp_blob_from(&q->rules, r, row)) != SP_OK && e != SP_ERR_NOTFOUND)
 		return false;
 	q->ver = sp_rows_ver(r, row);
 	q->num = (uint64_t)sp_rows_i64(r, row, "num");
@@ -42,7 +49,9 @@ struct filing {
 	struct sp_actor who;
 	struct sp_ask ask;
 	struct sp_judgement j;
-	char reason[1024], ticket[128];
+	char reason[1024], ticket[128], why[300];
+	struct sp_rules_blob rules;
+	bool has_wish;
 	int64_t seconds;
 	uint64_t num;
 	sp_request_cb cb;
@@ -58,14 +67,17 @@ filed(struct filing *f, enum sp_err e, const char *text)
 }
 
 static void
-filed_ok(struct filing *f, const char *how, int64_t seconds, const char *reason)
+filed_ok(struct filing *f, const char *how, int64_t seconds, const char *reason,
+    const struct sp_rules_blob *rules)
 {
-	char text[1600], t[SP_TIME_TEXT], why[1100];
+	char text[2600], t[SP_TIME_TEXT], why[1100], may[900];
 
-	snprintf(text, sizeof(text), "Request %llu %s: %s@%s for %s (reason: %s).",
-	    (unsigned long long)f->num, how, f->ask.account_name,
+	sp_rules_show(may, sizeof(may), sp_blob_span(rules));
+	snprintf(text, sizeof(text), "Request %llu %s: %s@%s for %s (reason: %s)."
+	    "%s%s%s", (unsigned long long)f->num, how, f->ask.account_name,
 	    f->ask.target_name, sp_seconds_text(t, seconds),
-	    sp_vis(why, sizeof(why), sp_span_str(reason)));
+	    sp_vis(why, sizeof(why), sp_span_str(reason)),
+	    may[0] == '\0' ? "" : "\nIt asks for: ", may, may[0] == '\0' ? "" : ".");
 	filed(f, SP_OK, text);
 }
 
@@ -89,7 +101,7 @@ inserted(void *arg, enum sp_err e)
 		filed(f, e, text);
 		return;
 	}
-	filed_ok(f, "filed", f->seconds, f->reason);
+	filed_ok(f, "filed", f->seconds, f->reason, &f->rules);
 }
 
 static struct json_object *
@@ -103,6 +115,7 @@ filing_detail(const struct filing *f)
 	sp_detail_str(d, "reason", f->reason);
 	sp_detail_str(d, "ticket", f->ticket);
 	sp_detail_i64(d, "seconds", f->seconds);
+	sp_detail_rules(d, "rules", sp_blob_span(&f->rules));
 	sp_detail_i64(d, "approvals", f->j.verdict.approvals);
 	sp_detail_str(d, "approvers", f->j.verdict.approvers);
 	sp_detail_str(d, "rule", f->j.verdict.rule);
@@ -116,7 +129,7 @@ insert(struct filing *f)
 {
 	char person[SP_UUID_TEXT], account[SP_UUID_TEXT], target[SP_UUID_TEXT];
 	char num[SP_NUM_TEXT], secs[SP_NUM_TEXT], n[SP_NUM_TEXT];
-	char now[SP_NUM_TEXT], end[SP_NUM_TEXT];
+	char now[SP_NUM_TEXT], end[SP_NUM_TEXT], rules[SP_BLOB_TEXT];
 	int64_t at = sp_now_us();
 	struct sp_change *c = sp_change_new(f->b->store);
 	struct sp_vals v;
@@ -142,6 +155,7 @@ insert(struct filing *f)
 	sp_vals_set(&v, "created_us", sp_i64_text(now, at));
 	sp_vals_set(&v, "expires_us", sp_i64_text(end,
 	    at + (int64_t)f->b->cfg.request_life_s * 1000000));
+	sp_vals_set(&v, "rules", sp_blob_text(rules, &f->rules));
 	sp_change_insert(c, SP_T_REQUESTS, id, v.v);
 	sp_flow_change_audit(c, "request_filed", f->who.name, NULL,
 	    filing_detail(f));
@@ -173,10 +187,12 @@ got_open(void *arg, enum sp_err e, struct sp_rows *r)
 		if (!sp_request_from(&q, r, i) || strcmp(q.state, "pending") != 0 ||
 		    memcmp(q.person, f->who.person, 16) != 0 ||
 		    strcmp(q.group, f->j.verdict.approvers) != 0 ||
-		    q.approvals < (int64_t)f->j.verdict.approvals)
+		    q.approvals < (int64_t)f->j.verdict.approvals ||
+		    (f->has_wish && q.rules.n > 0 && !sp_rules_is_within(
+		    sp_blob_span(&f->rules), sp_blob_span(&q.rules))))
 			continue;
 		f->num = q.num;
-		filed_ok(f, "is open already", q.seconds, q.reason);
+		filed_ok(f, "is open already", q.seconds, q.reason, &q.rules);
 		return;
 	}
 	if (e != SP_OK) {
@@ -203,17 +219,28 @@ look_for_open(struct filing *f)
 
 /* What is wrong with it, or NULL. */
 static const char *
-filing_fault(struct filing *f, const char *reason, const char *ticket)
+filing_fault(struct filing *f, const struct sp_wish *w)
 {
+	const char *ticket = w->ticket;
 	int64_t longest = f->j.verdict.longest_us / 1000000;
 
 	if (!f->j.verdict.allow)
 		return "The policy does not allow this, so there is nothing to ask for.";
 	if (f->j.verdict.approvals == 0)
 		return "No approval is needed: just connect.";
-	if (f->j.has_grant)
+	f->rules = f->j.permits;
+	f->has_wish = w->allow != NULL;
+	if (f->has_wish && !sp_blob_wish(&f->rules, w->allow, f->why,
+	    sizeof(f->why)))
+		return f->why;
+	if (sp_blob_rights(&f->rules) == 0)
+		return "The policy allows this and gives no rights, so there is "
+		    "nothing to ask for.";
+	if (f->j.has_grant && (!f->has_wish || sp_rules_is_within(
+	    sp_blob_span(&f->rules), sp_span_of(f->j.verdict.rules,
+	    f->j.verdict.n_rules))))
 		return "There is a grant already: just connect.";
-	if (sp_text_trim(f->reason, 1001, sp_span_str(reason)) != SP_OK)
+	if (sp_text_trim(f->reason, 1001, sp_span_str(w->reason)) != SP_OK)
 		return "A reason is needed: plain text, at most 1000 bytes.";
 	if (ticket != NULL && ticket[0] != '\0' &&
 	    sp_text_trim(f->ticket, sizeof(f->ticket), sp_span_str(ticket)) != SP_OK)
@@ -227,8 +254,8 @@ filing_fault(struct filing *f, const char *reason, const char *ticket)
 
 void
 sp_request_file(struct sp_broker *b, const struct sp_actor *who,
-    const struct sp_ask *ask, const struct sp_judgement *j, const char *reason,
-    const char *ticket, int64_t seconds, sp_request_cb cb, void *arg)
+    const struct sp_ask *ask, const struct sp_judgement *j,
+    const struct sp_wish *wish, sp_request_cb cb, void *arg)
 {
 	struct filing *f = calloc(1, sizeof(*f));
 	const char *fault;
@@ -237,9 +264,14 @@ sp_request_file(struct sp_broker *b, const struct sp_actor *who,
 		cb(arg, SP_ERR_NOMEM, 0, "Out of memory.");
 		return;
 	}
-	*f = (struct filing){.b = b, .who = *who, .ask = *ask, .j = *j,
-	    .seconds = seconds, .cb = cb, .arg = arg};
-	if ((fault = filing_fault(f, reason, ticket)) != NULL)
+	f->b = b;
+	f->who = *who;
+	f->ask = *ask;
+	f->j = *j;
+	f->seconds = wish->seconds;
+	f->cb = cb;
+	f->arg = arg;
+	if ((fault = filing_fault(f, wish)) != NULL)
 		filed(f, j->verdict.allow ? SP_ERR_INVAL : SP_ERR_DENIED, fault);
 	else
 		look_for_open(f);

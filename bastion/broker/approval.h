@@ -17,9 +17,18 @@ struct sp_ask {
 	uint8_t secret[16];	/* nil for certificates */
 };
 
+/* Encoded rules (common/rules.h); n 0: none are known. */
+struct sp_rules_blob {
+	uint16_t n;
+	uint8_t b[SP_POLICY_RULES_MAX];
+};
+
 /* A decision of the policy on an ask, with what is owed and what there is. */
 struct sp_judgement {
-	struct sp_verdict verdict;	/* policy/policy.h */
+	/* Once there is a grant its rules and rights are what both the policy
+	 * and the grant permit; those of the policy alone are in permits. */
+	struct sp_verdict verdict;
+	struct sp_rules_blob permits;
 	bool has_grant;			/* a valid grant covers it now */
 	uint8_t grant[16];
 	int64_t grant_ends_us;
@@ -33,14 +42,20 @@ typedef void (*sp_judge_cb)(void *arg, enum sp_err e,
 void sp_judge(struct sp_broker *b, const struct sp_actor *who,
     const char *account, const char *target, sp_judge_cb cb, void *arg);
 
-/* Files a request. reason must not be empty; ticket may be NULL; seconds 0:
- * the policy's longest. Gives its number. An open request of the same person
- * for the same account is returned instead of a second one. */
+/* What is asked for. reason must not be empty; ticket may be NULL; seconds 0:
+ * the policy's longest; allow: the rights (policy/rules.h, sp_rules_wish), NULL
+ * for all that the policy permits. */
+struct sp_wish {
+	const char *reason, *ticket, *allow;
+	int64_t seconds;
+};
+/* Files a request; gives its number. An open request of the same person for
+ * the same account that covers it is returned instead of a second one. */
 typedef void (*sp_request_cb)(void *arg, enum sp_err e, uint64_t number,
     const char *text);
 void sp_request_file(struct sp_broker *b, const struct sp_actor *who,
-    const struct sp_ask *ask, const struct sp_judgement *j, const char *reason,
-    const char *ticket, int64_t seconds, sp_request_cb cb, void *arg);
+    const struct sp_ask *ask, const struct sp_judgement *j,
+    const struct sp_wish *wish, sp_request_cb cb, void *arg);
 /* approve or deny, with checks in code and, again, in the database; the grant
  * is made in the same transaction when the last approval comes. */
 void sp_request_decide(struct sp_broker *b, const struct sp_actor *who,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bastion/broker/session.h"
+#include "policy/rules.h"
 
 #define TRIES 3
 
@@ -18,6 +19,7 @@ struct deciding {
 	char comment[512];
 	uint8_t decision[16], grant[16];	/* made once: a retry is the same */
 	struct sp_request q;
+	struct sp_rules_blob rules;	/* of the grant */
 	char requester[64], account[64], target[64];
 	int64_t ends_us;
 	bool is_final;
@@ -83,6 +85,7 @@ deciding_detail(const struct deciding *o)
 	sp_detail_str(d, "addr", o->who.addr);
 	if (o->ends_us > 0) {
 		sp_detail_uuid(d, "grant", o->grant);
+		sp_detail_rules(d, "rules", sp_blob_span(&o->rules));
 		sp_detail_i64(d, "seconds", o->q.seconds);
 		sp_detail_i64(d, "ends_us", o->ends_us);
 	}
@@ -97,7 +100,7 @@ static void
 decide_done(void *arg, enum sp_err e)
 {
 	struct deciding *o = arg;
-	char text[512], end[SP_LOCAL_TEXT];
+	char text[1600], end[SP_LOCAL_TEXT], may[900];
 
 	if ((e == SP_ERR_STATE || e == SP_ERR_TIMEOUT || e == SP_ERR_DB) &&
 	    ++o->tries < TRIES) {
@@ -125,9 +128,10 @@ decide_done(void *arg, enum sp_err e)
 		    (unsigned long long)o->num, o->q.group);
 	} else {
 		sp_local_text(end, o->ends_us);
+		sp_rules_show(may, sizeof(may), sp_blob_span(&o->rules));
 		snprintf(text, sizeof(text), "Request %llu is approved: %s may use "
-		    "%s@%s until %s.", (unsigned long long)o->num, o->requester,
-		    o->account, o->target, end);
+		    "%s@%s until %s%s%s.", (unsigned long long)o->num, o->requester,
+		    o->account, o->target, end, may[0] == '\0' ? "" : ": ", may);
 	}
 	sp_approvals_poll(o->b);
 	decided(o, SP_OK, text);
@@ -158,7 +162,7 @@ add_grant(struct deciding *o, struct sp_change *c, int64_t now)
 {
 	char request[SP_UUID_TEXT], person[SP_UUID_TEXT], account[SP_UUID_TEXT];
 	char target[SP_UUID_TEXT], from[SP_NUM_TEXT], to[SP_NUM_TEXT];
-	char rights[SP_NUM_TEXT];
+	char rights[SP_NUM_TEXT], rules[SP_BLOB_TEXT];
 	struct sp_vals v;
 
 	o->ends_us = now + o->q.seconds * 1000000;
@@ -173,9 +177,9 @@ add_grant(struct deciding *o, struct sp_change *c, int64_t now)
 	sp_vals_set(&v, "target_id", target);
 	sp_vals_set(&v, "starts_us", sp_i64_text(from, now));
 	sp_vals_set(&v, "ends_us", sp_i64_text(to, o->ends_us));
-	/* The policy narrows them at each use. */
 	sp_vals_set(&v, "rights", sp_i64_text(rights,
-	    SP_RIGHT_SHELL | SP_RIGHT_EXEC | SP_RIGHT_SUBSYSTEM));
+	    sp_blob_rights(&o->rules)));
+	sp_vals_set(&v, "rules", sp_blob_text(rules, &o->rules));
 	sp_vals_set(&v, "state", "active");
 	sp_change_insert(c, SP_T_GRANTS, o->grant, v.v);
 }
@@ -202,6 +206,21 @@ write_decision(struct deciding *o, size_t approvals)
 	    "request_approved" : "request_approval_given", o->who.name, NULL,
 	    deciding_detail(o));
 	sp_change_commit(c, decide_done, o);
+}
+
+/* What was asked for, cut to what the rule that it was asked under says now:
+ * that is what the approver agrees to, and the policy of later can only take
+ * from it. */
+static bool
+settle_rules(struct deciding *o)
+{
+	struct sp_span now = sp_policy_rules(o->b->policy, o->q.rule);
+
+	o->rules = o->q.rules;
+	if (o->rules.n == 0)
+		return now.n == 0 || sp_blob_set(&o->rules, now);
+	return now.n == 0 || (sp_blob_meet(&o->rules, now) == SP_OK &&
+	    sp_blob_rights(&o->rules) != 0);
 }
 
 static void
@@ -240,6 +259,11 @@ got_decisions(void *arg, enum sp_err e, struct sp_rows *r)
 		    (unsigned long long)o->num,
 		    strcmp(o->q.state, "pending") == 0 ? "expired" : o->q.state);
 		decided(o, SP_ERR_STATE, text);
+		return;
+	}
+	if (o->approve && !settle_rules(o)) {
+		refused(o, SP_ERR_DENIED, "The policy has changed: it permits "
+		    "nothing of what was asked for any more.");
 		return;
 	}
 	write_decision(o, approvals);

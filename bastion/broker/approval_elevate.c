@@ -186,9 +186,11 @@ filed(void *arg, enum sp_err e, uint64_t number, const char *text)
 static void
 file(struct sp_elevation *v, const char *reason)
 {
+	struct sp_wish wish = {.reason = reason};
+
 	set_state(v, ELEV_FILING);
 	v->refs++;
-	sp_request_file(v->b, &v->who, &v->ask, &v->j, reason, NULL, 0, filed, v);
+	sp_request_file(v->b, &v->who, &v->ask, &v->j, &wish, filed, v);
 }
 
 static void
@@ -245,8 +247,14 @@ sp_elevation_begin(struct sp_broker *b, const struct sp_actor *who,
 
 	if (v == NULL)
 		return NULL;
-	*v = (struct sp_elevation){.b = b, .state = ELEV_LOOKING, .refs = 2,
-	    .who = *who, .ask = *ask, .j = *j, .ops = *ops, .arg = arg};
+	v->b = b;
+	v->state = ELEV_LOOKING;
+	v->refs = 2;
+	v->who = *who;
+	v->ask = *ask;
+	v->j = *j;
+	v->ops = *ops;
+	v->arg = arg;
 	v->tick = event_new(b->ev, -1, 0, on_tick, v);
 	if (v->tick == NULL) {
 		free(v);

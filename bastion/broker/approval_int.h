@@ -26,12 +26,28 @@ void sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
 struct sp_request {
 	uint8_t id[16], person[16], account[16], target[16];
 	uint64_t ver, num;
-	char group[SP_NAME_MAX + 1], state[16];
+	char group[SP_NAME_MAX + 1], state[16], rule[64];
+	struct sp_rules_blob rules;	/* none in rows of before */
 	char reason[1100];
 	int64_t seconds, approvals, expires_us;
 };
 /* false: the row is not what it should be */
 bool sp_request_from(struct sp_request *q, const struct sp_rows *r, size_t row);
+
+struct sp_span sp_blob_span(const struct sp_rules_blob *x);
+bool sp_blob_set(struct sp_rules_blob *x, struct sp_span s);
+/* The rules that stand in a row; SP_ERR_NOTFOUND and none for NULL. */
+SP_MUST enum sp_err sp_blob_from(struct sp_rules_blob *x,
+    const struct sp_rows *r, size_t row);
+/* Cuts x to what s permits too. */
+SP_MUST enum sp_err sp_blob_meet(struct sp_rules_blob *x, struct sp_span s);
+uint32_t sp_blob_rights(const struct sp_rules_blob *x);
+/* As a bytea of PostgreSQL; NULL for none. dst needs SP_BLOB_TEXT bytes. */
+#define SP_BLOB_TEXT (2 * SP_POLICY_RULES_MAX + 3)
+const char *sp_blob_text(char *dst, const struct sp_rules_blob *x);
+/* Cuts the policy's rules to a wish; false and why not. */
+bool sp_blob_wish(struct sp_rules_blob *x, const char *allow, char *why,
+    size_t cap);
 
 /* "8h" for people, from seconds */
 const char *sp_seconds_text(char t[static SP_TIME_TEXT], int64_t seconds);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/approval_int.h"
+#include "policy/rules.h"
 #include "bastion/broker/verb_facts.h"
 
 #include <stdio.h>
@@ -85,8 +86,10 @@ struct judge {
 	sp_judge_cb cb;
 	void *arg;
 	int64_t now;
-	uint8_t request[16];	/* of the grant at hand */
-	uint64_t rights;	/* of the grant at hand */
+	/* the grant at hand */
+	uint8_t grant[16], request[16];
+	int64_t ends_us;
+	struct sp_rules_blob rules;
 	struct sp_rows *grants;
 	size_t at;
 };
@@ -136,10 +139,36 @@ decide(struct judge *g)
 		snprintf(g->j.reasons, sizeof(g->j.reasons),
 		    "no policy is loaded, so nothing is allowed");
 	}
+	(void)sp_blob_set(&g->j.permits, sp_span_of(g->j.verdict.rules,
+	    g->j.verdict.n_rules));
 	if ((int)g->who.mfa < (int)g->j.verdict.mfa)
 		g->j.verdict.allow = false;
 	if (g->j.verdict.longest_us <= 0)
 		g->j.verdict.longest_us = SP_LONGEST_CAP_US;
+}
+
+/* Of several grants the one that permits more, of two that differ the one that
+ * ends later: they come in that order. */
+static void
+take_grant(struct judge *g)
+{
+	struct sp_verdict *v = &g->j.verdict;
+
+	if (g->rules.n == 0)
+		g->rules = g->j.permits;	/* of before there were rules */
+	else if (sp_blob_meet(&g->rules, sp_blob_span(&g->j.permits)) != SP_OK)
+		return;
+	if (g->j.has_grant && (sp_rules_is_within(sp_blob_span(&g->rules),
+	    sp_span_of(v->rules, v->n_rules)) ||
+	    !sp_rules_is_within(sp_span_of(v->rules, v->n_rules),
+	    sp_blob_span(&g->rules))))
+		return;
+	g->j.has_grant = true;
+	memcpy(g->j.grant, g->grant, 16);
+	g->j.grant_ends_us = g->ends_us;
+	v->n_rules = g->rules.n;
+	memcpy(v->rules, g->rules.b, g->rules.n);
+	v->rights = sp_blob_rights(&g->rules);
 }
 
 /* A grant counts only if what was approved is still what the policy asks for. */
@@ -153,20 +182,16 @@ got_request(void *arg, enum sp_err e, struct sp_rows *r)
 		judged(g, e);
 		return;
 	}
-	if (sp_rows_n(r) != 1 || !sp_request_from(&q, r, 0) ||
-	    strcmp(q.state, "approved") != 0 ||
-	    memcmp(q.person, g->who.person, 16) != 0 ||
-	    memcmp(q.account, g->ask.account, 16) != 0 ||
-	    memcmp(q.target, g->ask.target, 16) != 0 ||
-	    q.approvals < (int64_t)g->j.verdict.approvals ||
-	    strcmp(q.group, g->j.verdict.approvers) != 0) {
-		g->at++;
-		try_grant(g);
-		return;
-	}
-	g->j.has_grant = true;
-	g->j.verdict.rights &= (uint32_t)g->rights;
-	judged(g, SP_OK);
+	if (sp_rows_n(r) == 1 && sp_request_from(&q, r, 0) &&
+	    strcmp(q.state, "approved") == 0 &&
+	    memcmp(q.person, g->who.person, 16) == 0 &&
+	    memcmp(q.account, g->ask.account, 16) == 0 &&
+	    memcmp(q.target, g->ask.target, 16) == 0 &&
+	    q.approvals >= (int64_t)g->j.verdict.approvals &&
+	    strcmp(q.group, g->j.verdict.approvers) == 0)
+		take_grant(g);
+	g->at++;
+	try_grant(g);
 }
 
 static void
@@ -175,6 +200,7 @@ try_grant(struct judge *g)
 	uint8_t target[16], account[16], person[16];
 	char id[SP_UUID_TEXT];
 	const char *p[1] = {id};
+	enum sp_err e;
 
 	for (; g->at < sp_rows_n(g->grants); g->at++) {
 		const struct sp_rows *r = g->grants;
@@ -183,7 +209,7 @@ try_grant(struct judge *g)
 		if (state == NULL || strcmp(state, "active") != 0 ||
 		    sp_rows_i64(r, g->at, "starts_us") > g->now ||
 		    sp_rows_i64(r, g->at, "ends_us") <= g->now ||
-		    !sp_rows_uuid(r, g->at, "id", g->j.grant) ||
+		    !sp_rows_uuid(r, g->at, "id", g->grant) ||
 		    !sp_rows_uuid(r, g->at, "request_id", g->request) ||
 		    !sp_rows_uuid(r, g->at, "person_id", person) ||
 		    !sp_rows_uuid(r, g->at, "account_id", account) ||
@@ -192,15 +218,15 @@ try_grant(struct judge *g)
 		    memcmp(account, g->ask.account, 16) != 0 ||
 		    memcmp(target, g->ask.target, 16) != 0)
 			continue;
-		g->j.grant_ends_us = sp_rows_i64(r, g->at, "ends_us");
-		g->rights = (uint64_t)sp_rows_i64(r, g->at, "rights");
+		e = sp_blob_from(&g->rules, r, g->at);
+		if (e != SP_OK && e != SP_ERR_NOTFOUND)
+			continue;
+		g->ends_us = sp_rows_i64(r, g->at, "ends_us");
 		sp_uuid_text(id, g->request);
 		sp_store_load(g->b->store, SP_T_REQUESTS, "WHERE id = $1", p, 1,
 		    got_request, g);
 		return;
 	}
-	memset(g->j.grant, 0, 16);
-	g->j.grant_ends_us = 0;
 	judged(g, SP_OK);
 }
 

@@ -257,11 +257,12 @@ static void
 file_instead(struct chan *h)
 {
 	char reason[900];
+	struct sp_wish wish = {.reason = reason};
 
 	chan_set_state(h, CHAN_FILING);
 	reason_of(h, reason, sizeof(reason));
 	chan_hold(h);
-	sp_request_file(h->x->c->b, &h->x->c->who, &h->ask, &h->j, reason, NULL, 0,
+	sp_request_file(h->x->c->b, &h->x->c->who, &h->ask, &h->j, &wish,
 	    filed, h);
 }
 

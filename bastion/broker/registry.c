@@ -28,7 +28,7 @@
 	C(target_id, UUID, 0) C(reason, TEXT, 0) C(ticket, TEXT, 0)           \
 	C(seconds, INT, 0) C(approvals, INT, 0) C(approver_group, TEXT, 0)    \
 	C(rule, TEXT, 0) C(policy_hash, TEXT, 0) C(state, TEXT, 1)            \
-	C(created_us, INT, 0) C(expires_us, INT, 0)
+	C(created_us, INT, 0) C(expires_us, INT, 0) C(rules, BYTES, ONCE)
 #define DECISIONS(C)                                                          \
 	C(request_id, UUID, 0) C(requester_id, UUID, 0)                       \
 	C(approver_id, UUID, 0) C(verdict, TEXT, 0) C(comment, TEXT, 0)       \
@@ -36,7 +36,8 @@
 #define GRANTS(C)                                                             \
 	C(request_id, UUID, 0) C(person_id, UUID, 0) C(account_id, UUID, 0)   \
 	C(target_id, UUID, 0) C(starts_us, INT, 0) C(ends_us, INT, 1)         \
-	C(rights, INT, 0) C(state, TEXT, 1) C(ended_by, TEXT, 1)
+	C(rights, INT, 0) C(state, TEXT, 1) C(ended_by, TEXT, 1)              \
+	C(rules, BYTES, ONCE)
 #define TABLES(T)                                                             \
 	T(PEOPLE, people) T(PERSON_KEYS, person_keys)                         \
 	T(MEMBERSHIPS, memberships) T(TOTP, totp) T(TARGETS, targets)         \
@@ -44,9 +45,11 @@
 	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)
 
 #define LATER 2	/* may change, and came after rows had been sealed without it */
+#define ONCE 3	/* the same, and never changes */
 #define NAME(name, kind, may) #name,
 #define COL(name, kind_, may)                                                 \
-	{.kind = SP_K_##kind_, .may_change = (may) != 0, .is_later = (may) == LATER},
+	{.kind = SP_K_##kind_, .may_change = (may) == 1 || (may) == LATER,      \
+	    .is_later = (may) >= LATER},
 #define ARRAYS(T, t)                                                          \
 	static const char *const t##_names[] = {T(NAME)};                     \
 	static const struct sp_col t##_cols[] = {T(COL)};

@@ -42,8 +42,7 @@ sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
 		return false;
 	}
 	if (!sp_rules_is_within(sp_span_of(s->j.verdict.rules,
-	    s->j.verdict.n_rules), sp_span_of(j->verdict.rules,
-	    j->verdict.n_rules))) {
+	    s->j.verdict.n_rules), sp_blob_span(&j->permits))) {
 		snprintf(text, cap, "The policy has changed what you may do on "
 		    "%s@%s: connect again.", s->ask.account_name, s->ask.target_name);
 		return false;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "policy/rules.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,10 +201,12 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 {
 	char id[SP_UUID_TEXT], person[SP_UUID_TEXT], grant[SP_UUID_TEXT];
 	char now[SP_NUM_TEXT], serial[SP_NUM_TEXT], kind[SP_NUM_TEXT];
+	char rules[2048];
 	const char *row[] = {id, person, s->who.name, s->ask.account_name,
 	    s->ask.target_name, s->j.has_grant ? grant : NULL, s->b->node,
 	    s->who.addr, s->j.verdict.rule, s->policy_hash,
-	    sp_i64_text(now, s->started_us)};
+	    sp_i64_text(now, s->started_us), sp_rules_show(rules, sizeof(rules),
+	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules))};
 	const char *lease[] = {id, sp_i64_text(kind, s->ask.cred_kind),
 	    s->ask.account_name, s->ask.target_name,
 	    sp_i64_text(serial, (int64_t)s->serial), now};
@@ -213,9 +216,9 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 	sp_uuid_text(grant, s->j.grant);
 	sp_change_sql(c, "INSERT INTO sessions (id, person_id, person_name, "
 	    "account_name, target_name, grant_id, node, peer_addr, rule, "
-	    "policy_hash, started_us, state) VALUES ($1::uuid, $2::uuid, $3, $4, "
-	    "$5, $6::uuid, $7, $8, $9, $10, $11::bigint, 'running') "
-	    "ON CONFLICT (id) DO NOTHING", row, 11, 0);
+	    "policy_hash, started_us, rules, state) VALUES ($1::uuid, $2::uuid, $3, "
+	    "$4, $5, $6::uuid, $7, $8, $9, $10, $11::bigint, $12, 'running') "
+	    "ON CONFLICT (id) DO NOTHING", row, 12, 0);
 	sp_change_sql(c, "INSERT INTO leases (session_id, kind, account, target, "
 	    "serial, granted_us) VALUES ($1::uuid, $2::int, $3, $4, $5::bigint, "
 	    "$6::bigint) ON CONFLICT (session_id) DO NOTHING", lease, 6, 0);

@@ -29,8 +29,9 @@ const struct sp_verb sp_verbs[] = {
 	    "what you can reach, and what it needs"),
 	ROW("targets", NULL, SP_MAY_ANYONE, "", 0, 0, menu, "",
 	    "the same; on the host: the inventory"),
-	ROW("request", NULL, SP_MAY_ANYONE, "for= reason= ticket=", 1, 1,
-	    request, "ACCOUNT@TARGET --reason TEXT [--for 2h] [--ticket T]",
+	ROW("request", NULL, SP_MAY_ANYONE, "for= reason= ticket= allow=", 1, 1,
+	    request, "ACCOUNT@TARGET --reason TEXT [--for 2h] [--ticket T] "
+	    "[--allow shell,upload]",
 	    "ask for access"),
 	ROW("requests", NULL, SP_MAY_ANYONE, "all", 0, 0, requests, "[--all]",
 	    "requests: your own, and those that you may decide"),

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bastion/broker/approval.h"
+#include "bastion/broker/approval_int.h"
 #include "bastion/broker/verb_int.h"
+#include "policy/rules.h"
 
 /* Errors that mean "not now" get 75, the rest is a refusal with its reason. */
 static void
@@ -107,7 +108,8 @@ judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 			refused(c, e, j == NULL ? "" : j->reasons);
 		return;
 	}
-	if (j->verdict.approvals == 0 || j->has_grant) {
+	if (j->verdict.approvals == 0 ||
+	    (j->has_grant && sp_call_opt(c, "allow") == NULL)) {
 		char left[SP_TIME_TEXT];
 
 		sp_age_text(left, j->grant_ends_us, c->style.now_us);
@@ -120,8 +122,9 @@ judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 	}
 	f->approvals = j->verdict.approvals;
 	snprintf(f->approvers, sizeof(f->approvers), "%s", j->verdict.approvers);
-	sp_request_file(c->b, &c->who, ask, j, sp_call_opt(c, "reason"),
-	    sp_call_opt(c, "ticket"), f->seconds, filed, c);
+	sp_request_file(c->b, &c->who, ask, j, &(struct sp_wish){
+	    .reason = sp_call_opt(c, "reason"), .ticket = sp_call_opt(c, "ticket"),
+	    .allow = sp_call_opt(c, "allow"), .seconds = f->seconds}, filed, c);
 }
 
 void
@@ -231,7 +234,8 @@ static const struct sp_col request_cols[] = {
 	{"created", "ASKED", SP_COL_TIME}, {"until", "UNTIL", SP_COL_TIME},
 	{"ticket", "TICKET", SP_COL_TEXT}, {"rule", NULL, SP_COL_TEXT},
 	{"policy_hash", NULL, SP_COL_TEXT}, {"mine", NULL, SP_COL_BOOL},
-	{"may_decide", NULL, SP_COL_BOOL}, {"reason", "REASON", SP_COL_TEXT},
+	{"may_decide", NULL, SP_COL_BOOL}, {"rules", NULL, SP_COL_JSON},
+	{"allows", "ALLOWS", SP_COL_TEXT}, {"reason", "REASON", SP_COL_TEXT},
 };
 #define N_REQUEST_COLS (sizeof(request_cols) / sizeof(request_cols[0]))
 
@@ -295,6 +299,27 @@ state_now(const struct sp_call *c, size_t i, int64_t *until)
 	return *until <= c->style.now_us ? "expired" : s;
 }
 
+/* What the rules of a row allow, for people and for programs. */
+struct allows {
+	char text[4096];
+	char *json;
+};
+
+static void
+allows_of(struct allows *a, const struct sp_rows *r, size_t row)
+{
+	struct sp_rules_blob x;
+	json_object *o;
+
+	*a = (struct allows){0};
+	if (row == SIZE_MAX || sp_blob_from(&x, r, row) != SP_OK)
+		return;
+	sp_rules_show(a->text, sizeof(a->text), sp_blob_span(&x));
+	o = sp_rules_json(sp_blob_span(&x));
+	a->json = strdup(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN));
+	json_object_put(o);
+}
+
 static void
 add_request(struct sp_call *c, struct sp_list *l, size_t i)
 {
@@ -307,7 +332,11 @@ add_request(struct sp_call *c, struct sp_list *l, size_t i)
 	int64_t until = 0;
 	const char *state = state_now(c, i, &until);
 	bool mine = is_mine(c, i);
+	size_t g = sp_rows_find(c->rows[5], "request_id",
+	    sp_rows_get(q, i, "id"));
+	struct allows may;
 
+	allows_of(&may, g == SIZE_MAX ? q : c->rows[5], g == SIZE_MAX ? i : g);
 	approved_by(c, sp_rows_get(q, i, "id"), by, sizeof(by));
 	snprintf(both, sizeof(both), "%s@%s", account, target);
 	snprintf(length, sizeof(length), "%lld",
@@ -322,7 +351,8 @@ add_request(struct sp_call *c, struct sp_list *l, size_t i)
 	    sp_rows_get(q, i, "policy_hash"), mine ? "t" : "f",
 	    !mine && state != NULL && strcmp(state, "pending") == 0 &&
 	    sp_actor_in(&c->who, sp_rows_get(q, i, "approver_group")) ? "t" :
-	    "f", sp_rows_get(q, i, "reason")});
+	    "f", may.json, may.text, sp_rows_get(q, i, "reason")});
+	free(may.json);
 }
 
 static void
@@ -396,14 +426,21 @@ grant_list(const struct sp_call *c)
 	static const struct sp_col cols[] = {
 		{"id", "GRANT", SP_COL_ID}, {"state", "STATE", SP_COL_STATE},
 		{"starts", "FROM", SP_COL_TIME}, {"ends", "UNTIL", SP_COL_TIME},
-		{"ended_by", "ENDED BY", SP_COL_TEXT}};
-	struct sp_list *l = sp_list_new(cols, 5);
+		{"ended_by", "ENDED BY", SP_COL_TEXT},
+		{"rules", NULL, SP_COL_JSON}, {"allows", "ALLOWS", SP_COL_TEXT}};
+	struct sp_list *l = sp_list_new(cols, 7);
 	const struct sp_rows *g = c->rows[5];
 
-	for (size_t i = 0; i < sp_rows_n(g); i++)
+	for (size_t i = 0; i < sp_rows_n(g); i++) {
+		struct allows may;
+
+		allows_of(&may, g, i);
 		sp_list_add(l, (const char *[]){sp_rows_get(g, i, "id"),
 		    sp_rows_get(g, i, "state"), sp_rows_get(g, i, "starts_us"),
-		    sp_rows_get(g, i, "ends_us"), sp_rows_get(g, i, "ended_by")});
+		    sp_rows_get(g, i, "ends_us"), sp_rows_get(g, i, "ended_by"),
+		    may.json, may.text});
+		free(may.json);
+	}
 	return l;
 }
 

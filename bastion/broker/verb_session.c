@@ -18,7 +18,8 @@ static const struct sp_col session_cols[] = {
 	{"end_code", NULL, SP_COL_NUMBER}, {"recovered", NULL, SP_COL_BOOL},
 	{"rule", NULL, SP_COL_TEXT}, {"policy_hash", NULL, SP_COL_TEXT},
 	{"grant", NULL, SP_COL_TEXT}, {"node", NULL, SP_COL_TEXT},
-	{"head", NULL, SP_COL_TEXT}, {"reason", "ENDED BECAUSE", SP_COL_TEXT},
+	{"head", NULL, SP_COL_TEXT}, {"allows", NULL, SP_COL_TEXT},
+	{"reason", "ENDED BECAUSE", SP_COL_TEXT},
 };
 #define N_SESSION_COLS (sizeof(session_cols) / sizeof(session_cols[0]))
 
@@ -41,7 +42,8 @@ add_session(struct sp_list *l, const struct sp_rows *r, size_t i)
 	    sp_rows_get(r, i, "recovered"), sp_rows_get(r, i, "rule"),
 	    sp_rows_get(r, i, "policy_hash"), sp_rows_get(r, i, "grant_id"),
 	    sp_rows_get(r, i, "node"), head != NULL && head[0] == '\\' ?
-	    head + 2 : head, sp_rows_get(r, i, "reason")});
+	    head + 2 : head, sp_rows_get(r, i, "rules"),
+	    sp_rows_get(r, i, "reason")});
 }
 
 static void
@@ -122,6 +124,7 @@ session_print(struct sp_call *c)
 {
 	struct sp_list *l;
 	SP_BUF_AUTO out = {.max = 65536};
+	char allows[3000];
 
 	if (!sp_session_found(c, sp_actor_may_audit(&c->who) ||
 	    (sp_rows_n(c->rows[0]) == 1 && sp_session_is_mine(c, 0))))
@@ -132,6 +135,9 @@ session_print(struct sp_call *c)
 		sp_call_json(c, sp_list_json_row(l, 0));
 	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
 		sp_call_out(c, sp_buf_span(&out));
+	if (!c->style.json && sp_rows_get(c->rows[0], 0, "rules") != NULL)
+		sp_call_say(c, "ALLOWS  %s\n", sp_vis(allows, sizeof(allows),
+		    sp_span_str(sp_rows_get(c->rows[0], 0, "rules"))));
 	if (!c->style.json && sp_actor_may_watch(&c->who))
 		sp_call_say(c, "\nSee it: replay %.8s   Prove it: verify %.8s\n",
 		    sp_rows_get(c->rows[0], 0, "id"),

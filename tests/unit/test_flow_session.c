@@ -67,7 +67,8 @@ Test(flow_session, waits_inside_the_login_and_goes_on_when_approved)
 	ing_dialog(&i, SP_DIALOG_ASK, text);
 	ing_answer(&i, 1, "磁盘满了");
 	ing_dialog(&i, SP_DIALOG_INFO, text);
-	cr_expect_str_eq(text, "Request 1 filed: admin@core-01 for 2h (reason: 磁盘满了).");
+	cr_expect_str_eq(text, "Request 1 filed: admin@core-01 for 2h (reason: "
+	    "磁盘满了).\nIt asks for: shell, exec, upload, download, subsystem.");
 	ing_dialog(&i, SP_DIALOG_INFO, text);
 	cr_expect(strstr(text, "approvers: bob") != NULL, "%s", text);
 	cr_expect(strstr(text, "ssh bastion approve 1") != NULL, "%s", text);
@@ -78,6 +79,7 @@ Test(flow_session, waits_inside_the_login_and_goes_on_when_approved)
 
 	ing_open(&i, 1, 1, SP_OPEN_EXEC, "id", false);
 	legs_to_login(&g);
+	cr_expect_str_eq(g.rules, "shell, exec, upload, download, subsystem");
 	cr_expect_eq(rig.f.fake->leases, 1);
 	legs_ready(&g, &i, 1, 1);
 	legs_closed(&g, SP_END_NORMAL, "");

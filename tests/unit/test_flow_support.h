@@ -66,6 +66,7 @@ uint8_t ing_refused(struct ing *i, char text[static 2049]);
 struct legs {
 	uint8_t id[16];
 	struct sp_link rec, egr;
+	char rules[512];	/* what the recorder was told, as text */
 	int far_stream;		/* the other end of the ingress' stream */
 };
 void legs_to_dial(struct legs *g);	/* until session_dial is asked */
