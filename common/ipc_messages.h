@@ -407,7 +407,7 @@ enum sp_link_state {
 #define SP_FIELDS_egr_ready(F)                                                \
 	F(uuid, session, 0) F(u8, old, 0) F(str, algorithms, 512)
 /* The target asks what the lease does not answer; asks 0: it only tells. title
- * and prompt are the target's words, encoded. One question at a time. */
+ * and prompt are the target's words, not encoded. One question at a time. */
 #define SP_FIELDS_egr_prompt(F)                                               \
 	F(uuid, session, 0) F(u8, asks, 0) F(u8, echo, 0) F(str, title, 1024) \
 	F(str, prompt, 512)
@@ -415,7 +415,7 @@ enum sp_link_state {
 #define SP_FIELDS_egr_answer(F) F(uuid, session, 0) F(u8, ok, 0) F(str, text, 512)
 /* code: enum sp_egr_fail */
 #define SP_FIELDS_egr_failed(F) F(uuid, session, 0) F(u8, code, 0) F(str, text, 512)
-#define SP_FIELDS_egr_scan(F) F(u32, deadline_ms, 0)
+#define SP_FIELDS_egr_scan(F) F(u32, deadline_ms, 0) F(u8, legacy, 0)
 #define SP_FIELDS_egr_scanned(F) F(bytes, host_key, 4096)
 
 #define SP_FIELDS_v_status(F)
@@ -441,13 +441,14 @@ enum sp_link_state {
 #define SP_FIELDS_v_totp_check_r(F) F(u8, ok, 0) F(u64, step, 0)
 /* The right to one login: account at the target with the pinned host keys,
  * until not_after. For SP_CRED_PASSWORD/SP_CRED_KEY the sealed secret's row.
- * source: the address that the certificate is good from ("" for none). */
+ * source: the address that the certificate is good from ("" for none). legacy 1:
+ * the host may prove its key by SHA-1; what the vault signs never is. */
 #define SP_FIELDS_v_lease(F)                                                  \
 	F(uuid, session, 0) F(u8, kind, 0) F(str, account, 64)                \
 	F(uuid, target, 0) F(str, target_name, 64) F(bytes, host_keys, 8192)  \
 	F(i64, not_after, 0) F(u64, serial, 0) F(u32, rights, 0)              \
 	F(str, source, 64) F(uuid, secret_id, 0) F(u64, secret_version, 0)    \
-	F(uuid, secret_owner, 0) F(bytes, sealed, 8192)
+	F(uuid, secret_owner, 0) F(bytes, sealed, 8192) F(u8, legacy, 0)
 #define SP_FIELDS_v_lease_r(F) F(u8, err, 0) F(str, text, 256)
 #define SP_FIELDS_v_lease_end(F) F(uuid, session, 0)
 /* Sent once, when the one login was signed for or the password handed out. */
@@ -556,6 +557,7 @@ enum sp_egr_fail {
 	SP_EGR_AUTH = 3,
 	SP_EGR_VAULT = 4,	/* the vault refused */
 	SP_EGR_TIMEOUT = 5,
+	SP_EGR_FORWARD = 6,	/* a hop cannot reach the next leg */
 };
 enum sp_play_mode {
 	SP_PLAY_REPLAY = 1,

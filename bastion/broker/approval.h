@@ -11,6 +11,10 @@ struct sp_ask {
 	char person_name[64], target_name[64], account_name[64];
 	char addr[64];		/* of the target */
 	uint16_t port;
+	char more_addrs[601];	/* further ones, tried in turn (where.h) */
+	uint8_t via[16];	/* the account that leads there; nil: nothing */
+	uint8_t way[32];	/* digest of the whole way (approval_way.h) */
+	bool legacy;		/* old algorithms may be used with it */
 	char host_keys[4096];	/* lines of "algo base64" */
 	char tags[512];		/* separated by spaces */
 	uint8_t cred_kind;	/* enum sp_cred_kind */

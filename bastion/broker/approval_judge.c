@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/approval_int.h"
+#include "bastion/broker/approval_way.h"
 #include "policy/rules.h"
 #include "bastion/broker/verb_facts.h"
 
@@ -244,28 +245,11 @@ got_grants(void *arg, enum sp_err e, struct sp_rows *r)
 }
 
 static void
-got_account(void *arg, enum sp_err e, struct sp_rows *r)
+look_for_grant(struct judge *g)
 {
-	struct judge *g = arg;
 	char person[SP_UUID_TEXT], account[SP_UUID_TEXT], now[SP_NUM_TEXT];
 	const char *p[3] = {person, account, sp_i64_text(now, g->now)};
 
-	if (e != SP_OK) {
-		judged(g, e);
-		return;
-	}
-	if (sp_rows_n(r) != 1 || !sp_rows_uuid(r, 0, "id", g->ask.account)) {
-		no_such(g);
-		return;
-	}
-	g->ask.cred_kind = (uint8_t)sp_rows_i64(r, 0, "kind");
-	if (!sp_rows_uuid(r, 0, "secret_id", g->ask.secret))
-		memset(g->ask.secret, 0, 16);
-	decide(g);
-	if (!g->j.verdict.allow) {
-		judged(g, SP_ERR_DENIED);
-		return;
-	}
 	if (g->j.verdict.approvals == 0) {
 		judged(g, SP_OK);
 		return;
@@ -278,20 +262,41 @@ got_account(void *arg, enum sp_err e, struct sp_rows *r)
 	    got_grants, g);
 }
 
-static enum sp_err
-take_target(struct sp_ask *a, const struct sp_rows *r)
+/* A target behind others is one target with its whole way. */
+static void
+got_way(void *arg, enum sp_err e, const struct sp_way *way, const char *text)
 {
-	int64_t port = sp_rows_i64(r, 0, "port");
+	struct judge *g = arg;
 
-	if (!sp_rows_uuid(r, 0, "id", a->target) || port < 1 || port > 65535)
-		return SP_ERR_INVAL;
-	a->port = (uint16_t)port;
-	SP_TRY(sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "addr")), a->addr,
-	    sizeof(a->addr)));
-	SP_TRY(sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "host_keys")),
-	    a->host_keys, sizeof(a->host_keys)));
-	return sp_span_cstr(sp_span_str(sp_rows_get(r, 0, "tags")), a->tags,
-	    sizeof(a->tags));
+	if (e != SP_OK) {
+		snprintf(g->j.reasons, sizeof(g->j.reasons), "%.300s", text);
+		judged(g, e);
+		return;
+	}
+	memcpy(g->ask.way, way->digest, sizeof(g->ask.way));
+	look_for_grant(g);
+}
+
+static void
+got_account(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+
+	if (e != SP_OK) {
+		judged(g, e);
+		return;
+	}
+	if (sp_rows_n(r) != 1 || sp_ask_account(&g->ask, r, 0) != SP_OK) {
+		no_such(g);
+		return;
+	}
+	decide(g);
+	if (!g->j.verdict.allow)
+		judged(g, SP_ERR_DENIED);
+	else if (!sp_uuid_is_nil(g->ask.via))
+		sp_way_load(g->b, &g->ask, got_way, g);
+	else
+		look_for_grant(g);
 }
 
 static void
@@ -306,7 +311,7 @@ got_target(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	if (sp_rows_n(r) != 1 || !sp_rows_bool(r, 0, "enabled") ||
-	    (e = take_target(&g->ask, r)) == SP_ERR_INVAL) {
+	    (e = sp_ask_target(&g->ask, r, 0)) == SP_ERR_INVAL) {
 		no_such(g);
 		return;
 	}

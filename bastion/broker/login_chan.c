@@ -38,7 +38,7 @@ chan_set_state(struct chan *h, enum chan_state s)
 	struct chan **at = &h->x->chans;
 
 	SP_ASSERT(h->state != CHAN_ENDED);
-	if (h->state == CHAN_DIALOGUE)
+	if (h->state == CHAN_DIALOGUE || s == CHAN_ENDED)
 		chan_dialogue_drop(h);
 	h->state = s;
 	if (s != CHAN_ENDED)
@@ -97,13 +97,18 @@ static void
 on_ready(void *arg, struct sp_session *s, int stream)
 {
 	struct ctx *x = arg;
-	struct chan *first = NULL;
+	struct chan *first = NULL, *prompted;
 
 	SP_ASSERT(x->session == s);
 	x->session_is_ready = true;
 	for (struct chan *h = x->chans; h != NULL; h = h->next)
 		if (h->state == CHAN_SESSION)
 			first = h;	/* the oldest is the last */
+	if ((prompted = chan_with_prompt(x)) != NULL) {
+		sp_conduit_handover(prompted->conduit, prompted->no);
+		prompted->conduit = NULL;
+		first = prompted;
+	}
 	if (first == NULL) {
 		/* Nobody is left who wanted it. */
 		sp_close_fds(&stream, 1);
@@ -133,6 +138,22 @@ say_why(struct ctx *x, const char *text)
 		    sp_send_chan_refused(&x->c->peer->link, 0, &m, NULL));
 }
 
+/* One that was asked something has its own stream to end on. */
+static void
+chan_fail(struct chan *h, uint8_t exit_code, const char *text)
+{
+	struct sp_conduit *k = h->conduit;
+
+	if (k == NULL) {
+		chan_refuse(h, exit_code, text);
+		return;
+	}
+	chan_put(h, text);
+	h->conduit = NULL;
+	sp_conduit_finish(k, h->no, exit_code);
+	chan_end(h);
+}
+
 static void
 on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 {
@@ -152,16 +173,18 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 	for (struct chan *h = x->chans, *next; h != NULL; h = next) {
 		next = h->next;
 		if (h->state == CHAN_SESSION)
-			chan_refuse(h, code == SP_END_POLICY || code == SP_END_REVOKED ?
+			chan_fail(h, x->is_later ? EXIT_LATER :
+			    code == SP_END_POLICY || code == SP_END_REVOKED ?
 			    EXIT_REFUSED : 255, say);
 	}
+	x->is_later = false;
 }
 
 void
 chan_go(struct chan *h)
 {
 	static const struct sp_session_ops ops = {.on_ready = on_ready,
-	    .on_end = on_end};
+	    .on_end = on_end, .on_prompt = login_on_prompt};
 	struct ctx *x = h->x;
 
 	chan_set_state(h, CHAN_SESSION);

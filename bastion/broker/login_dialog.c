@@ -8,8 +8,8 @@
 /* An owed approval, on the terminal of the channel that asked: the broker is
  * the target side of a stream until the session takes the channel over. */
 
-static void
-put(struct chan *h, const char *text)
+void
+chan_put(struct chan *h, const char *text)
 {
 	SP_BUF_AUTO out = {.max = 32768};
 	enum sp_err e = SP_OK;
@@ -30,8 +30,8 @@ say(void *arg, const char *text)
 {
 	struct chan *h = arg;
 
-	put(h, text);
-	put(h, "\n");
+	chan_put(h, text);
+	chan_put(h, "\n");
 }
 
 static void
@@ -41,7 +41,7 @@ ask(void *arg, const char *prompt)
 
 	sp_edit_reset(&h->edit);
 	h->asked = true;
-	put(h, prompt);
+	chan_put(h, prompt);
 }
 
 static void
@@ -97,7 +97,7 @@ on_open(void *arg, uint32_t chan, const struct sp_open *o)
 static void
 cancelled(struct chan *h)
 {
-	put(h, "\nCancelled.\n");
+	chan_put(h, "\nCancelled.\n");
 	finish(h, 1);
 }
 

@@ -46,6 +46,7 @@ struct ctx {
 	bool is_stale;			/* ... and was withdrawn: an answer may come */
 	bool has_title;
 	uint8_t exit_code;		/* of what was refused in it; 0: nothing */
+	bool is_later;			/* its session ended for want of a terminal */
 	struct sp_elevation *elev;	/* in the conversation */
 	struct sp_session *session;
 	bool session_is_ready;
@@ -71,7 +72,7 @@ struct chan {
 	struct sp_conduit *conduit;	/* the dialogue */
 	bool is_open;			/* OPEN came on it */
 	struct sp_edit edit;
-	bool asked;
+	bool asked, is_hidden, is_prompted;
 	struct sp_elevation *elev;
 	struct sp_ask ask;
 	struct sp_judgement j;
@@ -169,6 +170,11 @@ void chan_end(struct chan *h);
 /* An owed approval on the channel's terminal. */
 void chan_dialogue(struct chan *h);
 void chan_dialogue_drop(struct chan *h);
+void chan_put(struct chan *h, const char *text);	/* \n becomes CR LF */
+/* ------------------------------------------------------- login_prompt.c */
+void login_on_prompt(void *arg, struct sp_session *s, const struct sp_prompt *p);
+/* The channel whose terminal the target's questions are on; NULL: none. */
+struct chan *chan_with_prompt(struct ctx *x);
 /* --------------------------------------------------- back in login_chan.c */
 void chan_go(struct chan *h);	/* allowed: the session begins */
 void chan_refuse(struct chan *h, uint8_t exit_code, const char *text);

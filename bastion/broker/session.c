@@ -40,8 +40,7 @@ sess_release(struct sp_session *s)
 		return;
 	SP_ASSERT(s->state == SESS_OVER);
 	event_free(s->deadline);
-	sp_buf_fini(&s->secret);
-	sp_buf_fini(&s->host_keys);
+	sess_free_legs(s);
 	free(s);
 }
 
@@ -96,9 +95,8 @@ drop_peers(struct sp_session *s)
 {
 	if (s->rec != NULL)
 		sp_peer_drop(s->rec);
-	if (s->egr != NULL)
-		sp_peer_drop(s->egr);
-	s->rec = s->egr = NULL;
+	s->rec = NULL;
+	sess_drop_legs(s);
 }
 
 /* The one setter of a session's state; what begins and ends with a state is
@@ -109,7 +107,9 @@ sess_set_state(struct sp_session *s, enum session_state st)
 	int64_t ms = deadline_of(s, st);
 	struct timeval tv;
 
-	SP_ASSERT(st > s->state || (st == SESS_SERIAL && s->state == SESS_SERIAL));
+	/* Only while its way is made does a session go back: to the next leg. */
+	SP_ASSERT(st > s->state || (st == SESS_SERIAL && s->state == SESS_SERIAL) ||
+	    (st == SESS_DIAL && s->state <= SESS_LOGIN));
 	sp_log(SP_DEBUG, "session_state", s->id, "from=%s to=%s",
 	    state_names[s->state], state_names[st]);
 	s->state = st;
@@ -127,9 +127,6 @@ sess_set_state(struct sp_session *s, enum session_state st)
 		s->rec->link.state = st < SESS_CERT ? SP_ST_NEW :
 		    st < SESS_LIVE ? SP_ST_READY :
 		    st == SESS_LIVE ? SP_ST_LIVE : SP_ST_ENDING;
-	if (s->egr != NULL)
-		s->egr->link.state = st < SESS_LOGIN ? SP_ST_NEW :
-		    st == SESS_LOGIN ? SP_ST_READY : SP_ST_LIVE;
 	if (st == SESS_OVER) {
 		drop_peers(s);
 		unlist(s);
@@ -192,7 +189,6 @@ sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
 	s->b = b;
 	s->refs = 1;
 	s->stream = -1;
-	s->egr_is_gone = true;	/* until one is there */
 	s->ops = *ops;
 	s->arg = arg;
 	s->is_owned = true;
@@ -201,8 +197,6 @@ sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
 	s->j = *j;
 	snprintf(s->policy_hash, sizeof(s->policy_hash), "%s", b->policy_hash);
 	sp_uuid_make(s->id);
-	sp_buf_init(&s->secret, 8192);
-	sp_buf_init(&s->host_keys, 8192);
 	s->next = b->sessions->list;
 	b->sessions->list = s;
 	b->sessions->n++;

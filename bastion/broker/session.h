@@ -10,7 +10,17 @@
  * changes in one function only; each state has a deadline.
  */
 struct sp_session;
+/* Words of a target, or (target NULL) of the bastion about it: untrusted text of
+ * the target, to be encoded by whoever shows it. */
+struct sp_prompt {
+	const char *target, *title, *prompt;	/* each may be NULL */
+	bool asks, echo;
+};
 struct sp_session_ops {
+	/* The login at the target asks what its lease does not answer: then
+	 * sp_session_answer, now or later. asks false: it is only shown. */
+	void (*on_prompt)(void *arg, struct sp_session *s,
+	    const struct sp_prompt *p);
 	/* The login at the target is done. stream: the ingress side's
 	 * descriptor, owned by the callee. */
 	void (*on_ready)(void *arg, struct sp_session *s, int stream);
@@ -23,6 +33,8 @@ struct sp_session_ops {
 struct sp_session *sp_session_begin(struct sp_broker *b,
     const struct sp_actor *who, const struct sp_ask *ask,
     const struct sp_judgement *j, const struct sp_session_ops *ops, void *arg);
+/* ok false: nobody can or wants to answer. */
+void sp_session_answer(struct sp_session *s, bool ok, const char *text);
 /* The user side is gone (its owner forgets it): the session ends by itself
  * when the recorder sees the end of the stream. */
 void sp_session_forget(struct sp_session *s);

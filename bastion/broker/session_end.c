@@ -24,32 +24,6 @@ again_in(struct sp_session *s, int64_t ms)
 	event_add(s->deadline, &tv);
 }
 
-/* The vault ends it by itself at its time, and when the egress goes. */
-static void
-lease_ended(void *arg, enum sp_err e, struct sp_packet *reply)
-{
-	(void)arg;
-	(void)reply;
-	if (e != SP_OK)
-		sp_log(SP_INFO, "lease_end_unsure", NULL, "why=\"%s\"",
-		    sp_err_text(e));
-}
-
-static void
-end_lease(struct sp_session *s)
-{
-	SP_BUF_AUTO body = {.max = 64};
-	struct sp_msg_v_lease_end m;
-
-	if (!s->has_lease)
-		return;
-	s->has_lease = false;
-	memcpy(m.session, s->id, 16);
-	if (sp_enc_v_lease_end(&body, &m) == SP_OK)
-		sp_vault_call(s->b->vault, SP_MSG_v_lease_end, sp_buf_span(&body),
-		    SP_MSG_v_done, lease_ended, NULL);
-}
-
 /* Nothing was recorded and nothing dialled: what there is may be thrown away. */
 static void
 abandon(struct sp_session *s)
@@ -87,7 +61,7 @@ sp_session_end(struct sp_session *s, uint8_t end_code, const char *text)
 	keep_reason(s, end_code, text);
 	if (m.text.n > 512)
 		m.text.n = 0;
-	end_lease(s);
+	sess_end_leases(s);
 	if (s->state <= SESS_REC_READY) {
 		abandon(s);
 	} else {
@@ -126,7 +100,7 @@ sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m)
 	s->file_bytes = m->file_bytes;
 	if (s->state < SESS_ENDING)
 		keep_reason(s, m->code, sp_vis(why, sizeof(why), m->reason));
-	end_lease(s);
+	sess_end_leases(s);
 	sess_tell_end(s);
 	if (s->state < SESS_SIGN) {
 		sess_set_state(s, SESS_SIGN);
@@ -209,7 +183,7 @@ sess_rec_lost(struct sp_session *s)
 	if (s->state < SESS_ENDING)
 		keep_reason(s, SP_END_LEG_DIED, "The recorder died, so the session "
 		    "was ended.");
-	end_lease(s);
+	sess_end_leases(s);
 	if (s->state <= SESS_REC_READY) {
 		abandon(s);
 		return;
@@ -225,7 +199,7 @@ void
 sess_child_gone(struct sp_session *s)
 {
 	if (s->state == SESS_LEAVE) {
-		if (s->rec_is_gone && s->egr_is_gone)
+		if (s->rec_is_gone && sess_legs_are_gone(s))
 			sess_set_state(s, SESS_OVER);
 	} else if (!s->rec_is_gone) {
 		return;
@@ -316,7 +290,7 @@ static void
 leave(struct sp_session *s)
 {
 	sess_set_state(s, SESS_LEAVE);
-	if (s->rec_is_gone && s->egr_is_gone)
+	if (s->rec_is_gone && sess_legs_are_gone(s))
 		sess_set_state(s, SESS_OVER);
 }
 

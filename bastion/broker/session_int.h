@@ -3,6 +3,7 @@
 #define SP_BROKER_SESSION_INT_H
 
 #include "bastion/broker/approval_int.h"
+#include "bastion/broker/approval_way.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/vault.h"
 
@@ -28,6 +29,27 @@ enum session_state {
 	SESS_N_STATES_,
 };
 
+/*
+ * A login on the way to the target, with a process, a lease and pins of its own.
+ * The last leg is the session's own; those before are hops. Legs come up one
+ * after the other; when one fails and an address is left to try, all begin anew.
+ */
+struct sess_leg {
+	struct sp_session *s;
+	size_t i;
+	uint8_t id[16];		/* the session's, or the hop's */
+	struct sp_ask *ask;	/* the session's, or the leg's own */
+	size_t at;		/* the address that is tried */
+	struct sp_peer *egr;
+	bool is_gone;		/* has no process */
+	bool is_told;		/* to log in */
+	/* the credential */
+	uint64_t serial, secret_ver;
+	uint8_t secret_owner[16];
+	struct sp_buf secret, host_keys;
+	bool has_lease;
+};
+
 struct recovery;
 struct sp_session {
 	struct sp_session *next;
@@ -47,15 +69,18 @@ struct sp_session {
 	int64_t started_us, ends_us, ends_boot_us;
 	bool warned_5, warned_1;
 	/* processes */
-	struct sp_peer *rec, *egr;
+	struct sp_peer *rec;
 	int stream;		/* of the ingress side, until it is handed out */
-	bool rec_is_gone, egr_is_gone, has_closed;
+	bool rec_is_gone, has_closed;
 	unsigned n_events;
-	/* the credential */
-	uint64_t serial, secret_ver;
-	uint8_t secret_owner[16];
-	struct sp_buf secret, host_keys;
-	bool has_lease;
+	/* the way to the target */
+	struct sess_leg *legs;
+	size_t n_legs, leg;	/* the one that comes up now */
+	bool is_retrying;	/* legs of before are leaving */
+	bool has_spare;		/* the supervisor keeps a copy of its stream */
+	unsigned n_ending;	/* leases that are being ended */
+	unsigned n_prompts;	/* of the target */
+	bool asked, asked_echo;	/* one waits for its answer */
 	/* the record */
 	uint8_t rec_key[32], header_hash[32], head[32];
 	int64_t opened_us;
@@ -124,11 +149,33 @@ void sess_begin(struct sp_session *s);
 void sess_spawned(struct sp_session *s);
 void sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m);
 void sess_on_rec_ready(struct sp_session *s, const struct sp_msg_rec_ready *m);
-void sess_dialed(struct sp_session *s);
 void sess_live(struct sp_session *s);
+/* -------------------------------------------------------- session_leg.c */
+/* The legs of its way, then `next`; or the session ends. */
+void sess_need_legs(struct sp_session *s, void (*next)(struct sp_session *));
+void sess_free_legs(struct sp_session *s);
+void sess_drop_legs(struct sp_session *s);	/* their links */
+bool sess_legs_are_gone(const struct sp_session *s);
+void sess_end_leases(struct sp_session *s);
+struct sess_leg *sess_leg_now(struct sp_session *s);
+struct sess_leg *sess_own_leg(struct sp_session *s);
+/* By the id of any leg; leg may be NULL. */
+struct sp_session *sess_find_leg(struct sp_broker *b, const uint8_t id[static 16],
+    struct sess_leg **leg);
+void sess_dial(struct sp_session *s);
+/* ----------------------------------------------------- session_prompt.c */
+void sess_on_prompt(struct sess_leg *l, const struct sp_msg_egr_prompt *m);
+/* -------------------------------------------------- session_leg.c again */
+/* "over": the accounts on the way, in the detail of an event. */
+void sess_detail_way(const struct sp_session *s, struct json_object *d);
+/* It is live: which address it was, into the recording and the audit. */
+void sess_say_way(struct sp_session *s);
+/* The process of a leg is gone. */
+void sess_leg_gone(struct sp_session *s, const uint8_t id[static 16], int sig);
+void sess_dial_failed(struct sp_session *s, const char *why);
 /* ------------------------------------------------------ session_lease.c */
-/* Loads the secret's row, then calls next (or ends the session). */
-void sess_need_secret(struct sp_session *s, void (*next)(struct sp_session *));
+/* Loads the secret's row of each leg, then calls next (or ends the session). */
+void sess_need_secrets(struct sp_session *s, void (*next)(struct sp_session *));
 SP_MUST enum sp_err sess_host_keys(struct sp_buf *out, const char *lines);
 void sess_judge_then_lease(struct sp_session *s);
 /* ------------------------------------------------------ session_judge.c */

@@ -35,9 +35,12 @@ sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
 	    memcmp(ask->account, s->ask.account, 16) != 0 ||
 	    strcmp(ask->host_keys, s->ask.host_keys) != 0 ||
 	    strcmp(ask->addr, s->ask.addr) != 0 || ask->port != s->ask.port ||
+	    strcmp(ask->more_addrs, s->ask.more_addrs) != 0 ||
+	    memcmp(ask->via, s->ask.via, 16) != 0 ||
+	    memcmp(ask->way, s->ask.way, 32) != 0 || ask->legacy != s->ask.legacy ||
 	    ask->cred_kind != s->ask.cred_kind ||
 	    memcmp(ask->secret, s->ask.secret, 16) != 0) {
-		snprintf(text, cap, "The target %s has been changed (address, host "
+		snprintf(text, cap, "The target %s has been changed (address, way, host "
 		    "key or account): connect again.", s->ask.target_name);
 		return false;
 	}

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/where.h"
 #include "bastion/broker/session_int.h"
 
 #include <stdio.h>
@@ -43,59 +44,73 @@ sess_host_keys(struct sp_buf *out, const char *lines)
 /* ------------------------------------------------------------- the secret's row */
 
 struct secret_op {
-	struct sp_session *s;
+	struct sess_leg *leg;
 	void (*next)(struct sp_session *s);
 };
+
+static void need_secret(struct sp_session *s, size_t i,
+    void (*next)(struct sp_session *));
 
 static void
 got_secret(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct secret_op *o = arg;
-	struct sp_session *s = o->s;
+	struct sess_leg *l = o->leg;
+	struct sp_session *s = l->s;
 
 	if (s->state == SESS_SERIAL && e != SP_OK) {
 		fail(s, SP_END_BROKER, "The credential cannot be loaded", sp_flow_why(e));
 	} else if (s->state == SESS_SERIAL && (sp_rows_n(r) != 1 ||
-	    sp_rows_i64(r, 0, "kind") != s->ask.cred_kind ||
-	    !sp_rows_uuid(r, 0, "owner_id", s->secret_owner) ||
-	    memcmp(s->secret_owner, s->ask.target, 16) != 0 ||
-	    sp_rows_bytes(r, 0, "sealed", &s->secret) != SP_OK)) {
+	    sp_rows_i64(r, 0, "kind") != l->ask->cred_kind ||
+	    !sp_rows_uuid(r, 0, "owner_id", l->secret_owner) ||
+	    memcmp(l->secret_owner, l->ask->target, 16) != 0 ||
+	    sp_rows_bytes(r, 0, "sealed", &l->secret) != SP_OK)) {
 		fail(s, SP_END_TARGET, "The credential of this account is not usable",
 		    "its row is missing or was changed; an administrator must set "
 		    "it again");
 	} else if (s->state == SESS_SERIAL) {
-		s->secret_ver = sp_rows_ver(r, 0);
-		o->next(s);
+		l->secret_ver = sp_rows_ver(r, 0);
+		need_secret(s, l->i + 1, o->next);
 	}
 	free(o);
 	sess_release(s);
 }
 
-void
-sess_need_secret(struct sp_session *s, void (*next)(struct sp_session *))
+static void
+need_secret(struct sp_session *s, size_t i, void (*next)(struct sp_session *))
 {
 	char id[SP_UUID_TEXT];
 	const char *p[1] = {id};
 	struct secret_op *o;
+	struct sess_leg *l;
 
-	if (s->ask.cred_kind == SP_CRED_SSH_CERT) {
+	while (i < s->n_legs && s->legs[i].ask->cred_kind == SP_CRED_SSH_CERT)
+		i++;
+	if (i == s->n_legs) {
 		next(s);
 		return;
 	}
+	l = &s->legs[i];
 	o = calloc(1, sizeof(*o));
-	if (o == NULL || (s->ask.cred_kind != SP_CRED_SSH_KEY &&
-	    s->ask.cred_kind != SP_CRED_SSH_PASSWORD)) {
+	if (o == NULL || (l->ask->cred_kind != SP_CRED_SSH_KEY &&
+	    l->ask->cred_kind != SP_CRED_SSH_PASSWORD)) {
 		free(o);
 		fail(s, SP_END_TARGET, "The credential of this account is not usable",
 		    "it is of an unknown kind");
 		return;
 	}
-	o->s = s;
+	o->leg = l;
 	o->next = next;
 	sess_hold(s);
-	sp_uuid_text(id, s->ask.secret);
+	sp_uuid_text(id, l->ask->secret);
 	sp_store_load(s->b->store, SP_T_SECRETS, "WHERE id = $1", p, 1,
 	    got_secret, o);
+}
+
+void
+sess_need_secrets(struct sp_session *s, void (*next)(struct sp_session *))
+{
+	need_secret(s, 0, next);
 }
 
 /* ------------------------------------------------------------------ the lease */
@@ -103,13 +118,26 @@ sess_need_secret(struct sp_session *s, void (*next)(struct sp_session *))
 static void
 start_login(struct sp_session *s)
 {
-	struct sp_msg_egr_start m = {.account = sp_span_str(s->ask.account_name),
-	    .method = s->ask.cred_kind, .host_keys = sp_buf_span(&s->host_keys),
+	struct sess_leg *l = sess_leg_now(s);
+	struct sp_where next = {.port = 0};
+	struct sp_msg_egr_start m = {.account = sp_span_str(l->ask->account_name),
+	    .method = l->ask->cred_kind, .host_keys = sp_buf_span(&l->host_keys),
+	    .legacy = l->ask->legacy,
 	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
 
-	memcpy(m.session, s->id, 16);
+	if (l + 1 < s->legs + s->n_legs &&
+	    sp_ask_addr(l[1].ask, l[1].at, &next) != SP_OK) {
+		fail(s, SP_END_TARGET, "The next target on the way has no address",
+		    "an administrator sets it again");
+		return;
+	}
+	m.forward_port = next.port;
+	m.forward_addr = sp_span_str(next.port == 0 ? "" : next.host);
+	memcpy(m.session, l->id, 16);
 	sess_set_state(s, SESS_LOGIN);
-	sp_peer_sent(s->egr, sp_send_egr_start(&s->egr->link, 0, &m, NULL));
+	l->is_told = true;
+	l->egr->link.state = SP_ST_READY;
+	sp_peer_sent(l->egr, sp_send_egr_start(&l->egr->link, 0, &m, NULL));
 }
 
 static void
@@ -123,7 +151,7 @@ leased(void *arg, enum sp_err e, struct sp_packet *reply)
 	if (s->state == SESS_LEASE && (e != SP_OK || m.err != SP_OK))
 		fail(s, SP_END_TARGET, "The vault gives no credential", e != SP_OK ?
 		    sp_flow_why(e) : sp_vis_tmp(m.text));
-	else if (s->state == SESS_LEASE)
+	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL)
 		start_login(s);
 	sess_release(s);
 }
@@ -132,32 +160,33 @@ static void
 ask_lease(struct sp_session *s)
 {
 	SP_BUF_AUTO body = {.max = 32768};
-	struct sp_msg_v_lease m = {.kind = s->ask.cred_kind,
-	    .account = sp_span_str(s->ask.account_name),
-	    .target_name = sp_span_str(s->ask.target_name),
-	    .host_keys = sp_buf_span(&s->host_keys),
-	    .not_after = sp_now_us() + LEASE_US, .serial = s->serial,
-	    .rights = s->j.verdict.rights, .secret_version = s->secret_ver,
-	    .sealed = sp_buf_span(&s->secret)};
+	struct sess_leg *l = sess_leg_now(s);
+	struct sp_msg_v_lease m = {.kind = l->ask->cred_kind,
+	    .account = sp_span_str(l->ask->account_name),
+	    .target_name = sp_span_str(l->ask->target_name),
+	    .host_keys = sp_buf_span(&l->host_keys),
+	    .not_after = sp_now_us() + LEASE_US, .serial = l->serial,
+	    .rights = l == sess_own_leg(s) ? s->j.verdict.rights :
+	    SP_RIGHT_FORWARD,
+	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
 
 	if (m.not_after > s->ends_us)
 		m.not_after = s->ends_us;
-	memcpy(m.session, s->id, 16);
-	memcpy(m.target, s->ask.target, 16);
-	if (s->ask.cred_kind != SP_CRED_SSH_CERT) {
-		memcpy(m.secret_id, s->ask.secret, 16);
-		memcpy(m.secret_owner, s->secret_owner, 16);
+	memcpy(m.session, l->id, 16);
+	memcpy(m.target, l->ask->target, 16);
+	if (l->ask->cred_kind != SP_CRED_SSH_CERT) {
+		memcpy(m.secret_id, l->ask->secret, 16);
+		memcpy(m.secret_owner, l->secret_owner, 16);
 	}
 	sess_set_state(s, SESS_LEASE);
 	if (sp_enc_v_lease(&body, &m) != SP_OK) {
 		fail(s, SP_END_BROKER, "No credential", "out of memory");
 		return;
 	}
-	s->has_lease = true;
+	l->has_lease = true;
 	sess_hold(s);
 	sp_vault_call(s->b->vault, SP_MSG_v_lease, sp_buf_span(&body),
 	    SP_MSG_v_lease_r, leased, s);
-	sp_buf_reset(&s->secret);
 }
 
 static void

@@ -37,28 +37,45 @@ static void
 got_serial(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct sp_session *s = arg;
+	bool pinned = true;
 
-	if (s->state == SESS_SERIAL && (e != SP_OK || sp_rows_n(r) != 1)) {
+	if (s->state != SESS_SERIAL) {
+		sess_release(s);
+		return;
+	}
+	for (size_t i = 0; i < s->n_legs; i++)
+		pinned = pinned && sess_host_keys(&s->legs[i].host_keys,
+		    s->legs[i].ask->host_keys) == SP_OK &&
+		    sp_buf_span(&s->legs[i].host_keys).n > 0;
+	if (e != SP_OK || sp_rows_n(r) != s->n_legs) {
 		fail(s, e == SP_OK ? SP_ERR_DB : e, "A session cannot begin");
-	} else if (s->state == SESS_SERIAL &&
-	    (sess_host_keys(&s->host_keys, s->ask.host_keys) != SP_OK ||
-	    sp_buf_span(&s->host_keys).n == 0)) {
+	} else if (!pinned) {
 		sp_session_end(s, SP_END_TARGET, "No host key is pinned for this "
-		    "target: an administrator adds it with `target add`.");
-	} else if (s->state == SESS_SERIAL) {
-		s->serial = (uint64_t)sp_rows_i64(r, 0, "serial");
-		sess_need_secret(s, spawn);
+		    "target: an administrator adds it with `target set`.");
+	} else {
+		for (size_t i = 0; i < s->n_legs; i++)
+			s->legs[i].serial = (uint64_t)sp_rows_i64(r, i, "serial");
+		sess_need_secrets(s, spawn);
 	}
 	sess_release(s);
+}
+
+static void
+need_serials(struct sp_session *s)
+{
+	char n[SP_NUM_TEXT];
+	const char *p[1] = {sp_i64_text(n, (int64_t)s->n_legs)};
+
+	sess_hold(s);
+	sp_store_query(s->b->store, "SELECT nextval('cert_serials') AS serial "
+	    "FROM generate_series(1, $1::int)", p, 1, got_serial, s);
 }
 
 void
 sess_begin(struct sp_session *s)
 {
 	sess_set_state(s, SESS_SERIAL);
-	sess_hold(s);
-	sp_store_query(s->b->store, "SELECT nextval('cert_serials') AS serial",
-	    NULL, 0, got_serial, s);
+	sess_need_legs(s, need_serials);
 }
 
 static char *
@@ -75,6 +92,8 @@ meta_text(const struct sp_session *s)
 	sp_detail_str(d, "node", s->b->node);
 	sp_detail_str(d, "target_addr", s->ask.addr);
 	sp_detail_i64(d, "target_port", s->ask.port);
+	sp_detail_str(d, "more_addrs", s->ask.more_addrs);
+	sess_detail_way(s, d);
 	sp_detail_str(d, "rule", s->j.verdict.rule);
 	sp_detail_str(d, "policy", s->policy_hash);
 	sp_detail_uuid(d, "grant", s->j.grant);
@@ -171,20 +190,6 @@ sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m)
 /* ------------------------------------------------------- the row and the event */
 
 static void
-dial(struct sp_session *s)
-{
-	struct sp_msg_session_dial m = {.addr = sp_span_str(s->ask.addr),
-	    .port = s->ask.port,
-	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
-
-	memcpy(m.session, s->id, 16);
-	memcpy(m.leg, s->id, 16);
-	sess_set_state(s, SESS_DIAL);
-	sp_peer_sent(s->b->sup,
-	    sp_send_session_dial(&s->b->sup->link, 0, &m, NULL));
-}
-
-static void
 written(void *arg, enum sp_err e)
 {
 	struct sp_session *s = arg;
@@ -192,7 +197,7 @@ written(void *arg, enum sp_err e)
 	if (s->state == SESS_WRITE && e != SP_OK)
 		fail(s, e, "The session could not be written down");
 	else if (s->state == SESS_WRITE)
-		dial(s);
+		sess_dial(s);
 	sess_release(s);
 }
 
@@ -209,7 +214,7 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules))};
 	const char *lease[] = {id, sp_i64_text(kind, s->ask.cred_kind),
 	    s->ask.account_name, s->ask.target_name,
-	    sp_i64_text(serial, (int64_t)s->serial), now};
+	    sp_i64_text(serial, (int64_t)sess_own_leg(s)->serial), now};
 
 	sp_uuid_text(id, s->id);
 	sp_uuid_text(person, s->who.person);
@@ -237,7 +242,8 @@ open_detail(const struct sp_session *s)
 	    s->j.verdict.n_rules));
 	sp_detail_i64(d, "ends_us", s->ends_us);
 	sp_detail_i64(d, "credential", s->ask.cred_kind);
-	sp_detail_i64(d, "serial", (int64_t)s->serial);
+	sp_detail_i64(d, "serial", (int64_t)s->legs[s->n_legs - 1].serial);
+	sess_detail_way(s, d);
 	sp_detail_hex(d, "header", s->header_hash, 32);
 	sp_detail_hex(d, "recording_key", s->rec_key, 32);
 	return d;
@@ -272,13 +278,6 @@ sess_on_rec_ready(struct sp_session *s, const struct sp_msg_rec_ready *m)
 /* ----------------------------------------------------------------- the target */
 
 void
-sess_dialed(struct sp_session *s)
-{
-	sess_set_state(s, SESS_JUDGE);
-	sess_judge_then_lease(s);
-}
-
-void
 sess_live(struct sp_session *s)
 {
 	int fd = s->stream;
@@ -289,6 +288,7 @@ sess_live(struct sp_session *s)
 	}
 	s->stream = -1;
 	sess_set_state(s, SESS_LIVE);
+	sess_say_way(s);
 	sp_log(SP_INFO, "session_live", s->id, "person=%s account=%s target=%s",
 	    s->who.name, s->ask.account_name, s->ask.target_name);
 	s->ops.on_ready(s->arg, s, fd);

@@ -96,86 +96,6 @@ on_rec_end(struct sp_peer *p, const char *fault, void *arg)
 	sess_release(s);
 }
 
-/* -------------------------------------------------------- what an egress says */
-
-static void
-egr_broke(struct sp_session *s, const char *what)
-{
-	peer_broke(s, "egress", what);
-	if (s->egr != NULL)
-		sp_peer_drop(s->egr);
-	s->egr = NULL;
-	sp_session_end(s, SP_END_PROTOCOL,
-	    "The connection to the target broke the rules of the bastion.");
-}
-
-static void
-on_egr_failed(struct sp_session *s, const struct sp_msg_egr_failed *m)
-{
-	struct json_object *d = sess_detail(s);
-	char why[600], text[512];
-
-	if (memcmp(m->session, s->id, 16) != 0) {
-		json_object_put(d);
-		egr_broke(s, "another session's number");
-		return;
-	}
-	sp_vis(why, sizeof(why), m->text);
-	sp_detail_i64(d, "code", m->code);
-	sp_detail_span(d, "why", m->text);
-	sp_flow_audit(s->b, m->code == SP_EGR_HOSTKEY ? "host_key_mismatch" :
-	    "target_login_failed", s->who.name, s->id, d);
-	snprintf(text, sizeof(text), m->code == SP_EGR_HOSTKEY ?
-	    "The host key of %s is not the one that is pinned; no credential was "
-	    "used. Tell an administrator. (%.300s)" :
-	    "The login at %s failed: %.400s", s->ask.target_name, why);
-	sp_session_end(s, SP_END_TARGET, text);
-}
-
-static void
-on_egr_ready(struct sp_session *s, const struct sp_msg_egr_ready *m)
-{
-	if (memcmp(m->session, s->id, 16) != 0 || s->state != SESS_LOGIN)
-		egr_broke(s, "a login that nobody asked for");
-	else
-		sess_live(s);
-}
-
-static void
-on_egr_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
-{
-	struct sp_session *s = arg;
-
-	(void)p;
-	sp_packet_close_fds(k);
-	sess_hold(s);
-	switch (k->type) {
-	TAKE(egr_ready, egr_broke, on_egr_ready(s, &m))
-	TAKE(egr_failed, egr_broke, on_egr_failed(s, &m))
-	default:
-		egr_broke(s, "a message that an egress does not send");
-	}
-	sess_release(s);
-}
-
-static void
-on_egr_end(struct sp_peer *p, const char *fault, void *arg)
-{
-	struct sp_session *s = arg;
-
-	(void)p;
-	s->egr = NULL;
-	sess_hold(s);
-	if (fault != NULL && fault[0] != '\0')
-		egr_broke(s, fault);
-	else if (s->state < SESS_LIVE)
-		sp_session_end(s, SP_END_LEG_DIED,
-		    "The connection to the target was lost.");
-	/* Later the recorder ends it: what the target said last may still be on
-	 * its way to a user who reads slowly. */
-	sess_release(s);
-}
-
 /* ------------------------------------------------- what the supervisor says */
 
 void
@@ -196,25 +116,6 @@ sp_session_on_spawned(struct sp_broker *b,
 		return;
 	}
 	sess_spawned(s);
-}
-
-void
-sp_session_on_dialed(struct sp_broker *b, const struct sp_msg_session_dialed *m,
-    int fd)
-{
-	struct sp_session *s = sp_session_find(b, m->session);
-
-	if (s == NULL || s->state != SESS_DIAL) {
-		sp_close_fds(&fd, 1);
-		return;
-	}
-	s->egr_is_gone = false;
-	s->egr = sp_peer_new(b, fd, SP_ROLE_EGR, SP_ST_NEW, on_egr_packet,
-	    on_egr_end, s);
-	if (s->egr == NULL)
-		sp_session_end(s, SP_END_BROKER, "Out of memory.");
-	else
-		sess_dialed(s);
 }
 
 void
@@ -242,10 +143,7 @@ sp_session_on_child_end(struct sp_broker *b,
 	if (m->role == SP_ROLE_REC)
 		s->rec_is_gone = true;
 	else
-		s->egr_is_gone = true;
-	if (m->role != SP_ROLE_REC && sig != 0 && s->state <= SESS_LIVE)
-		sp_session_end(s, SP_END_LEG_DIED,
-		    "The process that speaks to the target died.");
+		sess_leg_gone(s, m->leg, sig);
 	sess_child_gone(s);
 	sess_release(s);
 }
@@ -265,14 +163,14 @@ sp_session_on_spawn_failed(struct sp_broker *b,
 	s = sp_session_find(b, m->session);
 	if (s == NULL || (s->state != SESS_SPAWN && s->state != SESS_DIAL))
 		return s != NULL;
-	if (s->state == SESS_DIAL)
-		snprintf(say, sizeof(say), "%s (%s port %u) cannot be reached: %s.",
-		    s->ask.target_name, s->ask.addr, s->ask.port, text);
-	else
-		snprintf(say, sizeof(say), "No recorder could be started (%s), so "
-		    "nothing was opened. An administrator finds the cause with "
-		    "sallyport doctor.", text);
-	sp_session_end(s, s->state == SESS_DIAL ? SP_END_TARGET : SP_END_DISK, say);
+	if (s->state == SESS_DIAL) {
+		sess_dial_failed(s, text);
+		return true;
+	}
+	snprintf(say, sizeof(say), "No recorder could be started (%s), so nothing "
+	    "was opened. An administrator finds the cause with sallyport doctor.",
+	    text);
+	sp_session_end(s, SP_END_DISK, say);
 	return true;
 }
 
@@ -281,13 +179,16 @@ sp_session_on_spawn_failed(struct sp_broker *b,
 void
 sp_session_on_lease_used(struct sp_broker *b, const struct sp_msg_v_lease_used *m)
 {
-	struct sp_session *s = sp_session_find(b, m->session);
+	struct sess_leg *l = NULL;
+	struct sp_session *s = sess_find_leg(b, m->session, &l);
 	struct json_object *d = s != NULL ? sess_detail(s) : sp_detail();
 
 	sp_detail_i64(d, "credential", m->kind);
-	if (s != NULL && s->state >= SESS_LOGIN) {
-		sp_flow_audit(b, "lease_used", s->who.name, m->session, d);
-		s->lease_used_us = sp_now_us();	/* its row: with the session's end */
+	if (s != NULL && l->is_told) {
+		sp_detail_str(d, "at", l->ask->target_name);
+		sp_flow_audit(b, "lease_used", s->who.name, s->id, d);
+		if (l == sess_own_leg(s))
+			s->lease_used_us = sp_now_us();	/* its row: with the end */
 		return;
 	}
 	sp_flow_audit(b, "lease_used_unasked", "-", m->session, d);
@@ -312,7 +213,7 @@ void
 sp_session_on_security_event(struct sp_broker *b, const char *from,
     const struct sp_msg_security_event *m)
 {
-	struct sp_session *s = sp_session_find(b, m->session);
+	struct sp_session *s = sess_find_leg(b, m->session, NULL);
 	struct json_object *d = s != NULL ? sess_detail(s) : sp_detail();
 	char event[64], why[600], text[512];
 
@@ -321,7 +222,8 @@ sp_session_on_security_event(struct sp_broker *b, const char *from,
 	sp_detail_str(d, "from", from);
 	sp_detail_span(d, "what", m->what);
 	sp_detail_span(d, "detail", m->detail);
-	sp_flow_audit(b, event, s != NULL ? s->who.name : "-", m->session, d);
+	sp_flow_audit(b, event, s != NULL ? s->who.name : "-", s != NULL ? s->id :
+	    m->session, d);
 	/* What the vault refused to one of its processes ends the session. */
 	if (s == NULL || strcmp(from, "vault") != 0)
 		return;

@@ -92,15 +92,21 @@ const struct sp_verb sp_verbs[] = {
 	    "the inventory"),
 	ROW("target", "list", SP_MAY_AUDIT, "", 0, 0, targets_list, "", NULL),
 	ROW("target", NULL, SP_MAY_AUDIT, "", 0, 0, targets_list, "", NULL),
-	ROW("target", "add", SP_MAY_ADMIN, "addr= port= tag= host-key= scan",
-	    1, 1, target_add,
-	    "NAME --addr A [--port P] [--tag A,B] --host-key 'ALGO KEY' | --scan",
+	ROW("target", "add", SP_MAY_ADMIN, "addr= port= tag= host-key= scan via= "
+	    "via-account= legacy=", 1, 1, target_add,
+	    "NAME --addr A [--addr B] [--port P] [--tag A,B] [--via TARGET "
+	    "--via-account A] --host-key 'ALGO KEY' | --scan",
 	    "a new target with its pinned host key"),
+	ROW("target", "set", SP_MAY_ADMIN, "addr= port= tag= host-key= via= "
+	    "via-account= legacy=", 1, 1, target_set,
+	    "NAME [--addr A]... [--port P] [--tag A,B] [--host-key 'ALGO KEY']... "
+	    "[--via TARGET --via-account A | --via none] [--legacy on|off]",
+	    "change what is named; it replaces what was"),
 	ROW("target", "remove", SP_MAY_ADMIN, "", 1, 1, target_remove, "NAME",
 	    "a target that was never used"),
-	ROW("target", "disable", SP_MAY_ADMIN, "", 1, 1, target_set, "NAME",
+	ROW("target", "disable", SP_MAY_ADMIN, "", 1, 1, target_switch, "NAME",
 	    "shut a target for everybody at once"),
-	ROW("target", "enable", SP_MAY_ADMIN, "", 1, 1, target_set, "NAME",
+	ROW("target", "enable", SP_MAY_ADMIN, "", 1, 1, target_switch, "NAME",
 	    "open it again"),
 	ROW("account", "list", SP_MAY_AUDIT, "", 0, 0, account_list, "",
 	    "accounts of targets"),

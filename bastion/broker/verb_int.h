@@ -140,12 +140,15 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \
 	X(users_enable) X(users_key_add) X(users_key_remove)                  \
 	X(users_group_add) X(users_group_remove) X(users_totp_store)          \
-	X(targets_list) X(target_add) X(target_remove) X(target_set)                        \
+	X(targets_list) X(target_add) X(target_remove) X(target_set)          \
+	X(target_switch)                                                      \
 	X(account_list) X(account_add) X(account_remove)
 #define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
 SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 #undef SP_VERB_HANDLER_DECL
 
+/* The fingerprints of lines "algo base64", separated by spaces. */
+void sp_target_fingerprints(const char *lines, char *dst, size_t cap);
 /* Shows a session by prefix: the rest of `show`. */
 void sp_verb_show_session(struct sp_call *c, const char *prefix);
 /* SHA-256 as lower-case hexadecimal. */

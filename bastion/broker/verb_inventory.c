@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Targets and accounts. */
-#include <arpa/inet.h>
+/* Accounts, and the lists of the inventory. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/where.h"
 #include "bastion/broker/flow.h"
-#include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
 
@@ -14,15 +13,17 @@
 
 static const struct sp_col target_cols[] = {
 	{"id", NULL, SP_COL_TEXT}, {"name", "TARGET", SP_COL_TEXT},
-	{"addr", "ADDRESS", SP_COL_TEXT}, {"port", "PORT", SP_COL_NUMBER},
+	{"addr", NULL, SP_COL_TEXT}, {"port", NULL, SP_COL_NUMBER},
+	{"addrs", "ADDRESS", SP_COL_WORDS}, {"via", "VIA", SP_COL_TEXT},
 	{"tags", "TAGS", SP_COL_WORDS}, {"enabled", "ENABLED", SP_COL_BOOL},
+	{"legacy", "OLD ALGORITHMS", SP_COL_BOOL},
 	{"accounts", "ACCOUNTS", SP_COL_WORDS},
 	{"fingerprints", "HOST KEY", SP_COL_WORDS},
 };
+#define TARGET_COLS (sizeof(target_cols) / sizeof(target_cols[0]))
 
-/* The fingerprints of lines "algo base64", separated by spaces. */
-static void
-fingerprints(const char *lines, char *dst, size_t cap)
+void
+sp_target_fingerprints(const char *lines, char *dst, size_t cap)
 {
 	size_t o = 0;
 
@@ -62,21 +63,46 @@ account_names(const struct sp_rows *accounts, const char *target, char *dst,
 	}
 }
 
+/* "admin@core-01", or NULL; an account or target whose seal is broken is "?". */
+static const char *
+way_text(struct sp_call *c, size_t i, char *dst, size_t cap)
+{
+	const char *via = sp_rows_get(c->rows[0], i, "via"), *target = NULL;
+
+	if (via == NULL)
+		return NULL;
+	for (size_t k = 0; k < sp_rows_n(c->rows[1]); k++)
+		if (strcmp(sp_rows_get(c->rows[1], k, "id"), via) == 0)
+			target = sp_rows_get(c->rows[1], k, "target_id");
+	snprintf(dst, cap, "%s@%s", sp_rows_name(c->rows[1], via, "name"),
+	    target == NULL ? "?" : sp_rows_name(c->rows[0], target, "name"));
+	return dst;
+}
+
 static void
 targets_print(struct sp_call *c)
 {
-	struct sp_list *l = sp_list_new(target_cols, 8);
+	struct sp_list *l = sp_list_new(target_cols, TARGET_COLS);
 	const struct sp_rows *t = c->rows[0];
-	char fp[1024], names[2048];
+	char fp[1024], names[2048], addrs[SP_MORE_ADDRS + SP_WHERE_TEXT];
+	char one[SP_WHERE_TEXT], way[80];
 
 	for (size_t i = 0; i < sp_rows_n(t); i++) {
-		fingerprints(sp_rows_get(t, i, "host_keys"), fp, sizeof(fp));
+		const char *more = sp_rows_get(t, i, "more_addrs");
+
+		sp_target_fingerprints(sp_rows_get(t, i, "host_keys"), fp,
+		    sizeof(fp));
 		account_names(c->rows[1], sp_rows_get(t, i, "id"), names,
 		    sizeof(names));
+		snprintf(addrs, sizeof(addrs), "%s%s%s", sp_where_text(one,
+		    sp_rows_get(t, i, "addr"), (uint16_t)sp_rows_i64(t, i, "port")),
+		    more == NULL ? "" : " ", more == NULL ? "" : more);
 		sp_list_add(l, (const char *[]){sp_rows_get(t, i, "id"),
 		    sp_rows_get(t, i, "name"), sp_rows_get(t, i, "addr"),
-		    sp_rows_get(t, i, "port"), sp_rows_get(t, i, "tags"),
-		    sp_rows_get(t, i, "enabled"), names, fp});
+		    sp_rows_get(t, i, "port"), addrs,
+		    way_text(c, i, way, sizeof(way)), sp_rows_get(t, i, "tags"),
+		    sp_rows_get(t, i, "enabled"),
+		    sp_rows_bool(t, i, "legacy") ? "t" : "f", names, fp});
 	}
 	sp_call_end_list(c, l, "No targets yet. Add one: "
 	    "target add NAME --addr ADDRESS --host-key 'ssh-ed25519 ...'");
@@ -137,293 +163,6 @@ sp_verb_account_list(struct sp_call *c)
 	    {.t = SP_T_TARGETS, .where = "ORDER BY name"},
 	    {.t = SP_T_ACCOUNTS, .where = "ORDER BY target_id, name"}}, 2,
 	    accounts_print);
-}
-
-/* ------------------------------------------------------------------ target */
-
-struct target {
-	char name[SP_NAME_MAX + 1], addr[64], port[8], tags[512];
-	char keys[4096], fp[1024];
-	uint8_t id[16];
-};
-
-/* Names separated by commas or blanks, each valid, become one text. */
-static bool
-join_names(const char *in, char *dst, size_t cap, const char **bad)
-{
-	size_t o = strlen(dst);
-
-	while (*in != '\0') {
-		size_t n = strcspn(in, ", ");
-
-		if (n > 0 && (!sp_name_is_valid(sp_span_of(in, n)) ||
-		    o + n + 2 > cap)) {
-			*bad = in;
-			return false;
-		}
-		if (n > 0)
-			o += (size_t)snprintf(dst + o, cap - o, "%s%.*s",
-			    o > 0 ? " " : "", (int)n, in);
-		in += n;
-		in += strspn(in, ", ");
-	}
-	return true;
-}
-
-static bool
-add_host_key(struct target *t, const char *line, const char **why)
-{
-	SP_BUF_AUTO b64 = {.max = 8192};
-	struct sp_pubkey k;
-	size_t o = strlen(t->keys);
-
-	if (sp_pubkey_parse(sp_span_str(line), &k, why) != SP_OK)
-		return false;
-	*why = "too many host keys";
-	if (strncmp(k.algo, "sk-", 3) == 0)
-		*why = "a host has no security key";
-	else if (sp_base64(&b64, sp_span_of(k.blob, k.n)) == SP_OK &&
-	    o + strlen(k.algo) + b64.len + 3 < sizeof(t->keys)) {
-		snprintf(t->keys + o, sizeof(t->keys) - o, "%s%s %.*s",
-		    o > 0 ? "\n" : "", k.algo, (int)b64.len,
-		    (const char *)sp_buf_span(&b64).p);
-		return true;
-	}
-	return false;
-}
-
-static void
-target_added(struct sp_call *c)
-{
-	struct target *t = c->state;
-	char id[SP_UUID_TEXT];
-
-	sp_broker_changed(c->b);
-	sp_uuid_text(id, t->id);
-	if (c->style.json) {
-		json_object *o = json_object_new_object();
-
-		json_object_object_add(o, "id", sp_json_text(id));
-		json_object_object_add(o, "state", sp_json_text("added"));
-		json_object_object_add(o, "name", sp_json_text(t->name));
-		json_object_object_add(o, "fingerprint", sp_json_text(t->fp));
-		sp_call_json(c, o);
-		sp_call_end(c, SP_EXIT_OK);
-		return;
-	}
-	sp_call_did(c, id, "added", "Target %s (%s port %s) added.\n"
-	    "Pinned host key %s%s\nNext: account add ACCOUNT@%s --kind cert",
-	    t->name, t->addr, t->port, t->fp, sp_call_has(c, "scan") ?
-	    "\nIt was read from the network: compare it at the target's console." :
-	    "", t->name);
-}
-
-static void
-target_insert(struct sp_call *c)
-{
-	struct target *t = c->state;
-	struct sp_change *ch = sp_change_new(c->b->store);
-	char *detail;
-
-	fingerprints(t->keys, t->fp, sizeof(t->fp));
-	detail = sp_call_detail("name", t->name, "addr", t->addr, "port", t->port,
-	    "tags", t->tags, "host_key", t->fp, "scanned",
-	    sp_call_has(c, "scan") ? "yes" : "no", NULL);
-	sp_uuid_make(t->id);
-	sp_change_insert(ch, SP_T_TARGETS, t->id, (const char *[]){t->name,
-	    t->addr, t->port, t->keys, t->tags, "t", NULL, NULL, NULL});
-	sp_change_audit(ch, "target_add", c->who.name, NULL, detail);
-	free(detail);
-	sp_call_commit(c, ch, "target add", target_added);
-}
-
-static void
-on_scanned(void *arg, enum sp_err e, struct sp_span key, const char *text)
-{
-	struct sp_call *c = arg;
-	struct target *t = c->state;
-	SP_BUF_AUTO line = {.max = 8192};
-	struct sp_pubkey k;
-	const char *why = text;
-
-	if (e == SP_OK && sp_pubkey_of_blob(key, &k, &why) == SP_OK &&
-	    sp_buf_printf(&line, "%s ", k.algo) == SP_OK &&
-	    sp_base64(&line, key) == SP_OK &&
-	    sp_buf_put_u8(&line, 0) == SP_OK &&
-	    add_host_key(t, (const char *)sp_buf_span(&line).p, &why))
-		target_insert(c);
-	else
-		sp_call_fail(c, SP_EXIT_REFUSED,
-		    "could not read the host key of %s port %s: %s", t->addr,
-		    t->port, sp_vis_str(why));
-}
-
-static bool
-target_args(struct sp_call *c, struct target *t)
-{
-	const char *addr = sp_call_opt(c, "addr"), *port = sp_call_opt(c, "port");
-	const char *bad = NULL, *v;
-	struct in6_addr a6;
-	uint64_t n = 22;
-
-	if (!sp_name_is_valid(sp_span_str(c->pos[0])))
-		bad = "a target's name is 1 to 32 of a-z 0-9 . _ -";
-	else if (addr == NULL || strlen(addr) >= sizeof(t->addr) ||
-	    (inet_pton(AF_INET, addr, &a6) != 1 &&
-	    inet_pton(AF_INET6, addr, &a6) != 1))
-		bad = "--addr wants a numeric address: names are not looked up, "
-		    "so that nobody can move a target";
-	else if (port != NULL && (sp_u64_parse(sp_span_str(port), 65535, &n) !=
-	    SP_OK || n == 0))
-		bad = "--port wants a number from 1 to 65535";
-	if (bad != NULL) {
-		sp_call_fail(c, SP_EXIT_USAGE, "%s", bad);
-		return false;
-	}
-	snprintf(t->name, sizeof(t->name), "%s", c->pos[0]);
-	snprintf(t->addr, sizeof(t->addr), "%s", addr);
-	snprintf(t->port, sizeof(t->port), "%u", (unsigned)n);
-	for (size_t i = 0; (v = sp_call_opt_n(c, "tag", i)) != NULL; i++)
-		if (!join_names(v, t->tags, sizeof(t->tags), &bad)) {
-			sp_call_fail(c, SP_EXIT_USAGE, "--tag %s: a tag is 1 to "
-			    "32 of a-z 0-9 . _ -", sp_vis_str(bad));
-			return false;
-		}
-	return true;
-}
-
-void
-sp_verb_target_add(struct sp_call *c)
-{
-	struct target *t = calloc(1, sizeof(*t));
-	const char *v, *why = "";
-
-	SP_ASSERT(t != NULL);
-	c->state = t;
-	c->free_state = free;
-	if (!target_args(c, t))
-		return;
-	for (size_t i = 0; (v = sp_call_opt_n(c, "host-key", i)) != NULL; i++)
-		if (!add_host_key(t, v, &why)) {
-			sp_call_fail(c, SP_EXIT_USAGE, "--host-key: %s", why);
-			return;
-		}
-	if (t->keys[0] != '\0') {
-		target_insert(c);
-	} else if (sp_call_has(c, "scan")) {
-		sp_session_scan(c->b, t->addr, (uint16_t)strtoul(t->port, NULL, 10),
-		    on_scanned, c);
-	} else {
-		sp_call_fail(c, SP_EXIT_USAGE, "say which host key %s has: "
-		    "--host-key 'ssh-ed25519 AAAA...' (a line of its "
-		    "/etc/ssh/ssh_host_ed25519_key.pub), or --scan to read it "
-		    "from the network and trust what answers", t->name);
-	}
-}
-
-static void
-removed(struct sp_call *c)
-{
-	uint8_t id[16];
-	char text[SP_UUID_TEXT];
-
-	(void)sp_rows_uuid(c->rows[0], 0, "id", id);
-	sp_uuid_text(text, id);
-	if (strcmp(c->verb->name, "target") == 0)
-		(void)sp_session_end_where(c->b, NULL, NULL, id, SP_END_POLICY,
-		    "the target was removed");
-	sp_broker_changed(c->b);
-	sp_call_did(c, text, "removed", "%s removed.", c->pos[0]);
-}
-
-static void
-target_drop(struct sp_call *c)
-{
-	struct sp_change *ch;
-	uint8_t id[16];
-	char *detail;
-
-	if (sp_rows_n(c->rows[0]) != 1) {
-		sp_call_fail(c, SP_EXIT_REFUSED,
-		    "there is no target %s: targets list shows them",
-		    sp_vis_str(c->pos[0]));
-		return;
-	}
-	if (sp_rows_n(c->rows[1]) > 0) {
-		sp_call_fail(c, SP_EXIT_REFUSED, "%s still has %zu accounts; "
-		    "remove them first: account remove %s@%s", c->pos[0],
-		    sp_rows_n(c->rows[1]),
-		    sp_rows_get(c->rows[1], 0, "name"), c->pos[0]);
-		return;
-	}
-	(void)sp_rows_uuid(c->rows[0], 0, "id", id);
-	detail = sp_call_detail("name", c->pos[0], NULL);
-	ch = sp_change_new(c->b->store);
-	sp_change_delete(ch, SP_T_TARGETS, id, sp_rows_ver(c->rows[0], 0));
-	sp_change_audit(ch, "target_remove", c->who.name, NULL, detail);
-	free(detail);
-	sp_call_commit(c, ch, "target remove", removed);
-}
-
-void
-sp_verb_target_remove(struct sp_call *c)
-{
-	sp_call_load(c, 0, (struct sp_need[]){
-	    {.t = SP_T_TARGETS, .where = "WHERE name = $1", .p = {c->pos[0]},
-	    .n = 1},
-	    {.t = SP_T_ACCOUNTS, .where = "WHERE target_id IN (SELECT id FROM "
-	    "targets WHERE name = $1)", .p = {c->pos[0]}, .n = 1}}, 2,
-	    target_drop);
-}
-
-static void
-target_is_set(struct sp_call *c)
-{
-	bool on = strcmp(c->verb->sub, "enable") == 0;
-	uint8_t id[16];
-
-	(void)sp_rows_uuid(c->rows[0], 0, "id", id);
-	if (!on)
-		(void)sp_session_end_where(c->b, NULL, NULL, id, SP_END_POLICY,
-		    "the target was disabled");
-	sp_broker_changed(c->b);
-	sp_call_did(c, sp_rows_get(c->rows[0], 0, "id"), on ? "enabled" :
-	    "disabled", "Target %s %sd.", c->pos[0], c->verb->sub);
-}
-
-static void
-target_write(struct sp_call *c)
-{
-	const struct sp_rows *r = c->rows[0];
-	const char *on = strcmp(c->verb->sub, "enable") == 0 ? "t" : "f";
-	struct sp_change *ch;
-	uint8_t id[16];
-	struct sp_vals v;
-	char *detail;
-
-	if (sp_rows_n(r) != 1 || !sp_rows_uuid(r, 0, "id", id)) {
-		sp_call_fail(c, SP_EXIT_REFUSED,
-		    "there is no target %s: targets list shows them",
-		    sp_vis_str(c->pos[0]));
-		return;
-	}
-	detail = sp_call_detail("name", c->pos[0], NULL);
-	ch = sp_change_new(c->b->store);
-	sp_vals_from(&v, SP_T_TARGETS, r, 0);
-	sp_vals_set(&v, "enabled", on);
-	sp_change_update(ch, SP_T_TARGETS, id, sp_rows_ver(r, 0), v.v);
-	sp_change_audit(ch, on[0] == 't' ? "target_enable" : "target_disable",
-	    c->who.name, NULL, detail);
-	free(detail);
-	sp_call_commit(c, ch, "target", target_is_set);
-}
-
-void
-sp_verb_target_set(struct sp_call *c)
-{
-	sp_call_load(c, 0, (struct sp_need[]){{.t = SP_T_TARGETS,
-	    .where = "WHERE name = $1", .p = {c->pos[0]}, .n = 1}}, 1,
-	    target_write);
 }
 
 /* ----------------------------------------------------------------- account */
@@ -537,6 +276,14 @@ sp_verb_account_add(struct sp_call *c)
 }
 
 static void
+account_removed(struct sp_call *c)
+{
+	sp_broker_changed(c->b);
+	sp_call_did(c, sp_rows_get(c->rows[0], 0, "id"), "removed", "%s removed.",
+	    c->pos[0]);
+}
+
+static void
 account_drop(struct sp_call *c)
 {
 	struct sp_change *ch;
@@ -547,6 +294,13 @@ account_drop(struct sp_call *c)
 		sp_call_fail(c, SP_EXIT_REFUSED,
 		    "there is no account %s: account list shows them",
 		    sp_vis_str(c->pos[0]));
+		return;
+	}
+	if (sp_rows_n(c->rows[2]) > 0) {
+		sp_call_fail(c, SP_EXIT_REFUSED, "%s is the way to %s: first target "
+		    "set %s --via none", c->pos[0],
+		    sp_rows_get(c->rows[2], 0, "name"),
+		    sp_rows_get(c->rows[2], 0, "name"));
 		return;
 	}
 	(void)sp_rows_uuid(c->rows[0], 0, "id", id);
@@ -560,7 +314,7 @@ account_drop(struct sp_call *c)
 	}
 	sp_change_audit(ch, "account_remove", c->who.name, NULL, detail);
 	free(detail);
-	sp_call_commit(c, ch, "account remove", removed);
+	sp_call_commit(c, ch, "account remove", account_removed);
 }
 
 #define ACCOUNT_OF "(SELECT a.id FROM accounts a JOIN targets t ON t.id = "     \
@@ -583,5 +337,7 @@ sp_verb_account_remove(struct sp_call *c)
 	    .p = {a->account, a->target}, .n = 2},
 	    {.t = SP_T_SECRETS, .where = "WHERE id IN (SELECT secret_id FROM "
 	    "accounts WHERE id IN " ACCOUNT_OF ")",
-	    .p = {a->account, a->target}, .n = 2}}, 2, account_drop);
+	    .p = {a->account, a->target}, .n = 2},
+	    {.t = SP_T_TARGETS, .where = "WHERE via IN " ACCOUNT_OF,
+	    .p = {a->account, a->target}, .n = 2}}, 3, account_drop);
 }

@@ -15,9 +15,11 @@
  * and three links: to the recorder (stream), the broker and the vault. It can
  * open nothing.
  *   main.c   the parent: warms libssh up, forks children
- *   login.c  key exchange, pin, proof for the vault, authentication
+ *   login.c  key exchange, pin, proof for the vault
+ *   auth.c   authentication, with what the lease gives and what the user answers
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
+ *   hop.c    instead of both: a forward to the next leg
  *   tap.c    what libssh does not tell
  *   ahead.c  what stands between libssh and the socket
  *   calls.c  the system calls that it may make
@@ -35,6 +37,12 @@ struct sp_egress {
 	bool progress;			/* set by anything that moved */
 	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */
 	bool over;			/* the recorder said END or went away */
+	bool is_old;			/* an old algorithm was agreed on */
+	char algorithms[400];
+	const char *why;		/* the login failed, where we know it better */
+	bool is_titled;			/* this round's title has been shown */
+	bool is_hop;			/* forwards to the next leg; no recorder */
+	ssh_channel forward;
 };
 extern const struct sp_syscall sp_egress_syscalls[];
 extern const size_t sp_egress_n_syscalls;
@@ -43,13 +51,23 @@ extern const size_t sp_egress_n_syscalls;
  * itself (egr_failed). SP_OK: egr_ready has been sent. */
 SP_MUST enum sp_err sp_egress_login(struct sp_egress *g);
 /* Key exchange only, then egr_scanned: for `target add --scan`. */
-SP_MUST enum sp_err sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms);
+SP_MUST enum sp_err sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms,
+    bool legacy);
+/* The login itself, by enum sp_cred_kind; ms: for each step of the target's. */
+SP_MUST enum sp_err sp_egress_authenticate(struct sp_egress *g, uint8_t method,
+    uint32_t ms);
+/* Waits for the target's socket, or the broker's going away (SP_ERR_EOF). */
+SP_MUST enum sp_err sp_egress_wait(struct sp_egress *g, int64_t deadline);
+/* ---- a hop */
+SP_MUST enum sp_err sp_hop_open(struct sp_egress *g, const char *addr,
+    uint16_t port, uint32_t ms);
+int sp_hop_relay(struct sp_egress *g);	/* until its end; the exit status */
 /* The relay until its end; returns the process's exit status. */
 int sp_egress_relay(struct sp_egress *g);
-/* Waits until a descriptor of the set is ready or the deadline (boot us). */
 void sp_egress_failed(struct sp_egress *g, uint8_t code, const char *text);
 /* The options every session has: no files, no names, our algorithms. */
-SP_MUST enum sp_err sp_egress_session(ssh_session *out, int fd, const char *user);
+SP_MUST enum sp_err sp_egress_session(ssh_session *out, int fd, const char *user,
+    bool legacy);
 /* A full handshake against a server in this very process, before the first
  * fork: children then share the pages that it touched. */
 SP_MUST enum sp_err sp_egress_warm(void);

@@ -13,7 +13,6 @@
 
 #define START_WAIT_MS 30000
 #define VAULT_WAIT_MS 2000
-#define PASSWORD_MAX 1024
 
 /* AES-GCM first: a tenth to a third faster than chacha20 here (measured). */
 static const char ciphers[] = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,"
@@ -25,6 +24,31 @@ static const char host_keys[] = "ssh-ed25519,ecdsa-sha2-nistp256,"
     "ecdsa-sha2-nistp384,ecdsa-sha2-nistp521,rsa-sha2-512,rsa-sha2-256";
 static const char macs[] = "hmac-sha2-256-etm@openssh.com,"
     "hmac-sha2-512-etm@openssh.com";
+
+/* What old gear needs, after all of the above; only where the target's row says
+ * so. SHA-1 and CBC are what is counted as old. */
+#define OLD_CIPHERS ",aes256-cbc,aes192-cbc,aes128-cbc,3des-cbc"
+#define OLD_KEX ",diffie-hellman-group-exchange-sha256,"                        \
+	"diffie-hellman-group14-sha256,diffie-hellman-group14-sha1,"           \
+	"diffie-hellman-group-exchange-sha1,diffie-hellman-group1-sha1"
+#define OLD_HOST_KEYS ",ssh-rsa"
+#define OLD_MACS ",hmac-sha2-256,hmac-sha2-512,hmac-sha1-etm@openssh.com,hmac-sha1"
+#define OLD_RSA_BITS 1024
+
+struct algorithms {
+	char ciphers[256], kex[512], host_keys[256], macs[256];
+};
+
+static void
+choose(struct algorithms *a, bool legacy)
+{
+	snprintf(a->ciphers, sizeof(a->ciphers), "%s%s", ciphers,
+	    legacy ? OLD_CIPHERS : "");
+	snprintf(a->kex, sizeof(a->kex), "%s%s", kex, legacy ? OLD_KEX : "");
+	snprintf(a->host_keys, sizeof(a->host_keys), "%s%s", host_keys,
+	    legacy ? OLD_HOST_KEYS : "");
+	snprintf(a->macs, sizeof(a->macs), "%s%s", macs, legacy ? OLD_MACS : "");
+}
 
 void
 sp_egress_failed(struct sp_egress *g, uint8_t code, const char *text)
@@ -47,11 +71,14 @@ set(ssh_session s, enum ssh_options_e o, const void *v)
 }
 
 enum sp_err
-sp_egress_session(ssh_session *out, int fd, const char *user)
+sp_egress_session(ssh_session *out, int fd, const char *user, bool legacy)
 {
 	ssh_session s = ssh_new();
 	socket_t sock = fd;
-	int no = 0;
+	int no = 0, rsa_bits = legacy ? OLD_RSA_BITS : 2048;
+	struct algorithms a;
+
+	choose(&a, legacy);
 
 	if (s == NULL)
 		return SP_ERR_NOMEM;
@@ -61,13 +88,14 @@ sp_egress_session(ssh_session *out, int fd, const char *user)
 	    !set(s, SSH_OPTIONS_GLOBAL_KNOWNHOSTS, "/dev/null") ||
 	    !set(s, SSH_OPTIONS_HOST, "target") ||
 	    !set(s, SSH_OPTIONS_USER, user) || !set(s, SSH_OPTIONS_FD, &sock) ||
-	    !set(s, SSH_OPTIONS_CIPHERS_C_S, ciphers) ||
-	    !set(s, SSH_OPTIONS_CIPHERS_S_C, ciphers) ||
-	    !set(s, SSH_OPTIONS_KEY_EXCHANGE, kex) ||
-	    !set(s, SSH_OPTIONS_HOSTKEYS, host_keys) ||
-	    !set(s, SSH_OPTIONS_HMAC_C_S, macs) ||
-	    !set(s, SSH_OPTIONS_HMAC_S_C, macs) ||
+	    !set(s, SSH_OPTIONS_CIPHERS_C_S, a.ciphers) ||
+	    !set(s, SSH_OPTIONS_CIPHERS_S_C, a.ciphers) ||
+	    !set(s, SSH_OPTIONS_KEY_EXCHANGE, a.kex) ||
+	    !set(s, SSH_OPTIONS_HOSTKEYS, a.host_keys) ||
+	    !set(s, SSH_OPTIONS_HMAC_C_S, a.macs) ||
+	    !set(s, SSH_OPTIONS_HMAC_S_C, a.macs) ||
 	    !set(s, SSH_OPTIONS_GSSAPI_DELEGATE_CREDENTIALS, &no) ||
+	    !set(s, SSH_OPTIONS_RSA_MIN_SIZE, &rsa_bits) ||
 	    !set(s, SSH_OPTIONS_COMPRESSION, "no")) {
 		ssh_free(s);
 		return SP_ERR_INVAL;
@@ -77,9 +105,8 @@ sp_egress_session(ssh_session *out, int fd, const char *user)
 	return SP_OK;
 }
 
-/* Waits for the target's socket, or the broker's going away. */
-static enum sp_err
-wait_target(struct sp_egress *g, int64_t deadline)
+enum sp_err
+sp_egress_wait(struct sp_egress *g, int64_t deadline)
 {
 	struct pollfd pf[2] = {{.fd = g->tcp, .events = POLLIN},
 	    {.fd = g->broker.fd, .events = 0}};
@@ -100,7 +127,7 @@ key_exchange(struct sp_egress *g, int64_t deadline)
 	int rc;
 
 	while ((rc = ssh_connect(g->ssh)) == SSH_AGAIN)
-		SP_TRY(wait_target(g, deadline));
+		SP_TRY(sp_egress_wait(g, deadline));
 	return rc == SSH_OK ? SP_OK : SP_ERR_PROTO;
 }
 
@@ -155,109 +182,6 @@ prove_host(struct sp_egress *g, struct sp_span key)
 	return r.ok == 1 ? SP_OK : SP_ERR_DENIED;
 }
 
-static enum sp_err
-auth_agent(struct sp_egress *g, int64_t deadline)
-{
-	int rc;
-
-	/* libssh owns the descriptor from here. */
-	if (ssh_set_agent_socket(g->ssh, g->agent) != SSH_OK)
-		return SP_ERR_INVAL;
-	g->agent = -1;
-	while ((rc = ssh_userauth_agent(g->ssh, NULL)) == SSH_AUTH_AGAIN)
-		SP_TRY(wait_target(g, deadline));
-	return rc == SSH_AUTH_SUCCESS ? SP_OK : SP_ERR_DENIED;
-}
-
-static enum sp_err
-ask_password(struct sp_egress *g, int *fd, size_t *len)
-{
-	struct sp_msg_take_password m;
-	struct sp_msg_password r;
-	struct sp_packet p;
-
-	SP_TRY(sp_tap_session_id(&m.session_id));
-	SP_TRY(sp_send_take_password(&g->vault, 0, &m, NULL));
-	SP_TRY(sp_link_wait(&g->vault, &p, VAULT_WAIT_MS));
-	if (p.type != SP_MSG_password || sp_dec_password(p.body, &r) != SP_OK ||
-	    r.len == 0 || r.len >= PASSWORD_MAX) {
-		sp_packet_close_fds(&p);
-		return SP_ERR_DENIED;
-	}
-	*fd = p.fds[0];
-	*len = r.len;
-	return SP_OK;
-}
-
-/* keyboard-interactive with one hidden prompt is a password in disguise. */
-static int
-by_keyboard(struct sp_egress *g, const char *password, int64_t deadline)
-{
-	int rc;
-
-	for (;;) {
-		rc = ssh_userauth_kbdint(g->ssh, NULL, NULL);
-		if (rc == SSH_AUTH_AGAIN) {
-			if (wait_target(g, deadline) != SP_OK)
-				return SSH_AUTH_ERROR;
-			continue;
-		}
-		if (rc != SSH_AUTH_INFO)
-			return rc;
-		for (unsigned i = 0, n = (unsigned)
-		    ssh_userauth_kbdint_getnprompts(g->ssh); i < n && i < 8; i++) {
-			char echo = 1;
-
-			(void)ssh_userauth_kbdint_getprompt(g->ssh, i, &echo);
-			if (ssh_userauth_kbdint_setanswer(g->ssh, i,
-			    echo ? "" : password) < 0)
-				return SSH_AUTH_ERROR;
-		}
-	}
-}
-
-static int
-by_password(struct sp_egress *g, const char *password, int64_t deadline)
-{
-	int rc;
-
-	while ((rc = ssh_userauth_password(g->ssh, NULL, password)) ==
-	    SSH_AUTH_AGAIN)
-		if (wait_target(g, deadline) != SP_OK)
-			return SSH_AUTH_ERROR;
-	if (rc == SSH_AUTH_DENIED &&
-	    ((unsigned)ssh_userauth_list(g->ssh, NULL) &
-	    SSH_AUTH_METHOD_INTERACTIVE) != 0)
-		rc = by_keyboard(g, password, deadline);
-	return rc;
-}
-
-static enum sp_err
-auth_password(struct sp_egress *g, int64_t deadline)
-{
-	char password[PASSWORD_MAX];
-	size_t len = 0;
-	ssize_t got;
-	int fd = -1, rc;
-
-	/* The server says which methods it takes in answer to "none". */
-	while ((rc = ssh_userauth_none(g->ssh, NULL)) == SSH_AUTH_AGAIN)
-		SP_TRY(wait_target(g, deadline));
-	if (rc == SSH_AUTH_SUCCESS || rc == SSH_AUTH_ERROR)
-		return SP_ERR_PROTO;	/* a target that lets anybody in */
-	SP_TRY(ask_password(g, &fd, &len));
-	got = pread(fd, password, len, 0);
-	close(fd);
-	if (got == (ssize_t)len) {
-		password[len] = '\0';
-		rc = by_password(g, password, deadline);
-	} else {
-		rc = SSH_AUTH_ERROR;
-	}
-	explicit_bzero(password, sizeof(password));
-	return rc == SSH_AUTH_SUCCESS ? SP_OK : SP_ERR_DENIED;
-}
-
 static void
 say_why(struct sp_egress *g, uint8_t code, enum sp_err e, const char *what)
 {
@@ -272,12 +196,12 @@ say_why(struct sp_egress *g, uint8_t code, enum sp_err e, const char *what)
 }
 
 static enum sp_err
-begin(struct sp_egress *g, const char *account, int64_t deadline)
+begin(struct sp_egress *g, const char *account, bool legacy, int64_t deadline)
 {
 	enum sp_err e;
 
 	sp_tap_begin(g->tcp);
-	e = sp_egress_session(&g->ssh, g->tcp, account);
+	e = sp_egress_session(&g->ssh, g->tcp, account, legacy);
 	if (e == SP_OK)
 		e = key_exchange(g, deadline);
 	if (e != SP_OK)
@@ -305,30 +229,83 @@ check_host(struct sp_egress *g, const struct sp_msg_egr_start *m)
 	return e;
 }
 
-static enum sp_err
-authenticate(struct sp_egress *g, const struct sp_msg_egr_start *m,
-    int64_t deadline)
+static bool
+is_old_name(const char *name)
 {
-	enum sp_err e = SP_ERR_UNSUPPORTED;
+	static const char *const exact[] = {"diffie-hellman-group14-sha1",
+	    "diffie-hellman-group-exchange-sha1", "diffie-hellman-group1-sha1",
+	    "ssh-rsa", "hmac-sha1", "hmac-sha1-etm@openssh.com"};
+	size_t n = strlen(name);
 
-	if (m->method == SP_CRED_SSH_CERT || m->method == SP_CRED_SSH_KEY)
-		e = auth_agent(g, deadline);
-	else if (m->method == SP_CRED_SSH_PASSWORD)
-		e = auth_password(g, deadline);
-	if (e != SP_OK)
-		say_why(g, SP_EGR_AUTH, e,
+	for (size_t i = 0; i < sizeof(exact) / sizeof(exact[0]); i++)
+		if (strcmp(name, exact[i]) == 0)
+			return true;
+	return n > 4 && strcmp(name + n - 4, "-cbc") == 0;
+}
+
+/* What was agreed on, while the tap still has the host's signature. */
+static void
+note_algorithms(struct sp_egress *g)
+{
+	struct sp_span key, sig, type;
+	const char *name[4] = {ssh_get_kex_algo(g->ssh), "?",
+	    ssh_get_cipher_in(g->ssh), ssh_get_hmac_in(g->ssh)};
+	char by[64] = "?";
+
+	if (sp_tap_host_proof(&key, &sig) == SP_OK &&
+	    sp_get_ssh_string(&sig, 63, &type) == SP_OK)
+		sp_vis(by, sizeof(by), type);
+	name[1] = by;
+	for (size_t i = 0; i < 4; i++) {
+		if (name[i] == NULL)
+			name[i] = "?";
+		g->is_old = g->is_old || is_old_name(name[i]);
+	}
+	snprintf(g->algorithms, sizeof(g->algorithms),
+	    "kex=%.100s hostkey=%.60s cipher=%.100s mac=%.100s", name[0], name[1],
+	    name[2], name[3]);
+}
+
+static enum sp_err
+say_ready(struct sp_egress *g)
+{
+	struct sp_msg_egr_ready ready = {.old = g->is_old,
+	    .algorithms = sp_span_str(g->algorithms)};
+
+	memcpy(ready.session, g->session, 16);
+	SP_TRY(sp_send_egr_ready(&g->broker, 0, &ready, NULL));
+	g->broker.state = SP_ST_LIVE;
+	return SP_OK;
+}
+
+static enum sp_err
+log_in(struct sp_egress *g, const struct sp_msg_egr_start *m, const char *account)
+{
+	int64_t deadline = sp_boot_us() + (int64_t)m->deadline_ms * 1000;
+	enum sp_err e;
+
+	SP_TRY(begin(g, account, m->legacy != 0, deadline));
+	SP_TRY(check_host(g, m));
+	note_algorithms(g);
+	if ((e = sp_egress_authenticate(g, m->method, m->deadline_ms)) != SP_OK) {
+		/* Not a time-out of the address: the credential has been used. */
+		say_why(g, SP_EGR_AUTH, e == SP_ERR_TIMEOUT ? SP_ERR_DENIED : e,
+		    g->why != NULL ? g->why :
 		    "the target did not accept the account's credential");
-	return e;
+		return e;
+	}
+	sp_tap_end();
+	sp_link_fini(&g->vault);	/* one login; nothing more to ask */
+	return SP_OK;
 }
 
 enum sp_err
 sp_egress_login(struct sp_egress *g)
 {
 	struct sp_msg_egr_start m;
-	struct sp_msg_egr_ready ready = {0};
 	struct sp_packet p;
-	char account[65];
-	int64_t deadline;
+	char account[65], addr[65];
+	enum sp_err e;
 
 	SP_TRY(sp_link_wait(&g->broker, &p, START_WAIT_MS));
 	if (p.type == SP_MSG_egr_scan) {
@@ -336,35 +313,35 @@ sp_egress_login(struct sp_egress *g)
 
 		SP_TRY(sp_dec_egr_scan(p.body, &scan));
 		g->broker.state = SP_ST_READY;
-		return sp_egress_scan(g, scan.deadline_ms);
+		return sp_egress_scan(g, scan.deadline_ms, scan.legacy != 0);
 	}
 	if (p.type != SP_MSG_egr_start)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_egr_start(p.body, &m));
 	SP_TRY(sp_span_cstr(m.account, account, sizeof(account)));
+	SP_TRY(sp_span_cstr(m.forward_addr, addr, sizeof(addr)));
 	if (!sp_name_is_valid(m.account) || memcmp(m.session, g->session, 16) != 0)
 		return SP_ERR_PROTO;
 	g->broker.state = SP_ST_READY;
-	deadline = sp_boot_us() + (int64_t)m.deadline_ms * 1000;
-	SP_TRY(begin(g, account, deadline));
-	SP_TRY(check_host(g, &m));
-	SP_TRY(authenticate(g, &m, deadline));
-	sp_tap_end();
-	sp_link_fini(&g->vault);	/* one login; nothing more to ask */
-	memcpy(ready.session, g->session, 16);
-	SP_TRY(sp_send_egr_ready(&g->broker, 0, &ready, NULL));
-	g->broker.state = SP_ST_LIVE;
-	return SP_OK;
+	g->is_hop = m.forward_port != 0;
+	SP_TRY(log_in(g, &m, account));
+	if (g->is_hop && (e = sp_hop_open(g, addr, m.forward_port,
+	    m.deadline_ms)) != SP_OK) {
+		say_why(g, SP_EGR_FORWARD, e == SP_ERR_TIMEOUT ? SP_ERR_DENIED : e,
+		    "it does not lead on to the next target");
+		return e;
+	}
+	return say_ready(g);
 }
 
 enum sp_err
-sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms)
+sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms, bool legacy)
 {
 	struct sp_msg_egr_scanned m;
 	SP_BUF_AUTO key = {.max = 8192};
 	enum sp_err e;
 
-	SP_TRY(begin(g, "nobody", sp_boot_us() + (int64_t)deadline_ms * 1000));
+	SP_TRY(begin(g, "nobody", legacy, sp_boot_us() + (int64_t)deadline_ms * 1000));
 	if ((e = host_key_blob(g, &key)) != SP_OK) {
 		say_why(g, SP_EGR_TRANSPORT, e, "the target's host key");
 		return e;

@@ -57,7 +57,7 @@ child(void *ctx, struct sp_packet *p)
 		return 0;
 	if (e != SP_OK)
 		return e == SP_ERR_PROTO ? 3 : 2;
-	return sp_egress_relay(&g);
+	return g.is_hop ? sp_hop_relay(&g) : sp_egress_relay(&g);
 }
 
 int

@@ -68,7 +68,7 @@ sp_egress_warm(void)
 		close(fds[0]);
 		e = SP_ERR_CRYPTO;
 	} else {
-		e = sp_egress_session(&client, fds[0], "nobody");
+		e = sp_egress_session(&client, fds[0], "nobody", false);
 		if (e == SP_OK && !handshake(client, server))
 			e = SP_ERR_CRYPTO;
 	}

@@ -69,7 +69,7 @@ do_kex(struct puppet *t, struct sp_egress *g)
 	    sp_span_cstr(m.account, account, sizeof(account)) != SP_OK)
 		return 3;
 	sp_tap_begin(g->tcp);
-	if (sp_egress_session(&g->ssh, g->tcp, account) != SP_OK)
+	if (sp_egress_session(&g->ssh, g->tcp, account, false) != SP_OK)
 		return 3;
 	while ((rc = ssh_connect(g->ssh)) == SSH_AGAIN) {
 		struct pollfd pf = {.fd = g->tcp, .events = POLLIN};
