@@ -17,6 +17,8 @@
 #define SP_CONFIG_TABLE(X)                                                    \
 	X(text, listen, "127.0.0.1:2222", 0, 0,                               \
 	    "addresses with port to listen on, separated by spaces; [::1]:2222 for IPv6") \
+	X(text, address, "", 0, 0,                                            \
+	    "NAME or NAME:PORT by which people reach it, for what is printed to them; empty: the first of listen") \
 	X(text, node, "", 0, 0, "name of this bastion; empty: the host's name") \
 	X(text, banner, "", 0, 0, "a line that is shown before login")        \
 	X(text, durability, "input", 0, 0,                                    \

@@ -204,9 +204,11 @@ enum sp_link_state {
 #define SP_FIELDS_hello(F) F(h32, table, 0) F(str, sandbox, 128)
 /* fds: its directory, the listening vault control socket */
 #define SP_FIELDS_start_vault(F) F(str, config, 32768)
-/* fds: the listening control socket. `db` is the libpq connection string. */
+/* fds: the listening control socket. `db` is the libpq connection string;
+ * `host_key` the line of keys/ssh_host_ed25519_key.pub, empty if unreadable. */
 #define SP_FIELDS_start_broker(F)                                             \
-	F(str, config, 32768) F(str, db, 1024) F(str, node, 64)
+	F(str, config, 32768) F(str, db, 1024) F(str, node, 64)               \
+	F(str, host_key, 1024)
 /* fds: a descriptor of the host key file (OpenSSH private key form) */
 #define SP_FIELDS_start_ingress(F) F(str, config, 32768)
 #define SP_FIELDS_start_parent(F) F(str, config, 32768)

@@ -35,6 +35,7 @@ struct sp_broker {
 	struct event_base *ev;
 	struct sp_config cfg;
 	char node[64];
+	char host_key[1025];		/* of the front: a line of a .pub file */
 	struct sp_peer *sup;		/* the supervisor */
 	struct sp_vault *vault;
 	struct sp_store *store;

@@ -45,6 +45,7 @@ take_start(struct sp_broker *b, const struct sp_packet *k, char *db, size_t cap)
 	SP_TRY(sp_dec_start_broker(k->body, &m));
 	SP_TRY(sp_span_cstr(m.db, db, cap));
 	SP_TRY(sp_span_cstr(m.node, b->node, sizeof(b->node)));
+	SP_TRY(sp_span_cstr(m.host_key, b->host_key, sizeof(b->host_key)));
 	if (sp_config_parse(&b->cfg, m.config, &diag) != SP_OK) {
 		sp_log(SP_ERROR, "config", NULL, "line=%u why=\"%s\"", diag.line,
 		    sp_vis_str(diag.text));

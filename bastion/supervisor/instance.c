@@ -310,6 +310,19 @@ find_libexec(struct sp_instance *in)
 	return SP_OK;
 }
 
+/* People are shown it; nothing is decided by it. */
+static void
+read_host_key(struct sp_instance *in)
+{
+	ssize_t n = read_file(in->keys, "ssh_host_ed25519_key.pub", in->host_key,
+	    sizeof(in->host_key) - 1);
+
+	if (n < 0 || !sp_utf8_is_valid(sp_span_of(in->host_key, (size_t)n)))
+		n = 0;
+	in->host_key[n] = '\0';
+	in->host_key[strcspn(in->host_key, "\r\n")] = '\0';
+}
+
 enum sp_err
 sp_instance_open(struct sp_instance *in, const char *dir)
 {
@@ -328,6 +341,7 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 		return SP_ERR_IO;
 	}
 	SP_TRY(name_proxies(in));
+	read_host_key(in);
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));

@@ -32,7 +32,8 @@ start_broker(struct sp_sup *s, struct sp_proc *p)
 {
 	struct sp_msg_start_broker m = {.config =
 	    sp_span_of(s->in.conf_text, s->in.conf_len),
-	    .db = sp_span_str(s->in.db), .node = sp_span_str(s->in.node)};
+	    .db = sp_span_str(s->in.db), .node = sp_span_str(s->in.node),
+	    .host_key = sp_span_str(s->in.host_key)};
 	int fd = copy_of(s->in.control);
 
 	if (fd < 0)

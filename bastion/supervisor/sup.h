@@ -93,6 +93,7 @@ struct sp_instance {
 	struct sp_config cfg;
 	char *conf_text;
 	size_t conf_len;
+	char host_key[1025];	/* the public half, as in its .pub file */
 	char db[1024], node[65];
 	struct sp_nets proxies;
 	bool is_activated;		/* the listeners are systemd's */
