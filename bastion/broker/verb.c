@@ -29,6 +29,13 @@ const struct sp_verb sp_verbs[] = {
 	    "what you can reach, and what it needs"),
 	ROW("targets", NULL, SP_MAY_ANYONE, "", 0, 0, menu, "",
 	    "the same; on the host: the inventory"),
+	ROW("ssh-config", NULL, SP_MAY_ANYONE,
+	    "name= identity= known-hosts= address= source= no-master all", 0, 1,
+	    ssh_config, "[NAME] [--identity FILE] [--no-master] [--all]",
+	    "what to put into ~/.ssh/config, so that ssh ACCOUNT@TARGET works"),
+	ROW("hostkeys", NULL, SP_MAY_ANYONE, "art address=", 0, 0, hostkeys,
+	    "[--art] [--address NAME:PORT]",
+	    "the bastion's host key: fingerprint, known_hosts line, SSHFP record"),
 	ROW("request", NULL, SP_MAY_ANYONE, "for= reason= ticket= allow=", 1, 1,
 	    request, "ACCOUNT@TARGET --reason TEXT [--for 2h] [--ticket T] "
 	    "[--allow shell,upload]",

@@ -21,7 +21,6 @@
  *   pg.c      the embedded PostgreSQL  start.c   start, stop
  *   status.c  status                   doctor.c  doctor
  *   vault.c   vault, totp, secrets     qr.c      a QR code in a terminal
- *   sshconf.c ssh-config
  */
 #define SP_EXIT_OK 0
 #define SP_EXIT_REFUSED 1
@@ -135,7 +134,6 @@ int sp_cmd_vault(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_users(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_account(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
-int sp_cmd_ssh_config(struct sp_cli *c, int argc, char **argv);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
 

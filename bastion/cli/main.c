@@ -165,8 +165,6 @@ static const struct command {
 	{"status", sp_cmd_status, "status [--json]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
 	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key [--json]"},
-	{"ssh-config", sp_cmd_ssh_config, "ssh-config NAME [--identity FILE] "
-	    "[--known-hosts FILE]"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
