@@ -8,6 +8,7 @@ import re
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import termios
@@ -35,25 +36,6 @@ def table():
     """The matrix as doc/clients.md shows it."""
     lines = ["| client | way | what | test |", "|---|---|---|---|"]
     return "\n".join(lines + ["| %s | %s | %s | `%s` |" % row for row in MATRIX])
-
-SNIPPET = """
-Match originalhost bastion exec "umask 077 && mkdir -p ~/.ssh/sp"
-  ControlMaster auto
-  ControlPath ~/.ssh/sp/%C
-  ControlPersist 10m
-Match originalhost bastion
-  HostName 127.0.0.1
-  Port {port}
-  User {name}
-  HostKeyAlias sallyport
-Match originalhost core-01,core-02
-  ProxyJump bastion
-  HostKeyAlias sallyport
-"""
-
-
-def have(*programs):
-    return all(shutil.which(p, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin") for p in programs)
 
 
 class Person:
@@ -83,10 +65,25 @@ class Person:
         e.update(more)
         return e
 
-    def use_snippet(self):
-        """~/.ssh/config becomes what the bastion prints for this person."""
+    def use_snippet(self, *options):
+        """~/.ssh/config becomes what the bastion itself prints for this person."""
         if not os.path.exists(self.home + "/.ssh/config"):
-            self.write(".ssh/config", SNIPPET.format(port=self.sp.port, name=self.name))
+            r = self.run(["ssh", "-F", "none", "-p", str(self.sp.port), self.name + "@127.0.0.1", "ssh-config"] + list(options))
+            if r.code != 0:
+                raise AssertionError(r)
+            self.write(".ssh/config", r.out)
+
+    def end_masters(self, below):
+        """Ends what listens on control sockets below a directory."""
+        for d, _, files in os.walk(below):
+            for f in files:
+                if stat.S_ISSOCK(os.lstat(d + "/" + f).st_mode):
+                    subprocess.run(["ssh", "-F", "none", "-o", "ControlPath=%s/%s" % (d, f), "-O", "exit", "x"], timeout=60,
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def second_factors(self):
+        """How often this person has logged in, each time with a code, by the audit log."""
+        return len([e for e in self.sp.audit("login_ok", limit=10000) if e["actor"] == self.name])
 
     def path(self, name):
         return self.home + "/" + name
@@ -263,9 +260,7 @@ class Clients:
 
     def close(self):
         for p in self.known.values():
-            for s in [os.path.join(d, f) for d, _, fs in os.walk(p.home + "/.ssh") for f in fs if len(f) == 40]:
-                subprocess.run(["ssh", "-F", "none", "-o", "ControlPath=" + s, "-O", "exit", "x"], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30)
+            p.end_masters(p.home)
         try:
             with open(self.sp.dir + "/second/target/sshd.pid") as f:
                 os.kill(int(f.read()), signal.SIGTERM)
