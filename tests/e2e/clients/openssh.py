@@ -117,7 +117,8 @@ class OpenSSH(unittest.TestCase):
         path = self.me.path(".ssh/ten")
         self.good(self.ssh("bastion", "whoami"))
         # without a terminal, whose end would hang up the ssh below the master
-        subprocess.run(["ssh", "-M", "-S", path, "-f", "-N", "admin@core-01"], stdin=subprocess.DEVNULL, env=self.me.env(),
+        subprocess.run(["ssh", "-M", "-S", path, "-f", "-N", "admin@core-01"], stdin=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL, env=self.me.env(),
                        start_new_session=True, check=True, timeout=60)
         try:
             got = {}
