@@ -8,6 +8,7 @@
 static const char chunk_label[] = "sallyport chunk v1";
 static const char key_label[] = "sallyport lane key v1";
 static const char next_label[] = "sallyport lane next v1";
+static const char commit_label[] = "sallyport lane commit v1";
 
 enum sp_err
 sp_rec_crypto_init(struct sp_rec_crypto *c)
@@ -44,6 +45,15 @@ sp_rec_sha256(struct sp_rec_crypto *c, struct sp_span s,
 	return EVP_DigestInit_ex2(c->md, c->sha256, NULL) == 1 &&
 	    EVP_DigestUpdate(c->md, s.p, s.n) == 1 &&
 	    EVP_DigestFinal_ex(c->md, out, NULL) == 1 ? SP_OK : SP_ERR_CRYPTO;
+}
+
+struct sp_span
+sp_rec_chained(const struct sp_rec_chunk_header *h, struct sp_span body)
+{
+	if (h->type != SP_REC_DATA_CHUNK || (h->flags & SP_REC_F_BEHIND) == 0 ||
+	    body.n < SP_REC_SEAL)
+		return body;
+	return sp_span_of(body.p + body.n - SP_REC_SEAL, SP_REC_SEAL);
 }
 
 enum sp_err
@@ -147,6 +157,14 @@ sp_rec_chunk_key(const uint8_t state[static 32], uint8_t lane,
     uint32_t segment, uint8_t key[static 32])
 {
 	return derive(key_label, sizeof(key_label), state, lane, segment, key);
+}
+
+enum sp_err
+sp_rec_commitment(const uint8_t state[static 32], uint8_t lane,
+    uint32_t segment, uint8_t out[static SP_REC_COMMIT])
+{
+	return derive(commit_label, sizeof(commit_label), state, lane, segment,
+	    out);
 }
 
 enum sp_err

@@ -183,23 +183,40 @@ go_to_segment(struct lane *l, uint8_t lane, uint32_t segment)
 	return SP_OK;
 }
 
+/* The key must be the one that the writer committed to; *body loses the
+ * commitment. The walk has seen to it that there is one. */
+static enum sp_err
+check_commitment(const struct lane *l, const struct sp_rec_chunk_header *h,
+    struct sp_span *body)
+{
+	uint8_t want[SP_REC_COMMIT];
+
+	body->n -= SP_REC_COMMIT;
+	SP_TRY(sp_rec_commitment(l->state, h->lane, h->segment, want));
+	return sodium_memcmp(want, body->p + body->n, sizeof(want)) == 0 ?
+	    SP_OK : SP_ERR_CRYPTO;
+}
+
 static enum sp_err
 decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
 {
 	struct lane *l = &d->lane[c->h.lane - 1];
+	struct sp_span body = c->body;
 	uint8_t key[32], *at;
 	size_t n;
 	enum sp_err e;
 
-	if (c->h.len < SP_REC_TAG)
+	if (body.n < SP_REC_TAG)
 		return SP_ERR_PROTO;
-	n = c->h.len - SP_REC_TAG;
 	SP_TRY(go_to_segment(l, c->h.lane, c->h.segment));
+	if ((c->h.flags & SP_REC_F_BEHIND) != 0)
+		SP_TRY(check_commitment(l, &c->h, &body));
+	n = body.n - SP_REC_TAG;
 	SP_TRY(sp_rec_chunk_key(l->state, c->h.lane, c->h.segment, key));
 	sp_buf_reset(&d->clear);
 	sp_buf_reset(&d->raw);
 	SP_TRY(sp_buf_reserve(&d->clear, n + 1, &at));
-	e = sp_rec_unseal(&d->crypto, key, c->prev, &c->h, c->body, at);
+	e = sp_rec_unseal(&d->crypto, key, c->prev, &c->h, body, at);
 	sodium_memzero(key, sizeof(key));
 	SP_TRY(e);
 	sp_buf_commit(&d->clear, n);

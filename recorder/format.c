@@ -66,7 +66,7 @@ sp_rec_header_length(struct sp_span s, uint32_t *len)
 	SP_TRY(sp_get_u16(&s, &zero));
 	SP_TRY(sp_get_u32(&s, &n));
 	if (memcmp(magic, SP_REC_MAGIC, SP_REC_MAGIC_BYTES) != 0 ||
-	    version != SP_REC_VERSION || suite != SP_REC_SUITE || zero != 0)
+	    version == 0 || version > SP_REC_VERSION || suite != SP_REC_SUITE || zero != 0)
 		return SP_ERR_PROTO;
 	if (n < header_bytes(1) || n > SP_REC_HEADER_MAX)
 		return SP_ERR_PROTO;
@@ -117,6 +117,7 @@ sp_rec_header_decode(struct sp_span s, struct sp_rec_header *h)
 	if (s.n != len)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_get(&s, 16, &skip));
+	h->version = skip[SP_REC_MAGIC_BYTES];
 	SP_TRY(get_fixed(&s, h));
 	if (len != header_bytes(h->n_recipients))
 		return SP_ERR_PROTO;

@@ -17,7 +17,7 @@
  */
 #define SP_REC_MAGIC "SPREC1\r\n"
 #define SP_REC_MAGIC_BYTES 8
-#define SP_REC_VERSION 1
+#define SP_REC_VERSION 2	/* 1 is read too: it had no hashes behind */
 #define SP_REC_SUITE 1
 #define SP_REC_LANES 3
 #define SP_REC_RECIPIENTS_MAX 32
@@ -29,6 +29,9 @@
 #define SP_REC_CHAIN 32
 #define SP_REC_TAG 16
 #define SP_REC_SIG 64
+#define SP_REC_COMMIT 32
+#define SP_REC_SEAL (SP_REC_TAG + SP_REC_COMMIT) /* chained for a body */
+#define SP_REC_HASHES_MAX 1024	/* of one chunk */
 #define SP_REC_OVERHEAD (SP_REC_CHUNK_HEADER + SP_REC_CHAIN)
 #define SP_REC_RAW_MAX (512u << 10)	/* records of one chunk */
 #define SP_REC_BODY_MAX (576u << 10)	/* what stands in the file for it */
@@ -46,8 +49,10 @@ enum sp_rec_chunk_type {
 	SP_REC_CHECKPOINT_CHUNK = 3,
 	SP_REC_CLOSE_CHUNK = 4,
 	SP_REC_RECOVERED_CHUNK = 5,
+	SP_REC_HASHES_CHUNK = 6,
 };
 #define SP_REC_F_ZSTD 1u
+#define SP_REC_F_BEHIND 2u	/* the hash of the body comes behind */
 
 /* Kinds of records inside a lane. The bytes of each are in the document. */
 #define SP_REC_KINDS(K)                                                       \
@@ -83,6 +88,7 @@ enum sp_rec_kind {
 const char *sp_rec_kind_name(uint8_t kind); /* "unknown" if unknown */
 
 struct sp_rec_header {
+	uint8_t version;	/* as read; what is written is SP_REC_VERSION */
 	uint8_t session[16];
 	int64_t t0_wall_us, t0_boot_us;
 	uint8_t rec_key[32];	/* Ed25519, of this recording alone */
@@ -143,7 +149,11 @@ SP_MUST enum sp_err sp_rec_crypto_init(struct sp_rec_crypto *c);
 void sp_rec_crypto_fini(struct sp_rec_crypto *c);
 SP_MUST enum sp_err sp_rec_sha256(struct sp_rec_crypto *c, struct sp_span s,
     uint8_t out[static 32]);
-/* SHA-256(previous chain, chunk header, body). */
+/* What of a body the chain covers: all of it, or its seal where the hash comes
+ * behind. */
+struct sp_span sp_rec_chained(const struct sp_rec_chunk_header *h,
+    struct sp_span body);
+/* SHA-256(previous chain, chunk header, what of the body is chained). */
 SP_MUST enum sp_err sp_rec_chain(struct sp_rec_crypto *c,
     const uint8_t prev[static 32],
     const uint8_t head[static SP_REC_CHUNK_HEADER], struct sp_span body,
@@ -158,6 +168,10 @@ SP_MUST enum sp_err sp_rec_unseal(struct sp_rec_crypto *c,
     const uint8_t key[static 32], const uint8_t prev[static 32],
     const struct sp_rec_chunk_header *h, struct sp_span in, uint8_t *out);
 
+/* What commits a chunk to its lane's state in a segment: AES-GCM alone lets one
+ * text open under two keys. */
+SP_MUST enum sp_err sp_rec_commitment(const uint8_t state[static 32],
+    uint8_t lane, uint32_t segment, uint8_t out[static SP_REC_COMMIT]);
 /* The key of a lane's chunks in a segment, from the lane's state there; and
  * the state of the next segment, which overwrites this one. */
 SP_MUST enum sp_err sp_rec_chunk_key(const uint8_t state[static 32],

@@ -154,6 +154,10 @@ odd_header(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
 	if (h->segment < f->at.segment ||
 	    h->segment - f->at.segment > SEGMENT_SKIP_MAX)
 		return "a segment out of sequence";
+	if ((h->flags & SP_REC_F_BEHIND) != 0 &&
+	    h->type == SP_REC_DATA_CHUNK &&
+	    (f->header.version < 2 || h->len < SP_REC_SEAL))
+		return "a chunk that its version does not know";
 	if (h->at_us < f->at.at_us || h->at_us > SP_REC_TIME_MAX)
 		return "time goes back";
 	return NULL;
@@ -194,7 +198,8 @@ sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 	p = sp_buf_span(&f->in).p;
 	c->body = sp_span_of(p + SP_REC_OVERHEAD, c->h.len);
 	memcpy(c->prev, f->at.chain, 32);
-	if (sp_rec_chain(&f->crypto, c->prev, c->head, c->body, c->chain) != SP_OK)
+	if (sp_rec_chain(&f->crypto, c->prev, c->head,
+	    sp_rec_chained(&c->h, c->body), c->chain) != SP_OK)
 		return SP_REC_STEP_IO;
 	if (memcmp(c->chain, p + SP_REC_CHUNK_HEADER, 32) != 0)
 		return broken(f, "the chain does not fit");

@@ -64,6 +64,8 @@ struct sp_rec_report {
 	uint64_t signed_chunks;	/* of them, covered by a signature */
 	uint64_t good_bytes, file_bytes;
 	uint64_t bytes_in, bytes_out;	/* as last signed */
+	uint64_t unhashed;	/* chunks whose hash has not come yet */
+	uint64_t late;		/* chunks that a recovery had to hash */
 	uint8_t head[32];	/* after the last good chunk */
 	bool has_header, is_closed, is_recovered;
 	uint8_t code;		/* of CLOSE */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "recorder/behind.h"
 #include "recorder/disk.h"
 #include "recorder/read.h"
 
@@ -14,11 +15,25 @@
 
 struct found {
 	bool has_header, is_opened, is_closed;
-	uint64_t good, size, chunks, at_us;
+	uint64_t good, size, cut, chunks, at_us;
 	uint32_t segment;
 	uint8_t head[32];
 	struct sp_rec_crypto crypto;
+	struct sp_rec_behind behind;
 };
+
+/* Hashes of large chunks that the crash did not leave the time for. */
+static enum sp_err
+note(struct found *o, const struct sp_rec_chunk *c)
+{
+	if (c->h.type == SP_REC_DATA_CHUNK && (c->h.flags & SP_REC_F_BEHIND) != 0)
+		return sp_rec_behind_saw(&o->behind, &o->crypto, c->h.seq,
+		    c->body);
+	/* One that does not match is for the verifier to find. */
+	if (c->h.type == SP_REC_HASHES_CHUNK)
+		(void)!sp_rec_behind_match(&o->behind, c->body);
+	return SP_OK;
+}
 
 static enum sp_err
 walk(struct sp_rec_file *f, struct found *o)
@@ -39,6 +54,7 @@ walk(struct sp_rec_file *f, struct found *o)
 		o->is_closed = c.h.type == SP_REC_CLOSE_CHUNK ||
 		    c.h.type == SP_REC_RECOVERED_CHUNK;
 		memcpy(o->head, c.chain, 32);
+		SP_TRY(note(o, &c));
 	}
 	return !o->is_closed && st == SP_REC_STEP_IO ? SP_ERR_IO : SP_OK;
 }
@@ -66,12 +82,13 @@ look(int fd, const uint8_t session[static 16], struct found *o)
 }
 
 static enum sp_err
-cut(int fd, const struct found *o)
+cut(int fd, struct found *o)
 {
 	int r;
 
 	if (!o->has_header || o->size == o->good)
 		return SP_OK;
+	o->cut = o->size - o->good;
 	do
 		r = ftruncate(fd, (off_t)o->good);
 	while (r != 0 && errno == EINTR);
@@ -79,27 +96,51 @@ cut(int fd, const struct found *o)
 }
 
 static enum sp_err
-append_recovered(int fd, struct found *o, const struct sp_msg_rec_seal *m)
+append(int fd, struct found *o, uint8_t type, struct sp_span body)
 {
-	struct sp_rec_chunk_header h = {.type = SP_REC_RECOVERED_CHUNK,
-	    .len = 8 + SP_REC_SIG, .segment = o->segment, .seq = o->chunks,
-	    .at_us = o->at_us};
+	struct sp_rec_chunk_header h = {.type = type, .len = (uint32_t)body.n,
+	    .segment = o->segment, .seq = o->chunks, .at_us = o->at_us};
+	SP_BUF_AUTO out = {.max = SP_REC_OVERHEAD + SP_REC_HASHES_MAX * 40};
 	uint8_t head[SP_REC_CHUNK_HEADER], chain[32];
-	SP_BUF_AUTO body = {.max = 256};
-	SP_BUF_AUTO out = {.max = 512};
 	struct sp_rec_disk d;
 
 	sp_rec_chunk_header_encode(head, &h);
-	SP_TRY(sp_buf_put_u64(&body, (uint64_t)m->at_us));
-	SP_TRY(sp_buf_put(&body, m->signature, SP_REC_SIG));
-	SP_TRY(sp_rec_chain(&o->crypto, o->head, head, sp_buf_span(&body), chain));
+	SP_TRY(sp_rec_chain(&o->crypto, o->head, head, body, chain));
 	SP_TRY(sp_buf_put(&out, head, sizeof(head)));
 	SP_TRY(sp_buf_put(&out, chain, sizeof(chain)));
-	SP_TRY(sp_buf_put(&out, body.p + body.off, body.len));
+	SP_TRY(sp_buf_put(&out, body.p, body.n));
 	sp_rec_disk_init(&d, fd, 0);
 	d.off = o->good;
 	SP_TRY(sp_rec_disk_append(&d, sp_buf_span(&out)));
-	return sp_rec_disk_finish(&d);
+	SP_TRY(sp_rec_disk_finish(&d));
+	o->good = o->size = d.off;
+	o->chunks++;
+	memcpy(o->head, chain, 32);
+	return SP_OK;
+}
+
+static enum sp_err
+append_hashes(int fd, struct found *o)
+{
+	while (!o->is_closed && o->behind.n > 0) {
+		SP_BUF_AUTO body = {.max = SP_REC_HASHES_MAX * 40};
+		size_t n;
+
+		SP_TRY(sp_rec_behind_body(&o->behind, &body, &n));
+		SP_TRY(append(fd, o, SP_REC_HASHES_CHUNK, sp_buf_span(&body)));
+		sp_rec_behind_drop(&o->behind, n);
+	}
+	return SP_OK;
+}
+
+static enum sp_err
+append_recovered(int fd, struct found *o, const struct sp_msg_rec_seal *m)
+{
+	SP_BUF_AUTO body = {.max = 256};
+
+	SP_TRY(sp_buf_put_u64(&body, (uint64_t)m->at_us));
+	SP_TRY(sp_buf_put(&body, m->signature, SP_REC_SIG));
+	return append(fd, o, SP_REC_RECOVERED_CHUNK, sp_buf_span(&body));
 }
 
 static enum sp_err
@@ -108,7 +149,7 @@ report(struct sp_link *l, const uint8_t session[static 16],
 {
 	struct sp_msg_rec_recovered m = {.closed = o->is_closed,
 	    .chunks = o->chunks,
-	    .cut_bytes = o->has_header ? o->size - o->good : 0,
+	    .cut_bytes = o->cut,
 	    .file_bytes = o->has_header ? o->good : o->size};
 
 	memcpy(m.session, session, 16);
@@ -126,6 +167,7 @@ recover(int fd, struct sp_link *l, const uint8_t session[static 16],
 	SP_TRY(sp_rec_crypto_init(&o->crypto));
 	SP_TRY(look(fd, session, o));
 	SP_TRY(cut(fd, o));
+	SP_TRY(append_hashes(fd, o));
 	SP_TRY(report(l, session, o));
 	l->state = SP_ST_READY;
 	if (o->is_closed)
@@ -151,7 +193,8 @@ sp_recover_run(int file_fd, int link_fd, const uint8_t session[static 16])
 	sp_log(e == SP_OK ? SP_INFO : SP_ERROR, "recovered", session,
 	    "result=\"%s\" closed=%d chunks=%llu cut_bytes=%llu", sp_err_text(e),
 	    o.is_closed, (unsigned long long)o.chunks,
-	    (unsigned long long)(o.has_header ? o.size - o.good : 0));
+	    (unsigned long long)o.cut);
+	sp_rec_behind_fini(&o.behind);
 	sp_rec_crypto_fini(&o.crypto);
 	sp_link_fini(&l);
 	return e == SP_OK ? 0 : 1;

@@ -17,6 +17,7 @@
 #define FLUSH_US 1000000
 /* When the target's side ends the broker mostly knows why, a moment later. */
 #define REASON_WAIT_US 300000
+#define LONG_BYTES (32u << 20)	/* to hash at the end */
 #define ANCHOR_US INT64_C(60000000)
 
 enum sp_err
@@ -513,12 +514,18 @@ tell_closed(struct sp_relay *r)
 			continue;
 }
 
-/* CLOSE comes first: whoever loses patience with us finds it on the disk. */
+/* CLOSE comes first: whoever loses patience with us finds it on the disk. But
+ * nobody waits for much hashing to hear that it is over. */
 static int
 finish(struct sp_relay *r)
 {
+	bool is_long = r->is_certified && sp_rec_writer_owes(r->w) > LONG_BYTES;
 	enum sp_err e = SP_ERR_STATE;
 
+	if (is_long) {
+		say_end(r);
+		flush_ends(r);
+	}
 	if (r->is_certified) {
 		sp_relay_end_flows(r);
 		sp_files_fini(r);
@@ -527,8 +534,10 @@ finish(struct sp_relay *r)
 	if (r->is_certified && e != SP_OK)
 		sp_log(SP_ERROR, "close_failed", r->session, "error=\"%s\"",
 		    sp_err_text(e));
-	say_end(r);
-	flush_ends(r);
+	if (!is_long) {
+		say_end(r);
+		flush_ends(r);
+	}
 	tell_closed(r);
 	sp_log(SP_INFO, "recording_closed", r->session, "code=%u reason=\"%s\"",
 	    r->code, sp_vis_str(r->reason));

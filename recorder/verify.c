@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/text.h"
+#include "recorder/behind.h"
 #include "recorder/read.h"
 
 struct judge {
@@ -13,6 +14,9 @@ struct judge {
 	const uint8_t *audit_key, *known;
 	struct sp_rec_report *r;
 	bool is_opened, is_known_seen, is_ended;
+	struct sp_rec_crypto crypto;
+	struct sp_rec_behind behind;
+	uint64_t unsigned_hashes;	/* chunks, since our last signature */
 };
 
 const char *
@@ -124,6 +128,16 @@ judge_checkpoint(struct judge *j, const struct sp_rec_chunk *c)
 }
 
 static bool
+all_are_hashed(struct judge *j)
+{
+	if (j->behind.n == 0)
+		return true;
+	say(j->r, SP_REC_FORGED, "the hashes of %zu chunks are missing",
+	    j->behind.n);
+	return false;
+}
+
+static bool
 judge_close(struct judge *j, const struct sp_rec_chunk *c)
 {
 	struct sp_span body, reason;
@@ -139,7 +153,7 @@ judge_close(struct judge *j, const struct sp_rec_chunk *c)
 		memcpy(j->r->reason, reason.p, reason.n);
 	j->r->reason[reason.n] = '\0';
 	j->r->is_closed = j->is_ended = true;
-	return true;
+	return all_are_hashed(j);
 }
 
 static bool
@@ -162,25 +176,55 @@ judge_recovered(struct judge *j, const struct sp_rec_chunk *c)
 		return false;
 	}
 	j->r->is_recovered = j->is_ended = true;
-	return true;
+	j->r->late = j->unsigned_hashes;
+	return all_are_hashed(j);
 }
 
 static bool
 judge_data(struct judge *j, const struct sp_rec_chunk *c)
 {
-	if (c->h.lane >= 1 && c->h.lane <= SP_REC_LANES &&
-	    (c->h.flags & ~SP_REC_F_ZSTD) == 0 && c->h.len >= SP_REC_TAG)
+	bool is_ours = c->h.lane >= 1 && c->h.lane <= SP_REC_LANES &&
+	    (c->h.flags & ~(SP_REC_F_ZSTD | SP_REC_F_BEHIND)) == 0 &&
+	    c->h.len >= SP_REC_TAG;
+
+	if (is_ours && ((c->h.flags & SP_REC_F_BEHIND) == 0 ||
+	    sp_rec_behind_saw(&j->behind, &j->crypto, c->h.seq, c->body) ==
+	    SP_OK))
 		return true;
 	say(j->r, SP_REC_FORGED, "chunk %llu is none that we write",
 	    (unsigned long long)c->h.seq);
 	return false;
 }
 
+/* Signed by what follows it: a checkpoint, CLOSE, or the vault's RECOVERED. */
+static bool
+judge_hashes(struct judge *j, const struct sp_rec_chunk *c)
+{
+	size_t before = j->behind.n;
+
+	if (sp_rec_behind_match(&j->behind, c->body) != SP_OK) {
+		say(j->r, SP_REC_FORGED, "the bytes of a chunk are not those "
+		    "that were hashed (at chunk %llu)",
+		    (unsigned long long)c->h.seq);
+		return false;
+	}
+	j->unsigned_hashes += before - j->behind.n;
+	return true;
+}
+
+/* Types beyond it are a later version's, and passed over. */
+static uint8_t
+last_type(const struct judge *j)
+{
+	return sp_rec_file_header(j->f)->version < 2 ? SP_REC_RECOVERED_CHUNK :
+	    SP_REC_HASHES_CHUNK;
+}
+
 static bool
 judge_type(struct judge *j, const struct sp_rec_chunk *c)
 {
 	bool is_clear = c->h.type != SP_REC_DATA_CHUNK &&
-	    c->h.type <= SP_REC_RECOVERED_CHUNK;
+	    c->h.type <= last_type(j);
 
 	if (j->is_ended) {
 		say(j->r, SP_REC_FORGED, "something follows its end");
@@ -192,7 +236,9 @@ judge_type(struct judge *j, const struct sp_rec_chunk *c)
 		    (unsigned long long)c->h.seq);
 		return false;
 	}
-	switch (c->h.type) {
+	switch (c->h.type <= last_type(j) ? c->h.type : 0) {
+	case SP_REC_HASHES_CHUNK:
+		return judge_hashes(j, c);
 	case SP_REC_OPEN_CHUNK:
 		return judge_open(j, c);
 	case SP_REC_DATA_CHUNK:
@@ -219,8 +265,12 @@ judge_chunk(struct judge *j, const struct sp_rec_chunk *c)
 	r->good_bytes = c->off + c->size;
 	r->last_us = sp_rec_file_header(j->f)->t0_wall_us + (int64_t)c->h.at_us;
 	memcpy(r->head, c->chain, 32);
-	if (c->h.type != SP_REC_DATA_CHUNK && c->h.type <= SP_REC_RECOVERED_CHUNK)
+	if (c->h.type != SP_REC_DATA_CHUNK &&
+	    c->h.type <= SP_REC_RECOVERED_CHUNK) {
 		r->signed_chunks = r->chunks;
+		j->unsigned_hashes = 0;
+	}
+	r->unhashed = j->behind.n;
 	if (j->known != NULL && memcmp(j->known, c->chain, 32) == 0)
 		j->is_known_seen = true;
 	return true;
@@ -244,9 +294,20 @@ judge_end(struct judge *j)
 	if (r->is_closed)
 		return say(r, SP_REC_INTACT,
 		    "whole, from its OPEN to its CLOSE");
+	if (r->is_recovered && r->late > 0)
+		return say(r, SP_REC_RECOVERED, "whole up to a crash; recovered "
+		    "and sealed by the vault (%llu chunks were hashed only "
+		    "then: a replay checks them with its keys)",
+		    (unsigned long long)r->late);
 	if (r->is_recovered)
 		return say(r, SP_REC_RECOVERED, "whole up to a crash; recovered "
 		    "and sealed by the vault");
+	if (r->unhashed > 0)
+		return say(r, SP_REC_OPEN, "no end yet: the session is running, "
+		    "or the end was cut off (%llu chunks after the last "
+		    "signature, %llu not yet hashed)",
+		    (unsigned long long)(r->chunks - r->signed_chunks),
+		    (unsigned long long)r->unhashed);
 	return say(r, SP_REC_OPEN, "no end yet: the session is running, or the "
 	    "end was cut off (%llu chunks after the last signature)",
 	    (unsigned long long)(r->chunks - r->signed_chunks));
@@ -293,7 +354,11 @@ sp_rec_verify(int fd, const uint8_t audit_key[static 32],
 	if (sodium_init() < 0 || (size = lseek(fd, 0, SEEK_END)) < 0)
 		return say(r, SP_REC_UNKNOWN, "it cannot be read");
 	r->file_bytes = (uint64_t)size;
+	if (sp_rec_crypto_init(&j.crypto) != SP_OK)
+		return say(r, SP_REC_UNKNOWN, "no cryptography");
 	e = sp_rec_file_open(fd, &j.f);
+	if (e != SP_OK)
+		sp_rec_crypto_fini(&j.crypto);
 	if (e == SP_ERR_EOF)
 		return say(r, SP_REC_CUT, "its header is cut");
 	if (e == SP_ERR_PROTO)
@@ -306,6 +371,8 @@ sp_rec_verify(int fd, const uint8_t audit_key[static 32],
 	r->good_bytes = sp_rec_file_header_bytes(j.f);
 	memcpy(r->head, sp_rec_file_header_hash(j.f), 32);
 	walk(&j);
+	sp_rec_behind_fini(&j.behind);
+	sp_rec_crypto_fini(&j.crypto);
 	sp_rec_file_close(j.f);
 	return r->verdict;
 }

@@ -7,40 +7,13 @@
 #include <unistd.h>
 
 #include "common/text.h"
-#include "recorder/disk.h"
-#include "recorder/pack.h"
+#include "recorder/writer_int.h"
 
 /* Three full chunks and a checkpoint. */
 #define OUT_MAX (SP_REC_LANES * (SP_REC_BODY_MAX + SP_REC_OVERHEAD) + 4096)
 #define PACKED_MAX SP_REC_BODY_MAX
+#define HASH_ROOM 48	/* bytes kept for each hash that is owed */
 #define KEEP_BYTES (64u << 10)	/* buffers larger than this go when idle */
-
-struct keys {
-	uint8_t state[SP_REC_LANES][32];	/* the ratchet, of this segment */
-	uint8_t sign[64];
-};
-
-/* What a failed commit must not change. */
-struct cursor {
-	uint8_t chain[32];
-	uint64_t seq, last_at_us, bytes_in, bytes_out;
-};
-
-struct sp_rec_writer {
-	struct sp_rec_crypto crypto;
-	struct sp_rec_disk disk;
-	struct sp_rec_header header;
-	uint8_t header_hash[32];
-	struct keys *keys;		/* sodium memory */
-	struct cursor cur;
-	uint64_t put_in, put_out;	/* of the batch that waits */
-	uint32_t segment;
-	int64_t batch_us, segment_us, unsigned_us; /* boot time; 0: none */
-	uint64_t segment_bytes, unsigned_bytes, checkpoints;
-	bool is_certified, is_broken, is_closed;
-	struct sp_buf raw[SP_REC_LANES], packed, out;
-	struct sp_rec_pack pack[SP_REC_LANES];
-};
 
 static enum sp_err
 seal_lane_keys(struct sp_rec_writer *w, struct sp_span recipients)
@@ -132,6 +105,7 @@ sp_rec_writer_free(struct sp_rec_writer *w)
 	}
 	sp_buf_fini(&w->packed);
 	sp_buf_fini(&w->out);
+	sp_rec_behind_fini(&w->behind);
 	sodium_free(w->keys);
 	sp_rec_crypto_fini(&w->crypto);
 	explicit_bzero(w, sizeof(*w));
@@ -165,8 +139,8 @@ next_segment(struct sp_rec_writer *w)
 	return SP_OK;
 }
 
-static void
-next_chunk_header(struct sp_rec_writer *w, uint8_t type, uint8_t lane,
+void
+sp_rec_next_header(struct sp_rec_writer *w, uint8_t type, uint8_t lane,
     struct sp_rec_chunk_header *h)
 {
 	int64_t now = w->batch_us != 0 ? w->batch_us : sp_boot_us();
@@ -180,8 +154,8 @@ next_chunk_header(struct sp_rec_writer *w, uint8_t type, uint8_t lane,
 }
 
 /* The chunk is whole in memory: counts it and moves the chain. */
-static enum sp_err
-add_chunk(struct sp_rec_writer *w, const struct sp_rec_chunk_header *h,
+enum sp_err
+sp_rec_add_chunk(struct sp_rec_writer *w, const struct sp_rec_chunk_header *h,
     struct sp_span body)
 {
 	uint8_t head[SP_REC_CHUNK_HEADER], chain[32];
@@ -202,10 +176,14 @@ static enum sp_err
 add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
     struct sp_span text)
 {
+	bool is_late = text.n >= SP_REC_BEHIND_FROM &&
+	    sp_rec_behind_has_room(&w->behind, text.n + SP_REC_SEAL);
 	uint8_t *at, key[32], chain[32];
 	enum sp_err e;
 
-	h->len = (uint32_t)(text.n + SP_REC_TAG);
+	h->len = (uint32_t)(text.n + (is_late ? SP_REC_SEAL : SP_REC_TAG));
+	if (is_late)
+		h->flags |= SP_REC_F_BEHIND;
 	SP_TRY(sp_buf_reserve(&w->out, SP_REC_OVERHEAD + h->len, &at));
 	SP_TRY(sp_rec_chunk_key(w->keys->state[h->lane - 1], h->lane, h->segment,
 	    key));
@@ -213,9 +191,11 @@ add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
 	e = sp_rec_seal(&w->crypto, key, w->cur.chain, h, text,
 	    at + SP_REC_OVERHEAD);
 	sodium_memzero(key, sizeof(key));
+	if (e == SP_OK && is_late)
+		e = sp_rec_writer_behind(w, h, at + SP_REC_OVERHEAD + text.n + SP_REC_TAG);
 	SP_TRY(e);
-	SP_TRY(sp_rec_chain(&w->crypto, w->cur.chain, at,
-	    sp_span_of(at + SP_REC_OVERHEAD, h->len), chain));
+	SP_TRY(sp_rec_chain(&w->crypto, w->cur.chain, at, sp_rec_chained(h,
+	    sp_span_of(at + SP_REC_OVERHEAD, h->len)), chain));
 	memcpy(at + SP_REC_CHUNK_HEADER, chain, 32);
 	sp_buf_commit(&w->out, SP_REC_OVERHEAD + h->len);
 	memcpy(w->cur.chain, chain, 32);
@@ -234,7 +214,7 @@ add_lane(struct sp_rec_writer *w, size_t l)
 
 	if (text.n == 0)
 		return SP_OK;
-	next_chunk_header(w, SP_REC_DATA_CHUNK, (uint8_t)(l + 1), &h);
+	sp_rec_next_header(w, SP_REC_DATA_CHUNK, (uint8_t)(l + 1), &h);
 	SP_TRY(sp_rec_pack(&w->pack[l], text, &w->packed, &packed));
 	w->segment_bytes += text.n;
 	w->unsigned_bytes += text.n;
@@ -253,7 +233,7 @@ add_signed(struct sp_rec_writer *w, uint8_t type, struct sp_buf *body)
 	uint8_t head[SP_REC_CHUNK_HEADER], sig[SP_REC_SIG];
 	struct sp_rec_chunk_header h;
 
-	next_chunk_header(w, type, 0, &h);
+	sp_rec_next_header(w, type, 0, &h);
 	h.len = (uint32_t)(body->len + SP_REC_SIG);
 	sp_rec_chunk_header_encode(head, &h);
 	SP_TRY(sp_rec_signed_chunk(&text, w->cur.chain, head, sp_buf_span(body)));
@@ -261,15 +241,15 @@ add_signed(struct sp_rec_writer *w, uint8_t type, struct sp_buf *body)
 	    w->keys->sign) != 0)
 		return SP_ERR_CRYPTO;
 	SP_TRY(sp_buf_put(body, sig, sizeof(sig)));
-	SP_TRY(add_chunk(w, &h, sp_buf_span(body)));
+	SP_TRY(sp_rec_add_chunk(w, &h, sp_buf_span(body)));
 	w->unsigned_us = 0;
 	w->unsigned_bytes = 0;
 	w->checkpoints++;
 	return SP_OK;
 }
 
-static enum sp_err
-add_checkpoint(struct sp_rec_writer *w)
+enum sp_err
+sp_rec_add_checkpoint(struct sp_rec_writer *w)
 {
 	SP_BUF_AUTO body = {.max = 256};
 
@@ -303,21 +283,23 @@ build_batch(struct sp_rec_writer *w, int64_t now)
 	SP_TRY(add_lane(w, SP_LANE_OUT - 1));
 	SP_TRY(add_lane(w, SP_LANE_IN - 1));
 	SP_TRY(add_lane(w, SP_LANE_META - 1));
-	return checkpoint_is_due(w, now) ? add_checkpoint(w) : SP_OK;
+	return checkpoint_is_due(w, now) ? sp_rec_add_checkpoint(w) : SP_OK;
 }
 
 /* Puts what stands in `out` into the file, or forgets it and breaks. */
-static enum sp_err
-write_out(struct sp_rec_writer *w, const struct cursor *before, enum sp_err e)
+enum sp_err
+sp_rec_write_out(struct sp_rec_writer *w, const struct sp_rec_cursor *before, enum sp_err e)
 {
 	if (e == SP_OK)
-		e = sp_rec_disk_room(&w->disk, w->out.len);
+		e = sp_rec_disk_room(&w->disk, w->out.len + w->cur.n_behind *
+		    HASH_ROOM);
 	if (e == SP_OK)
 		e = sp_rec_disk_append(&w->disk, sp_buf_span(&w->out));
 	w->out.off = w->out.len = 0;	/* ciphertext: nothing to wipe */
 	w->batch_us = 0;
 	if (e != SP_OK) {
 		w->cur = *before;
+		sp_rec_behind_cut(&w->behind, w->cur.n_behind);
 		w->is_broken = true;
 	}
 	return e;
@@ -363,13 +345,13 @@ sp_rec_writer_waiting(const struct sp_rec_writer *w)
 enum sp_err
 sp_rec_writer_commit(struct sp_rec_writer *w)
 {
-	struct cursor before = w->cur;
+	struct sp_rec_cursor before = w->cur;
 
 	if (!w->is_certified || w->is_broken || w->is_closed)
 		return SP_ERR_STATE;
 	if (sp_rec_writer_waiting(w) == 0)
 		return SP_OK;
-	return write_out(w, &before, build_batch(w, sp_boot_us()));
+	return sp_rec_write_out(w, &before, build_batch(w, sp_boot_us()));
 }
 
 bool
@@ -399,7 +381,7 @@ sp_rec_writer_certify(struct sp_rec_writer *w,
     const uint8_t audit_key[static 32], const uint8_t sig[static 64],
     struct sp_span meta)
 {
-	struct cursor before = w->cur;
+	struct sp_rec_cursor before = w->cur;
 	SP_BUF_AUTO text = {.max = SP_SIGNED_MAX};
 	SP_BUF_AUTO body = {.max = 256};
 	enum sp_err e;
@@ -414,7 +396,7 @@ sp_rec_writer_certify(struct sp_rec_writer *w,
 	SP_TRY(sp_buf_put(&body, audit_key, 32));
 	SP_TRY(sp_buf_put(&body, sig, 64));
 	e = add_signed(w, SP_REC_OPEN_CHUNK, &body);
-	SP_TRY(write_out(w, &before, e));
+	SP_TRY(sp_rec_write_out(w, &before, e));
 	w->is_certified = true;
 	SP_TRY(sp_rec_writer_put(w, SP_LANE_META, SP_RECORD_META, 0, meta));
 	SP_TRY(sp_rec_writer_commit(w));
@@ -436,19 +418,21 @@ give_room_back(struct sp_rec_writer *w)
 enum sp_err
 sp_rec_writer_tick(struct sp_rec_writer *w, int64_t now, int64_t *again_us)
 {
-	struct cursor before = w->cur;
+	struct sp_rec_cursor before = w->cur;
 	int64_t again = INT64_MAX;
 
 	*again_us = again;
 	if (!w->is_certified || w->is_broken || w->is_closed)
 		return SP_OK;
 	if (w->unsigned_us != 0 && checkpoint_is_due(w, now))
-		SP_TRY(write_out(w, &before, add_checkpoint(w)));
+		SP_TRY(sp_rec_write_out(w, &before, sp_rec_add_checkpoint(w)));
 	if (w->segment_us != 0 && now - w->segment_us >= SP_REC_SEGMENT_US) {
 		SP_TRY(next_segment(w));
 		give_room_back(w);
 	}
-	if (w->unsigned_us != 0)
+	SP_TRY(sp_rec_writer_hash(w, now));
+	again = sp_rec_writer_hash_due(w);
+	if (w->unsigned_us != 0 && w->unsigned_us + SP_REC_CHECKPOINT_US < again)
 		again = w->unsigned_us + SP_REC_CHECKPOINT_US;
 	if (w->segment_us != 0 && w->segment_us + SP_REC_SEGMENT_US < again)
 		again = w->segment_us + SP_REC_SEGMENT_US;
@@ -492,7 +476,7 @@ enum sp_err
 sp_rec_writer_close(struct sp_rec_writer *w, uint8_t code,
     struct sp_span reason)
 {
-	struct cursor before;
+	struct sp_rec_cursor before;
 
 	if (!w->is_certified || w->is_closed)
 		return SP_ERR_STATE;
@@ -503,6 +487,7 @@ sp_rec_writer_close(struct sp_rec_writer *w, uint8_t code,
 	if (w->is_broken)
 		SP_TRY(forget_batch(w));
 	before = w->cur;
+	SP_TRY(sp_rec_writer_hash_rest(w));
 	SP_TRY(add_end(w, code, reason));
 	if (sp_rec_disk_append(&w->disk, sp_buf_span(&w->out)) != SP_OK) {
 		w->cur = before;

@@ -56,6 +56,8 @@ SP_MUST enum sp_err sp_rec_writer_tick(struct sp_rec_writer *w, int64_t boot_us,
     int64_t *again_us);
 /* The last signed checkpoint, for whoever keeps heads elsewhere. */
 uint64_t sp_rec_writer_checkpoints(const struct sp_rec_writer *w);
+/* Bytes that the end has to read back and hash first. */
+uint64_t sp_rec_writer_owes(const struct sp_rec_writer *w);
 /* Writes the END record and CLOSE into room that was kept for it, cuts the
  * file there and brings it to the disk. Also after a failed commit. */
 SP_MUST enum sp_err sp_rec_writer_close(struct sp_rec_writer *w, uint8_t code,
