@@ -36,6 +36,10 @@
 	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \
 	X(number, recording_reserve_mb, "64", 1, 1048576, "disk kept free; below it sessions end") \
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
+	X(number, alive_s, "60", 0, 86400, "seconds of silence after which a client or a target is asked whether it lives; 0: never") \
+	X(number, alive_tries, "3", 1, 100, "such questions without an answer, then the connection ends") \
+	X(number, rekey_mb, "1024", 0, 65536, "MiB in one direction after which new keys are made; 0: as many as the cipher bears") \
+	X(number, rekey_s, "3600", 0, 86400, "seconds after which new keys are made; 0: never") \
 	X(text, environment, "LANG LC_* TERM COLORTERM TZ", 0, 0, "names that pass from user to target") \
 	X(text, database, "embedded", 0, 0, "embedded, or a libpq connection string") \
 	X(text, pam_service, "sallyport", 0, 0, "PAM service, in DIR/pam.d") \
