@@ -18,6 +18,7 @@ enum state {
 	ST_REQUEST,		/* shell, exec or subsystem */
 	ST_LIVE,
 	ST_FAILED,		/* OPEN_FAIL was sent */
+	ST_CALLED,		/* the target opens it: the user's turn */
 };
 
 struct sp_chan {
@@ -30,6 +31,8 @@ struct sp_chan {
 	struct sp_open open;
 	struct sp_buf open_bytes;
 	struct sp_span env_left;
+	bool pty_asked;
+	ssh_message call;	/* ST_CALLED: the target's request */
 	/* user to target */
 	struct sp_buf in;
 	uint32_t in_credit;	/* granted to the user side, not yet used */
@@ -103,8 +106,21 @@ on_exit_signal(ssh_session s, ssh_channel ch, const char *signal, int core,
 	c->g->progress = true;
 }
 
-struct sp_chan *
-sp_chan_new(struct sp_egress *g, uint32_t id, const struct sp_open *o)
+static bool
+set_callbacks(struct sp_chan *c)
+{
+	c->cb.userdata = c;
+	c->cb.channel_data_function = on_data;
+	c->cb.channel_eof_function = on_eof;
+	c->cb.channel_close_function = on_close;
+	c->cb.channel_exit_status_function = on_exit_status;
+	c->cb.channel_exit_signal_function = on_exit_signal;
+	ssh_callbacks_init(&c->cb);
+	return ssh_set_channel_callbacks(c->ch, &c->cb) == SSH_OK;
+}
+
+static struct sp_chan *
+new_chan(struct sp_egress *g, uint32_t id)
 {
 	struct sp_chan *c = calloc(1, sizeof(*c));
 
@@ -116,25 +132,44 @@ sp_chan_new(struct sp_egress *g, uint32_t id, const struct sp_open *o)
 	c->out_credit = SP_STREAM_WINDOW;
 	sp_buf_init(&c->in, SP_STREAM_WINDOW + SP_STREAM_SLACK);
 	sp_buf_init(&c->open_bytes, 40960);
+	return c;
+}
+
+struct sp_chan *
+sp_chan_new(struct sp_egress *g, uint32_t id, const struct sp_open *o)
+{
+	struct sp_chan *c = new_chan(g, id);
+
+	if (c == NULL)
+		return NULL;
 	if (sp_open_encode(&c->open_bytes, o) != SP_OK ||
 	    sp_open_decode(sp_buf_span(&c->open_bytes), &c->open) != SP_OK ||
-	    (c->ch = ssh_channel_new(g->ssh)) == NULL) {
+	    (c->ch = ssh_channel_new(g->ssh)) == NULL || !set_callbacks(c)) {
 		sp_chan_free(c);
 		return NULL;
 	}
 	c->env_left = c->open.env;
-	c->cb.userdata = c;
-	c->cb.channel_data_function = on_data;
-	c->cb.channel_eof_function = on_eof;
-	c->cb.channel_close_function = on_close;
-	c->cb.channel_exit_status_function = on_exit_status;
-	c->cb.channel_exit_signal_function = on_exit_signal;
-	ssh_callbacks_init(&c->cb);
-	if (ssh_set_channel_callbacks(c->ch, &c->cb) != SSH_OK) {
-		sp_chan_free(c);
-		return NULL;
-	}
 	return c;
+}
+
+struct sp_chan *
+sp_chan_called(struct sp_egress *g, uint32_t id, ssh_message m)
+{
+	struct sp_chan *c = new_chan(g, id);
+
+	if (c == NULL)
+		return NULL;
+	c->state = ST_CALLED;
+	c->call = m;
+	return c;
+}
+
+static void
+turn_away(struct sp_chan *c, struct sp_span why)
+{
+	if (c->call != NULL && !c->target_gone)
+		sp_glass_open_failure(c->g->ssh, c->call, 1, why);
+	SSH_MESSAGE_FREE(c->call);
 }
 
 void
@@ -148,6 +183,7 @@ sp_chan_free(struct sp_chan *c)
 		(void)ssh_remove_channel_callbacks(c->ch, &c->cb);
 		ssh_channel_free(c->ch);
 	}
+	turn_away(c, sp_span_str(""));
 	sp_buf_fini(&c->in);
 	sp_buf_fini(&c->open_bytes);
 	free(c);
@@ -221,17 +257,55 @@ take_signal(struct sp_chan *c, struct sp_span p)
 	return SP_OK;
 }
 
+/* The user's answer to what the target opened. */
+static enum sp_err
+take_answer(struct sp_chan *c, const struct sp_frame *f)
+{
+	struct sp_span p = f->payload, why = {0};
+
+	if (c->state != ST_CALLED)
+		return SP_ERR_PROTO;
+	c->g->progress = true;
+	if (f->type == SP_FRAME_OPEN_OK && c->call != NULL) {
+		c->ch = ssh_message_channel_request_open_reply_accept(c->call);
+		SSH_MESSAGE_FREE(c->call);
+	} else {
+		SP_TRY(sp_get_str(&p, 1020, &why));
+		turn_away(c, why);
+	}
+	if (c->ch != NULL && set_callbacks(c)) {
+		c->state = ST_LIVE;
+		return SP_OK;
+	}
+	c->state = ST_FAILED;
+	c->close_sent = true;
+	return sp_stream_put(&c->g->rec, SP_FRAME_CLOSE, 0, c->id,
+	    (struct sp_span){0});
+}
+
 /* ------------------------------------------------------------- starting */
+
+/* libssh before 0.11 says neither modes nor pixels. */
+static int
+ask_pty_of(struct sp_chan *c, const char *term)
+{
+	uint32_t size[4] = {c->open.cols % 10000, c->open.rows % 10000,
+	    c->open.xpixels % 100000, c->open.ypixels % 100000};
+
+	return sp_glass_pty(c->ch, term, size, c->open.modes, c->pty_asked);
+}
 
 static int
 ask_pty(struct sp_chan *c)
 {
 	char term[65];
+	int rc;
 
 	if (sp_span_cstr(c->open.term, term, sizeof(term)) != SP_OK)
 		return SSH_ERROR;
-	return ssh_channel_request_pty_size(c->ch, term[0] == '\0' ? "vt100" :
-	    term, (int)(c->open.cols % 10000), (int)(c->open.rows % 10000));
+	rc = ask_pty_of(c, term[0] == '\0' ? "vt100" : term);
+	c->pty_asked = true;
+	return rc;
 }
 
 /* A name that the target does not accept is its business, not an error. */
@@ -273,17 +347,54 @@ ask_start(struct sp_chan *c)
 	return rc;
 }
 
+/* libssh's text: "Channel opening failure: channel 43 error (2) why". */
+static struct sp_span
+reason(struct sp_chan *c)
+{
+	const char *text = ssh_get_error(c->g->ssh);
+	const char *at = text == NULL ? NULL : strstr(text, "error (");
+
+	at = at == NULL ? NULL : strstr(at, ") ");
+	return sp_span_str(at == NULL ? "" : at + 2);
+}
+
 static enum sp_err
 refuse(struct sp_chan *c, const char *what)
 {
-	char text[400];
+	char text[900], why[300], host[300];
 
-	snprintf(text, sizeof(text), "the target refused the %s", what);
+	sp_vis(why, sizeof(why), c->state == ST_OPENING ? reason(c) :
+	    sp_span_str(""));
+	if (c->open.kind == SP_OPEN_FORWARD)
+		snprintf(text, sizeof(text), "the target did not connect to %s port "
+		    "%u: %s", sp_vis(host, sizeof(host), c->open.host),
+		    c->open.port, why[0] == '\0' ? "no reason given" : why);
+	else
+		snprintf(text, sizeof(text), "the target refused the %s%s%s", what,
+		    why[0] == '\0' ? "" : ": ", why);
 	c->state = ST_FAILED;
 	c->close_sent = true;
 	SP_TRY(sp_stream_put_text(&c->g->rec, SP_FRAME_OPEN_FAIL, c->id, text));
 	return sp_stream_put(&c->g->rec, SP_FRAME_CLOSE, 0, c->id,
 	    (struct sp_span){0});
+}
+
+static int
+ask_open(struct sp_chan *c)
+{
+	char host[256], origin[256];
+	int rc;
+
+	if (c->open.kind != SP_OPEN_FORWARD)
+		return ssh_channel_open_session(c->ch);
+	if (sp_span_cstr(c->open.host, host, sizeof(host)) != SP_OK ||
+	    sp_span_cstr(c->open.origin, origin, sizeof(origin)) != SP_OK)
+		return SSH_ERROR;
+	rc = ssh_channel_open_forward(c->ch, host, (int)c->open.port, origin,
+	    (int)c->open.origin_port);
+	if (rc == SSH_OK)
+		c->state = ST_REQUEST;	/* the last that is left */
+	return rc;
 }
 
 static enum sp_err
@@ -298,7 +409,7 @@ start(struct sp_chan *c)
 
 		switch (now) {
 		case ST_OPENING:
-			rc = ssh_channel_open_session(c->ch);
+			rc = ask_open(c);
 			break;
 		case ST_PTY:
 			rc = c->open.has_pty ? ask_pty(c) : SSH_OK;
@@ -311,10 +422,11 @@ start(struct sp_chan *c)
 			break;
 		case ST_LIVE:
 		case ST_FAILED:
+		case ST_CALLED:
 			break;
 		}
 		if (rc == SSH_OK) {
-			c->state = (enum state)(now + 1);
+			c->state = (enum state)(c->state + 1);
 			c->g->progress = true;
 		} else if (rc == SSH_ERROR) {
 			return refuse(c, what[now]);
@@ -513,6 +625,9 @@ sp_chan_frame(struct sp_chan *c, const struct sp_frame *f)
 	case SP_FRAME_CLOSE:
 		c->user_closed = c->in_eof = true;
 		return SP_OK;
+	case SP_FRAME_OPEN_OK:
+	case SP_FRAME_OPEN_FAIL:
+		return take_answer(c, f);
 	default:
 		return SP_ERR_PROTO;
 	}
@@ -537,8 +652,14 @@ sp_chan_step(struct sp_chan *c)
 				return e == SP_ERR_AGAIN ? SP_OK : e;
 		}
 	}
-	if (c->state == ST_FAILED)
-		return c->user_closed ? SP_ERR_EOF : SP_OK;
+	if (c->state == ST_CALLED && c->target_gone) {
+		c->state = ST_FAILED;
+		c->close_sent = true;
+		SP_TRY(sp_stream_put(&c->g->rec, SP_FRAME_CLOSE, 0, c->id,
+		    (struct sp_span){0}));
+	}
+	if (c->state == ST_FAILED || c->state == ST_CALLED)
+		return c->user_closed && c->state == ST_FAILED ? SP_ERR_EOF : SP_OK;
 	SP_TRY(to_target(c));
 	if (c->user_closed && !c->target_closed && c->in.len == 0)
 		(void)ssh_channel_close(c->ch);

@@ -5,6 +5,8 @@
 #include <libssh/callbacks.h>
 #include <libssh/libssh.h>
 
+#include "common/config.h"
+#include "common/glass.h"
 #include "common/ipc.h"
 #include "common/log.h"
 #include "common/sandbox.h"
@@ -20,12 +22,35 @@
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
  *   hop.c    instead of both: a forward to the next leg
+ *   listen.c listeners at the target, and what comes to them
  *   tap.c    what libssh does not tell
  *   ahead.c  what stands between libssh and the socket
  *   calls.c  the system calls that it may make
  *   nofiles.c  open(2) and its kin that open nothing
  */
+#define SP_EGRESS_CHANS (4 * SP_STREAM_CHANNELS_MAX) /* as the recorder's */
+#define SP_EGRESS_ASKED 64	/* global requests without an answer yet */
+
+enum sp_asked { SP_ASKED_LISTEN, SP_ASKED_CANCEL, SP_ASKED_ALIVE };
+
+struct sp_listener {
+	enum { LSN_FREE = 0, LSN_ASKED, LSN_LIVE, LSN_LEFT } state;
+	uint32_t id, asked, port;
+	char host[256];
+};
+
+struct sp_listens {
+	struct sp_listener l[SP_STREAM_LISTENS_MAX];
+	/* what we asked, in order, and what was answered, in order */
+	struct { enum sp_asked what; uint32_t id; } asked[SP_EGRESS_ASKED];
+	struct { bool ok; uint32_t port; } heard[SP_EGRESS_ASKED];
+	unsigned n_asked, n_heard;
+	bool has_messages;	/* libssh has some of the target's for us */
+	uint32_t last;		/* number of a channel that the target opened */
+};
+
 struct sp_egress {
+	const struct sp_config *cfg;
 	uint8_t session[16];
 	ssh_session ssh;
 	ssh_event event;
@@ -33,7 +58,10 @@ struct sp_egress {
 	struct sp_stream rec;		/* towards the recorder */
 	struct sp_link broker, vault;
 	int agent;			/* the vault's ssh-agent stream; -1: given away */
-	struct sp_chan *chans[SP_STREAM_CHANNELS_MAX];
+	struct sp_chan *chans[SP_EGRESS_CHANS];
+	uint32_t last;			/* number of the user's side */
+	struct sp_listens listens;
+	struct sp_alive alive;
 	bool progress;			/* set by anything that moved */
 	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */
 	bool over;			/* the recorder said END or went away */
@@ -76,6 +104,8 @@ SP_MUST enum sp_err sp_egress_warm(void);
 struct sp_chan;
 struct sp_chan *sp_chan_new(struct sp_egress *g, uint32_t id,
     const struct sp_open *o);		/* NULL: out of memory */
+/* One that the target opens: m is kept, and answered as the user does. */
+struct sp_chan *sp_chan_called(struct sp_egress *g, uint32_t id, ssh_message m);
 void sp_chan_free(struct sp_chan *c);
 uint32_t sp_chan_id(const struct sp_chan *c);
 /* Takes a frame of the user side. SP_ERR_PROTO: the frame cannot be. */
@@ -89,5 +119,15 @@ bool sp_chan_waits_for_window(const struct sp_chan *c);
 bool sp_chan_is_stuck(const struct sp_chan *c);
 /* The target went away: what is buffered is forwarded, then CLOSE. */
 void sp_chan_target_gone(struct sp_chan *c);
+
+/* ---- listeners */
+void sp_listen_init(struct sp_egress *g);
+/* LISTEN, UNLISTEN. */
+SP_MUST enum sp_err sp_listen_frame(struct sp_egress *g,
+    const struct sp_frame *f);
+/* What the target answered and opened since. */
+SP_MUST enum sp_err sp_listen_step(struct sp_egress *g);
+/* Asks whether the target lives, when it is time. SP_ERR_EOF: it does not. */
+SP_MUST enum sp_err sp_listen_alive(struct sp_egress *g, bool is_reading);
 
 #endif

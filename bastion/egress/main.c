@@ -7,18 +7,20 @@
 #include "common/config.h"
 #include "common/parent.h"
 
+static struct sp_config cfg;
+
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
 {
 	struct sp_msg_start_parent m;
 	struct sp_config_diag diag;
-	struct sp_config cfg;
 
 	(void)ctx;
 	SP_TRY(sp_dec_start_parent(p->body, &m));
 	SP_TRY(sp_config_parse(&cfg, m.config, &diag));
 	sp_log_init("egress", cfg.debug != 0);
 	SP_TRY(sp_tap_init());
+	SP_TRY(sp_glass_init());
 	if (ssh_init() != SSH_OK)
 		return SP_ERR_CRYPTO;
 	return sp_egress_warm();
@@ -33,6 +35,7 @@ take(struct sp_egress *g, struct sp_packet *p)
 	memcpy(g->session, m.session, 16);
 	g->tcp = p->fds[0];
 	g->agent = p->fds[4];
+	g->cfg = &cfg;
 	SP_TRY(sp_stream_init(&g->rec, p->fds[1], true));
 	SP_TRY(sp_link_init(&g->broker, p->fds[2], SP_ROLE_EGR, SP_ROLE_BRK,
 	    SP_ST_NEW));

@@ -18,7 +18,7 @@
 static struct sp_chan *
 find(struct sp_egress *g, uint32_t id, size_t *slot)
 {
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+	for (size_t i = 0; i < SP_EGRESS_CHANS; i++)
 		if (g->chans[i] != NULL && sp_chan_id(g->chans[i]) == id) {
 			*slot = i;
 			return g->chans[i];
@@ -35,11 +35,15 @@ open_channel(struct sp_egress *g, const struct sp_frame *f)
 	if (f->chan == 0 || find(g, f->chan, &slot) != NULL)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_open_decode(f->payload, &o));
-	for (slot = 0; slot < SP_STREAM_CHANNELS_MAX; slot++)
+	for (slot = 0; slot < SP_EGRESS_CHANS; slot++)
 		if (g->chans[slot] == NULL)
 			break;
-	if (slot == SP_STREAM_CHANNELS_MAX)
-		return SP_ERR_PROTO;
+	if (slot == SP_EGRESS_CHANS) {
+		SP_TRY(sp_stream_put_text(&g->rec, SP_FRAME_OPEN_FAIL, f->chan,
+		    "there are too many channels"));
+		return sp_stream_put(&g->rec, SP_FRAME_CLOSE, 0, f->chan,
+		    (struct sp_span){0});
+	}
 	g->chans[slot] = sp_chan_new(g, f->chan, &o);
 	return g->chans[slot] == NULL ? SP_ERR_NOMEM : SP_OK;
 }
@@ -50,15 +54,21 @@ take_frame(struct sp_egress *g, const struct sp_frame *f)
 	struct sp_chan *c;
 	size_t slot;
 
-	if (f->type == SP_FRAME_OPEN)
-		return open_channel(g, f);
 	if (f->type == SP_FRAME_END) {
 		g->over = true;
 		return SP_OK;
 	}
+	if ((f->type == SP_FRAME_OPEN || f->type == SP_FRAME_LISTEN) &&
+	    f->chan > g->last)
+		g->last = f->chan;
+	if (f->type == SP_FRAME_OPEN)
+		return open_channel(g, f);
+	if (f->type == SP_FRAME_LISTEN || f->type == SP_FRAME_UNLISTEN)
+		return sp_listen_frame(g, f);
+	/* It may be over here while this was on its way. */
 	if ((c = find(g, f->chan, &slot)) == NULL)
-		return f->type == SP_FRAME_CREDIT || f->type == SP_FRAME_CLOSE ?
-		    SP_OK : SP_ERR_PROTO;
+		return f->chan <= ((f->chan & SP_STREAM_REVERSE) == 0 ? g->last :
+		    SP_STREAM_REVERSE + g->listens.last) ? SP_OK : SP_ERR_PROTO;
 	return sp_chan_frame(c, f);
 }
 
@@ -85,7 +95,7 @@ take_frames(struct sp_egress *g)
 static enum sp_err
 step_channels(struct sp_egress *g)
 {
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++) {
+	for (size_t i = 0; i < SP_EGRESS_CHANS; i++) {
 		enum sp_err e;
 
 		if (g->chans[i] == NULL)
@@ -110,9 +120,9 @@ may_read_target(const struct sp_egress *g)
 {
 	bool full = sp_stream_pending(&g->rec) >= PAUSE_BYTES;
 
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX && !full; i++)
+	for (size_t i = 0; i < SP_EGRESS_CHANS && !full; i++)
 		full = g->chans[i] != NULL && sp_chan_is_stuck(g->chans[i]);
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX && full; i++)
+	for (size_t i = 0; i < SP_EGRESS_CHANS && full; i++)
 		full = g->chans[i] == NULL ||
 		    !sp_chan_waits_for_window(g->chans[i]);
 	return !full;
@@ -174,6 +184,7 @@ pass(struct sp_egress *g)
 		SP_TRY(take_frames(g));
 	if (!target_is_gone(g) && may_read_target(g))
 		SP_TRY(read_target(g));
+	SP_TRY(sp_listen_step(g));
 	SP_TRY(step_channels(g));
 	write_target(g);
 	e = sp_stream_flush(&g->rec);
@@ -198,6 +209,17 @@ hear_broker(struct sp_egress *g)
 		sp_link_fini(&g->broker);
 }
 
+static int
+alive_ms(const struct sp_egress *g)
+{
+	int64_t left = g->alive.next_us - sp_boot_us();
+
+	if (g->alive.every_us == 0)
+		return -1;
+	return left <= 0 ? 0 : left > 600000000 ? 600000 :
+	    (int)(left / 1000) + 1;
+}
+
 static enum sp_err
 wait_any(struct sp_egress *g)
 {
@@ -212,7 +234,7 @@ wait_any(struct sp_egress *g)
 		pf[1].events |= POLLOUT;
 	if (pf[1].events == 0)
 		pf[1].fd = -1;	/* a hang-up must not spin while we pause */
-	if (poll(pf, 3, -1) < 0 && errno != EINTR)
+	if (poll(pf, 3, alive_ms(g)) < 0 && errno != EINTR)
 		return SP_ERR_IO;
 	g->rec_ready |= (pf[0].revents & ~POLLOUT) != 0;
 	g->tcp_ready |= (pf[1].revents & ~POLLOUT) != 0;
@@ -229,7 +251,7 @@ finish(struct sp_egress *g)
 {
 	int64_t end = sp_boot_us() + FLUSH_MS * 1000;
 
-	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+	for (size_t i = 0; i < SP_EGRESS_CHANS; i++)
 		if (g->chans[i] != NULL)
 			sp_chan_target_gone(g->chans[i]);
 	while (!g->over && sp_boot_us() < end) {
@@ -239,7 +261,7 @@ finish(struct sp_egress *g)
 		g->rec_ready = true;
 		if (pass(g) != SP_OK)
 			break;
-		for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		for (size_t i = 0; i < SP_EGRESS_CHANS; i++)
 			open |= g->chans[i] != NULL;
 		if (!open && sp_stream_pending(&g->rec) == 0)
 			break;
@@ -253,6 +275,16 @@ finish(struct sp_egress *g)
 	return 0;
 }
 
+static void
+begin(struct sp_egress *g)
+{
+	sp_listen_init(g);
+	g->alive.every_us = (int64_t)g->cfg->alive_s * 1000000;
+	g->alive.tries = (unsigned)g->cfg->alive_tries;
+	sp_glass_rekey(g->ssh, (uint64_t)g->cfg->rekey_mb << 20,
+	    (uint32_t)g->cfg->rekey_s);
+}
+
 int
 sp_egress_relay(struct sp_egress *g)
 {
@@ -263,7 +295,12 @@ sp_egress_relay(struct sp_egress *g)
 		return 1;
 	sp_ahead_begin(g->tcp);
 	g->rec_ready = g->tcp_ready = true;
+	begin(g);
 	while (!g->over && !target_is_gone(g)) {
+		if ((e = sp_listen_alive(g, may_read_target(g))) != SP_OK) {
+			sp_log(SP_INFO, "target_silent", g->session, "");
+			break;
+		}
 		if ((e = pass(g)) != SP_OK)
 			break;
 		if (!g->progress && (e = wait_any(g)) != SP_OK)
