@@ -60,6 +60,8 @@ sp_auth_success(struct sp_ctx *x)
 {
 	ssh_message_auth_reply_success(x->auth.msg, 0);
 	x->state = SP_CTX_IN;
+	/* USER+ACCOUNT+TARGET: what is forwarded goes through that target. */
+	x->has_target = x->id != 0 || strchr(x->auth.name, '+') != NULL;
 	settle(x);
 }
 

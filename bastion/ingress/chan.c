@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -77,6 +78,7 @@ sp_chan_new(struct sp_ctx *x)
 	ch->gen = 1;
 	sp_buf_init(&ch->env, ENV_MAX);
 	sp_buf_init(&ch->command, COMMAND_MAX);
+	sp_buf_init(&ch->modes, SP_MODES_MAX);
 	sp_buf_init(&ch->q, 2 * SP_STREAM_WINDOW + SP_STREAM_SLACK + (256u << 10));
 	ch->next = x->chans;
 	x->chans = ch;
@@ -85,11 +87,8 @@ sp_chan_new(struct sp_ctx *x)
 }
 
 void
-sp_chan_accept(struct sp_chan *ch, ssh_message m)
+sp_chan_watch(struct sp_chan *ch)
 {
-	ch->ch = ssh_message_channel_request_open_reply_accept(m);
-	if (ch->ch == NULL)
-		return;
 	ch->cb = (struct ssh_channel_callbacks_struct){.userdata = ch,
 	    .channel_data_function = on_data, .channel_eof_function = on_eof,
 	    .channel_close_function = on_close,
@@ -99,12 +98,22 @@ sp_chan_accept(struct sp_chan *ch, ssh_message m)
 }
 
 void
+sp_chan_accept(struct sp_chan *ch, ssh_message m)
+{
+	ch->ch = ssh_message_channel_request_open_reply_accept(m);
+	if (ch->ch != NULL)
+		sp_chan_watch(ch);
+}
+
+void
 sp_chan_free(struct sp_chan *ch)
 {
 	struct sp_ctx *x = ch->ctx;
 
 	if (ch->is_jump)
 		sp_jump_end(ch);
+	else if (ch->is_forward)
+		sp_forward_end(ch);
 	else
 		x->n_sessions--;
 	sp_leg_leave(ch);
@@ -115,7 +124,8 @@ sp_chan_free(struct sp_chan *ch)
 	if (ch->ch != NULL) {
 		ssh_remove_channel_callbacks(ch->ch, &ch->cb);
 		/* Not finished by the first call when libssh has bytes left. */
-		if (x->state != SP_CTX_DEAD && ssh_channel_close(ch->ch) == SSH_AGAIN)
+		if (x->state != SP_CTX_DEAD && ssh_channel_is_open(ch->ch) != 0 &&
+		    !ch->is_calling && ssh_channel_close(ch->ch) == SSH_AGAIN)
 			ssh_channel_close(ch->ch);
 		ssh_channel_free(ch->ch);
 	}
@@ -127,6 +137,7 @@ sp_chan_free(struct sp_chan *ch)
 	x->n_chans--;
 	sp_buf_fini(&ch->env);
 	sp_buf_fini(&ch->command);
+	sp_buf_fini(&ch->modes);
 	sp_buf_fini(&ch->q);
 	free(ch);
 }
@@ -157,6 +168,24 @@ type_name(int type)
 	}
 }
 
+/* Agents, X11 and sockets of the file system never pass. */
+static void
+refuse_open(struct sp_ctx *x, ssh_message m, int type)
+{
+	const char *what = type_name(type);
+	char why[200];
+
+	if (type == SSH_CHANNEL_UNKNOWN && x->strange[0] != '\0')
+		what = x->strange;
+	sp_conn_policy_refusal(x->conn, what,
+	    ssh_message_channel_request_open_destination(m));
+	snprintf(why, sizeof(why), strstr(what, "streamlocal") != NULL ?
+	    "sockets of the file system are not forwarded (%s)" :
+	    "the bastion does not open channels of type %s", what);
+	sp_glass_open_failure(x->ssh, m, 1, sp_span_str(why));
+	x->strange[0] = '\0';
+}
+
 bool
 sp_chan_open_message(struct sp_ctx *x, ssh_message m)
 {
@@ -164,12 +193,12 @@ sp_chan_open_message(struct sp_ctx *x, ssh_message m)
 	struct sp_chan *ch;
 
 	if (x->state == SP_CTX_IN && type == SSH_CHANNEL_DIRECT_TCPIP &&
-	    x->id == 0)
+	    !x->has_target)
 		return sp_jump_open(x, m);
+	if (x->state == SP_CTX_IN && type == SSH_CHANNEL_DIRECT_TCPIP)
+		return sp_forward_open(x, m);
 	if (x->state != SP_CTX_IN || type != SSH_CHANNEL_SESSION) {
-		sp_conn_policy_refusal(x->conn, type_name(type),
-		    ssh_message_channel_request_open_destination(m));
-		ssh_message_reply_default(m);
+		refuse_open(x, m, type);
 		return false;
 	}
 	if (x->n_sessions >= SP_SESSIONS_MAX || x->conn->end_us != 0 ||
@@ -227,7 +256,8 @@ on_pty(struct sp_chan *ch, ssh_message m)
 	if (sp_span_cstr(t, ch->term, sizeof(ch->term)) != SP_OK)
 		return false;
 	take_size(ch, m);
-	ch->has_pty = ch->ctx->has_terminal = true;
+	sp_heard_modes(ch->ctx, ch);
+	ch->has_pty = true;
 	return true;
 }
 
@@ -288,16 +318,37 @@ on_window(struct sp_chan *ch, ssh_message m)
 	return true;
 }
 
-/* libssh keeps the length of the break for itself; 0 is "as you like". */
 static bool
-on_break(struct sp_chan *ch)
+on_unknown(struct sp_chan *ch)
 {
-	bool ok = ch->ctx->break_asked && ch->leg != NULL &&
-	    ch->state == SP_CHAN_LIVE;
+	uint32_t ms = 0;
 
-	ch->ctx->break_asked = false;
-	return ok && sp_stream_put_u32(&ch->leg->s, SP_FRAME_BREAK, ch->id, 0) ==
-	    SP_OK;
+	return sp_heard_break(ch->ctx, &ms) && ch->leg != NULL &&
+	    ch->state == SP_CHAN_LIVE && !ch->is_forward &&
+	    sp_stream_put_u32(&ch->leg->s, SP_FRAME_BREAK, ch->id, ms) == SP_OK;
+}
+
+enum sp_err
+sp_chan_open_payload(const struct sp_chan *ch, struct sp_buf *b)
+{
+	struct sp_open o = {.kind = ch->open_kind, .has_pty = ch->has_pty};
+
+	if (ch->is_forward) {
+		o.host = sp_span_str(ch->host);
+		o.port = ch->port;
+		o.origin = sp_span_str(ch->origin);
+		o.origin_port = ch->origin_port;
+		return sp_open_encode(b, &o);
+	}
+	o.cols = ch->cols;
+	o.rows = ch->rows;
+	o.xpixels = ch->xpixels;
+	o.ypixels = ch->ypixels;
+	o.term = sp_span_str(ch->term);
+	o.command = sp_buf_span(&ch->command);
+	o.env = sp_buf_span(&ch->env);
+	o.modes = sp_buf_span(&ch->modes);
+	return sp_open_encode(b, &o);
 }
 
 /* The broker is asked for one channel of a ctx at a time: its answer may be a
@@ -321,17 +372,14 @@ sp_chan_ask_next(struct sp_ctx *x)
 		return;
 	}
 	SP_BUF_AUTO b = {.max = 36864};
-	struct sp_open o = {.kind = next->open_kind, .has_pty = next->has_pty,
-	    .cols = next->cols, .rows = next->rows, .xpixels = next->xpixels,
-	    .ypixels = next->ypixels, .term = sp_span_str(next->term),
-	    .command = sp_buf_span(&next->command),
-	    .env = sp_buf_span(&next->env)};
 	struct sp_msg_chan_open m = {.ctx = x->id, .chan = next->id};
 
 	next->state = SP_CHAN_ASKED;
-	if (sp_open_encode(&b, &o) != SP_OK) {
+	if (sp_chan_open_payload(next, &b) != SP_OK) {
 		sp_chan_reply(next, false);
 		next->state = SP_CHAN_NEW;
+		if (next->is_forward)
+			sp_forward_refuse(next, 1, sp_span_str("no such address"));
 		return;
 	}
 	m.open = sp_buf_span(&b);
@@ -365,8 +413,16 @@ sp_chan_request(struct sp_ctx *x, ssh_message m)
 
 	while (ch != NULL && (ch->ch != c || ch->is_jump))
 		ch = ch->next;
-	if (ch == NULL)
-		return false;	/* a channel that is gone: its memory too */
+	if (ch == NULL || ch->is_forward) {
+		uint32_t ms;
+
+		/* a channel that is gone: its memory too; or one without any */
+		if (ssh_message_subtype(m) == SSH_CHANNEL_REQUEST_UNKNOWN)
+			(void)sp_heard_break(x, &ms);
+		if (ch != NULL)
+			ssh_message_reply_default(m);
+		return false;
+	}
 	switch (ssh_message_subtype(m)) {
 	case SSH_CHANNEL_REQUEST_PTY:
 		ok = on_pty(ch, m);
@@ -390,7 +446,7 @@ sp_chan_request(struct sp_ctx *x, ssh_message m)
 		break;
 	case SSH_CHANNEL_REQUEST_UNKNOWN:
 	default:
-		ok = on_break(ch);
+		ok = on_unknown(ch);
 		break;
 	}
 	if (ok)
@@ -426,6 +482,11 @@ sp_chan_stream(struct sp_chan *ch, int fd, bool shared)
 void
 sp_chan_refused(struct sp_chan *ch, uint8_t code, struct sp_span text)
 {
+	if (ch->is_forward) {
+		sp_forward_refuse(ch, 1, text);
+		sp_chan_ask_next(ch->ctx);
+		return;
+	}
 	sp_chan_reply(ch, true);
 	sp_queue_text(ch, text, false);
 	sp_queue_status(ch, code);

@@ -120,11 +120,13 @@ one_chan(struct sp_chan *ch)
 {
 	bool moved = false;
 
+	if (ch->is_calling)
+		moved |= sp_forward_call(ch);
 	if (ch->is_jump)
 		moved |= sp_jump_pump(ch);
 	else
 		moved |= sp_leg_in(ch);
-	if (ch->ch != NULL)
+	if (ch->ch != NULL && !ch->is_calling)
 		moved |= sp_queue_out(ch);
 	if (ch->client_closed && (ch->is_jump ? ch->inner == NULL :
 	    ch->leg == NULL || ch->state != SP_CHAN_LIVE ||
@@ -178,9 +180,34 @@ turn(struct sp_conn *c)
 	}
 }
 
+/* A client that has gone without a word is not waited for. */
+static void
+look_alive(struct sp_conn *c, int64_t now)
+{
+	struct sp_ctx *x = &c->outer;
+
+	if (x->state != SP_CTX_IN)
+		return;
+	switch (sp_alive_look(&c->alive, sp_ctx_may_read(x), now)) {
+	case SP_ALIVE_ASK:
+		if (sp_glass_keepalive(x->ssh) != SP_OK)
+			sp_log(SP_DEBUG, "no_keepalive", NULL, "");
+		break;
+	case SP_ALIVE_DEAD:
+		sp_log(SP_INFO, "client_silent", NULL, "conn=%llu peer=%s",
+		    (unsigned long long)c->id, c->peer);
+		x->wire.failed = ETIMEDOUT;
+		break;
+	case SP_ALIVE_FINE:
+	default:
+		break;
+	}
+}
+
 static void
 tick(struct sp_conn *c, int64_t now)
 {
+	look_alive(c, now);
 	sp_auth_tick(&c->outer, now);
 	for (size_t i = 0; i < SP_INNER_MAX; i++)
 		if (c->inner[i] != NULL)
@@ -239,6 +266,9 @@ prepare(struct sp_conn *c, struct waits *w)
 			nearer(c->inner[i], &at);
 	if (c->end_us != 0 && c->end_us < at)
 		at = c->end_us;
+	if (c->alive.every_us != 0 && c->alive.next_us != 0 &&
+	    c->alive.next_us < at)
+		at = c->alive.next_us;
 	w->timeout_ms = at <= now ? 0 : (int)((at - now + 999) / 1000);
 }
 
@@ -359,7 +389,10 @@ sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
 	static struct sp_conn c;
 	int fl = fcntl(tcp, F_GETFL);
 
-	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = m->id, .tcp = tcp};
+	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = m->id, .tcp = tcp,
+	    .alive = {.every_us = (int64_t)f->cfg.alive_s * 1000000,
+	    .tries = (unsigned)f->cfg.alive_tries}};
+	sp_glass_watch(sp_heard, NULL);
 	if (sp_span_cstr(m->peer_addr, c.peer, sizeof(c.peer)) != SP_OK || fl < 0 ||
 	    fcntl(tcp, F_SETFL, fl | O_NONBLOCK) < 0 ||
 	    sp_link_init(&c.brk, broker, SP_ROLE_ING, SP_ROLE_BRK,

@@ -7,7 +7,6 @@
 #include "bastion/ingress/front.h"
 
 #define STUCK (64 << 10)
-#define TYPED_MAX 256
 /* A login takes some 20 KiB, one with a dozen keys and certificates 100. */
 #define BEFORE_LOGIN_MAX (256 << 10)
 
@@ -20,8 +19,6 @@ heard(int level, const char *function, const char *text, void *arg)
 {
 	static const char request[] = "ssh_packet_userauth_request: Auth request for ";
 	static const char agent[] = "channel_rcv_request: Received an auth-agent-req request";
-	static const char brk[] = "ssh_message_handle_channel_request: "
-	    "Received a break channel_request for channel (";
 
 	(void)level;
 	(void)function;
@@ -32,8 +29,12 @@ heard(int level, const char *function, const char *text, void *arg)
 		in_libssh->auth.heard++;
 	else if (strcmp(text, agent) == 0)
 		in_libssh->agent_asked = true;
-	else if (strncmp(text, brk, sizeof(brk) - 1) == 0)
-		in_libssh->break_asked = true;
+}
+
+struct sp_ctx *
+sp_ctx_in_libssh(void)
+{
+	return in_libssh;
 }
 
 enum sp_err
@@ -55,6 +56,8 @@ sp_ctx_init(struct sp_ctx *x, struct sp_conn *c, uint32_t id, int fd,
 	if (rc != SSH_OK || sp_front_options(x->ssh) != SP_OK)
 		return SP_ERR_NOMEM;
 	ssh_set_blocking(x->ssh, 0);
+	sp_glass_rekey(x->ssh, (uint64_t)c->cfg->rekey_mb << 20,
+	    (uint32_t)c->cfg->rekey_s);
 	sp_auth_init(x);
 	if (ssh_handle_key_exchange(x->ssh) == SSH_ERROR)
 		return SP_ERR_PROTO;
@@ -81,9 +84,11 @@ sp_ctx_fini(struct sp_ctx *x)
 	sp_auth_fini(x);
 	while (x->chans != NULL)
 		sp_chan_free(x->chans);
+	sp_forward_fini(x);
 	if (x->shared != NULL)
 		sp_leg_release(x->shared);
 	x->shared = NULL;
+	sp_glass_forget(x->ssh);
 	if (x->ssh != NULL)
 		ssh_free(x->ssh);
 	x->ssh = NULL;
@@ -144,16 +149,6 @@ is_dead(struct sp_ctx *x)
 }
 
 static bool
-take_global(struct sp_ctx *x, ssh_message m)
-{
-	if (ssh_message_subtype(m) == SSH_GLOBAL_REQUEST_TCPIP_FORWARD)
-		sp_conn_policy_refusal(x->conn, "tcpip-forward",
-		    ssh_message_global_request_address(m));
-	ssh_message_reply_default(m);
-	return false;
-}
-
-static bool
 take(struct sp_ctx *x, ssh_message m)
 {
 	switch (ssh_message_type(m)) {
@@ -172,7 +167,7 @@ take(struct sp_ctx *x, ssh_message m)
 	case SSH_REQUEST_CHANNEL:
 		return sp_chan_request(x, m);
 	case SSH_REQUEST_GLOBAL:
-		return take_global(x, m);
+		return sp_forward_global(x, m);
 	default:
 		ssh_message_reply_default(m);
 		return false;
@@ -183,13 +178,10 @@ static ssh_message
 next_message(struct sp_ctx *x)
 {
 	ssh_message m;
-	/* Login requests that libssh answers with silence, and breaks, whose
-	 * name it does not hand out, are heard in its log. It is that talkative
-	 * during logins, and for a terminal that only types. */
-	bool talk = x->state < SP_CTX_IN ||
-	    (x->has_terminal && x->wire.rx_len < TYPED_MAX);
-
-	ssh_set_log_level(talk ? SSH_LOG_PACKET : SSH_LOG_PROTOCOL);
+	/* Login requests that libssh answers with silence are heard in its log:
+	 * it is that talkative until then. */
+	ssh_set_log_level(x->state < SP_CTX_IN ? SSH_LOG_PACKET :
+	    SSH_LOG_PROTOCOL);
 	in_libssh = x;
 	x->wire.may_read = true;
 	m = ssh_message_get(x->ssh);
@@ -204,6 +196,10 @@ after_step(struct sp_ctx *x)
 	if (x->agent_asked) {
 		x->agent_asked = false;
 		sp_conn_policy_refusal(x->conn, "agent-forwarding", "");
+	}
+	if (x->streamlocal_asked) {
+		x->streamlocal_asked = false;
+		sp_conn_policy_refusal(x->conn, "streamlocal-forward", "");
 	}
 	if (x->state == SP_CTX_KEX && x->auth.heard > 0)
 		x->state = SP_CTX_AUTH;

@@ -8,6 +8,7 @@
 #include "bastion/ingress/sshlib.h"
 #include "bastion/ingress/wire.h"
 #include "common/config.h"
+#include "common/glass.h"
 #include "common/ipc.h"
 #include "common/log.h"
 #include "common/sandbox.h"
@@ -24,7 +25,11 @@
 #define SP_INNER_MAX 16		/* ssh -J at once in a connection */
 _Static_assert(SP_INNER_MAX < SP_WIRES_MAX, "a wire an inner session");
 #define SP_SESSIONS_MAX 10	/* session channels at once in a ctx */
-#define SP_CHANS_MAX 32		/* channels of all kinds, closing ones too */
+#define SP_CHANS_MAX 96		/* channels of all kinds, closing ones too */
+#define SP_FORWARDS_MAX 56	/* forwarded connections and listeners in a ctx */
+#define SP_GLOBALS_MAX 32	/* global requests that wait for their answer */
+#define SP_HEARD_MAX 8		/* terminals, other requests that libssh hides */
+#define SP_MODES_MAX 512
 #define SP_DIALOG_MAX 64	/* lines of a conversation that may wait */
 #define SP_REPORTS_MAX 64	/* refusals told to the broker */
 #define SP_LEG_TX_LOW (256u << 10)
@@ -39,7 +44,7 @@ struct sp_leg {
 	struct sp_stream s;
 	struct sp_ctx *ctx;	/* NULL: nobody's; only what waits is written */
 	bool shared, over;
-	uint32_t n_chans, last_chan;
+	uint32_t n_chans, last_chan, last_reverse;
 };
 
 enum sp_chan_state {
@@ -60,13 +65,19 @@ struct sp_chan {
 	enum sp_chan_state state;
 	uint32_t id;
 	bool is_jump;
+	bool is_forward;	/* forward.c: FORWARD, REVERSE, LISTEN */
+	bool is_calling;	/* REVERSE: the client has not answered */
 	/* what was asked for */
 	bool has_pty;
 	uint32_t cols, rows, xpixels, ypixels;
 	char term[65];
 	uint8_t open_kind;
 	uint32_t n_env;
-	struct sp_buf env, command;
+	struct sp_buf env, command, modes;
+	/* forwards: what to reach or where to listen, and who came */
+	char host[256], origin[256];
+	uint32_t port, origin_port, bound_port;
+	uint64_t global;	/* LISTEN: number of the client's request */
 	ssh_message req;	/* the request that waits for its answer */
 	/* user to target */
 	struct sp_leg *leg;
@@ -123,6 +134,25 @@ struct sp_auth {
 	int64_t deadline_us, stall_us;
 	uint64_t stall_bytes;
 };
+/* Global requests are answered in their order; some by libssh itself, unless
+ * one before them waits: then it is told that they want no answer. */
+struct sp_global {
+	uint64_t number;
+	bool is_listen, is_bound, is_answered, ok;
+	ssh_message m;
+	uint16_t port;
+};
+/* What libssh reads in a channel request and does not hand out (heard.c). */
+struct sp_heard_pty {
+	char term[65];
+	uint32_t size[4], n_modes;
+	uint8_t modes[SP_MODES_MAX];
+};
+struct sp_heard_other {
+	bool is_break;
+	uint32_t ms;
+};
+
 struct sp_ctx {
 	struct sp_conn *conn;
 	uint32_t id;		/* 0: the outer one */
@@ -136,8 +166,18 @@ struct sp_ctx {
 	struct sp_chan *via;	/* the outer channel that carries it */
 	uint32_t tx_turn;	/* bytes given to libssh since its last flush */
 	bool is_greeted;	/* its version line has come */
-	bool agent_asked, break_asked;	/* heard in libssh's log */
-	bool has_terminal;
+	bool agent_asked;	/* heard in libssh's log */
+	bool has_target;	/* what is forwarded goes through it */
+	uint32_t n_forwards;
+	struct sp_global globals[SP_GLOBALS_MAX];
+	uint32_t n_globals;
+	uint64_t next_global;
+	ssh_message last_global; /* answers for what libssh did not hand out */
+	struct sp_heard_pty ptys[SP_HEARD_MAX];
+	struct sp_heard_other others[SP_HEARD_MAX];
+	uint32_t n_ptys, n_others;
+	char strange[64];	/* a kind of channel that libssh does not know */
+	bool streamlocal_asked;
 	const char *bye;	/* for the client: why it ends */
 	char why[512];		/* why the session ends, if its stream does not say */
 };
@@ -155,6 +195,7 @@ struct sp_conn {
 	uint32_t next_inner, reports;
 	uint64_t next_corr;
 	char last_words[512];	/* of the broker, before a login */
+	struct sp_alive alive;
 	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
 	bool brk_gone;
 	int64_t end_us;		/* not 0: ends then at the latest */
@@ -205,6 +246,7 @@ bool sp_ctx_is_blocked(const struct sp_ctx *x); /* do not write more now */
 bool sp_ctx_may_read(const struct sp_ctx *x);
 /* Says why and disconnects. The text outlives the ctx. */
 void sp_ctx_disconnect(struct sp_ctx *x, const char *why);
+struct sp_ctx *sp_ctx_in_libssh(void); /* whose packets it works on; or NULL */
 
 /* ---- auth.c: logging in */
 void sp_auth_init(struct sp_ctx *x);
@@ -260,11 +302,35 @@ void sp_text_safe(struct sp_buf *out, struct sp_span text, bool crlf);
 /* ---- leg.c: streams */
 struct sp_leg *sp_leg_new(struct sp_ctx *x, int fd, bool shared);
 void sp_leg_join(struct sp_leg *l, struct sp_chan *ch); /* sends OPEN */
+void sp_leg_take(struct sp_leg *l, struct sp_chan *ch); /* the target sent it */
 void sp_leg_leave(struct sp_chan *ch);	/* CLOSE if owed, lets go */
 void sp_leg_read(struct sp_leg *l);	/* frames that have arrived */
 bool sp_leg_in(struct sp_chan *ch);	/* user to target; true if moved */
 void sp_leg_release(struct sp_leg *l);	/* no ctx any more */
 void sp_leg_sweep(struct sp_conn *c);	/* frees what is done with */
+
+/* ---- heard.c: what libssh does not hand out */
+void sp_heard(void *arg, uint8_t *payload, size_t n);
+void sp_heard_modes(struct sp_ctx *x, struct sp_chan *ch);
+bool sp_heard_break(struct sp_ctx *x, uint32_t *ms); /* of the next unknown */
+
+/* ---- forward.c: -L, -D, -W and -R through the target */
+bool sp_forward_open(struct sp_ctx *x, ssh_message m); /* true: m is kept */
+bool sp_forward_global(struct sp_ctx *x, ssh_message m); /* true: m is kept */
+void sp_forward_accept(struct sp_chan *ch);	/* OPEN_OK */
+/* Before it is open: the client learns why, and the channel is done with. */
+void sp_forward_refuse(struct sp_chan *ch, uint32_t code, struct sp_span why);
+SP_MUST enum sp_err sp_forward_listening(struct sp_chan *ch,
+    const struct sp_frame *f);	/* LISTEN_OK, LISTEN_FAIL */
+SP_MUST enum sp_err sp_forward_called(struct sp_leg *l,
+    const struct sp_frame *f);	/* OPEN from the target's side */
+bool sp_forward_call(struct sp_chan *ch); /* true if the client answered */
+void sp_forward_end(struct sp_chan *ch);	/* before the channel is freed */
+void sp_forward_fini(struct sp_ctx *x);
+/* What is asked for, as OPEN and chan_open say it. */
+SP_MUST enum sp_err sp_chan_open_payload(const struct sp_chan *ch,
+    struct sp_buf *b);
+void sp_chan_watch(struct sp_chan *ch);	/* libssh's callbacks of ch->ch */
 
 /* ---- jump.c: ssh -J */
 bool sp_jump_open(struct sp_ctx *x, ssh_message m); /* true: m is kept */

@@ -32,26 +32,21 @@ static enum sp_err
 put_open(struct sp_leg *l, const struct sp_chan *ch)
 {
 	SP_BUF_AUTO b = {.max = 36864};
-	struct sp_open o = {.kind = ch->open_kind, .has_pty = ch->has_pty,
-	    .cols = ch->cols, .rows = ch->rows, .xpixels = ch->xpixels,
-	    .ypixels = ch->ypixels, .term = sp_span_str(ch->term),
-	    .command = sp_buf_span(&ch->command), .env = sp_buf_span(&ch->env)};
 
-	SP_TRY(sp_open_encode(&b, &o));
+	if (ch->open_kind == SP_OPEN_LISTEN) {
+		SP_TRY(sp_buf_put_bytes(&b, sp_span_str(ch->host)));
+		SP_TRY(sp_buf_put_u32(&b, ch->port));
+		return sp_stream_put(&l->s, SP_FRAME_LISTEN, 0, ch->id,
+		    sp_buf_span(&b));
+	}
+	SP_TRY(sp_chan_open_payload(ch, &b));
 	return sp_stream_put(&l->s, SP_FRAME_OPEN, 0, ch->id, sp_buf_span(&b));
 }
 
 void
-sp_leg_join(struct sp_leg *l, struct sp_chan *ch)
+sp_leg_take(struct sp_leg *l, struct sp_chan *ch)
 {
-	if (l->n_chans >= SP_STREAM_CHANNELS_MAX || put_open(l, ch) != SP_OK) {
-		sp_queue_cut(ch, sp_span_str("too many channels"), 255);
-		ch->state = SP_CHAN_DRAIN;
-		return;
-	}
 	l->n_chans++;
-	if (ch->id > l->last_chan)
-		l->last_chan = ch->id;
 	ch->leg = l;
 	ch->gen = ch->gen == 255 ? 1 : (uint8_t)(ch->gen + 1);
 	ch->tx_credit = SP_STREAM_WINDOW;
@@ -59,6 +54,19 @@ sp_leg_join(struct sp_leg *l, struct sp_chan *ch)
 	ch->to_grant = 0;
 	ch->eof_sent = false;
 	ch->state = SP_CHAN_OPENING;
+}
+
+void
+sp_leg_join(struct sp_leg *l, struct sp_chan *ch)
+{
+	if (l->n_chans >= SP_STREAM_CHANNELS_MAX || put_open(l, ch) != SP_OK) {
+		ch->state = SP_CHAN_DRAIN;
+		sp_queue_cut(ch, sp_span_str("too many channels"), 255);
+		return;
+	}
+	if (ch->id > l->last_chan)
+		l->last_chan = ch->id;
+	sp_leg_take(l, ch);
 }
 
 static void
@@ -75,10 +83,13 @@ let_go(struct sp_chan *ch)
 void
 sp_leg_leave(struct sp_chan *ch)
 {
+	bool is_listen = ch->open_kind == SP_OPEN_LISTEN;
+
 	if (ch->leg == NULL)
 		return;
-	if (!ch->leg->over && sp_stream_put(&ch->leg->s, SP_FRAME_CLOSE, 0,
-	    ch->id, sp_span_of(NULL, 0)) != SP_OK)
+	if (!ch->leg->over && (!is_listen || ch->state != SP_CHAN_NEW) &&
+	    sp_stream_put(&ch->leg->s, is_listen ? SP_FRAME_UNLISTEN :
+	    SP_FRAME_CLOSE, 0, ch->id, sp_span_of(NULL, 0)) != SP_OK)
 		ch->leg->over = true;
 	let_go(ch);
 }
@@ -94,6 +105,9 @@ sp_leg_release(struct sp_leg *l)
 		if (ch->leg == l && l->shared) {
 			sp_leg_leave(ch);
 			ch->state = SP_CHAN_DRAIN;
+			if (ch->is_forward)
+				sp_queue_cut(ch, sp_span_str("the session has "
+				    "ended"), 255);
 		}
 	if (x->shared == l)
 		x->shared = NULL;
@@ -113,10 +127,10 @@ end_leg(struct sp_leg *l, struct sp_span text)
 		next = ch->next;
 		if (ch->leg != l)
 			continue;
-		sp_queue_cut(ch, text, 255);
 		ch->leg = NULL;
 		l->n_chans--;
 		ch->state = SP_CHAN_DRAIN;
+		sp_queue_cut(ch, text, 255);
 	}
 	if (x->shared == l)
 		x->shared = NULL;
@@ -188,6 +202,10 @@ on_open_fail(struct sp_chan *ch, struct sp_span s)
 	struct sp_span why = {0};
 
 	SP_TRY(sp_get_str(&s, 1020, &why));
+	if (ch->is_forward) {
+		sp_forward_refuse(ch, 2, why);
+		return SP_OK;
+	}
 	sp_chan_reply(ch, false);
 	sp_queue_text(ch, why, false);
 	sp_queue_status(ch, 255);
@@ -223,20 +241,26 @@ on_end(struct sp_leg *l, struct sp_span s)
 static enum sp_err
 chan_frame(struct sp_leg *l, struct sp_chan *ch, const struct sp_frame *f)
 {
-	if (ch->state == SP_CHAN_OPENING && f->type != SP_FRAME_OPEN_OK &&
-	    f->type != SP_FRAME_OPEN_FAIL && f->type != SP_FRAME_NOTICE &&
+	if (ch->open_kind == SP_OPEN_LISTEN)
+		return sp_forward_listening(ch, f);
+	if (ch->state == SP_CHAN_OPENING && !ch->is_calling &&
+	    f->type != SP_FRAME_OPEN_OK && f->type != SP_FRAME_OPEN_FAIL && f->type != SP_FRAME_NOTICE &&
 	    f->type != SP_FRAME_CLOSE)
 		return SP_ERR_PROTO;
 	switch ((enum sp_frame_type)f->type) {
 	case SP_FRAME_OPEN_OK:
-		if (ch->state != SP_CHAN_OPENING)
+		if (ch->state != SP_CHAN_OPENING || ch->is_calling)
 			return SP_ERR_PROTO;
+		if (ch->is_forward) {
+			sp_forward_accept(ch);
+			return SP_OK;
+		}
 		ch->state = SP_CHAN_LIVE;
 		sp_chan_reply(ch, true);
 		return SP_OK;
 	case SP_FRAME_OPEN_FAIL:
-		return ch->state == SP_CHAN_OPENING ? on_open_fail(ch,
-		    f->payload) : SP_ERR_PROTO;
+		return ch->state == SP_CHAN_OPENING && !ch->is_calling ?
+		    on_open_fail(ch, f->payload) : SP_ERR_PROTO;
 	case SP_FRAME_DATA:
 		return on_data(ch, f);
 	case SP_FRAME_CREDIT:
@@ -250,6 +274,11 @@ chan_frame(struct sp_leg *l, struct sp_chan *ch, const struct sp_frame *f)
 		sp_queue_signal(ch, f->payload);
 		return SP_OK;
 	case SP_FRAME_CLOSE:
+		if (ch->is_forward && ch->ch == NULL) {
+			sp_forward_refuse(ch, 2, sp_span_str("the target closed "
+			    "it"));
+			return SP_OK;
+		}
 		sp_chan_reply(ch, false);
 		sp_queue_close(ch);
 		return SP_OK;
@@ -285,11 +314,15 @@ take_frame(struct sp_leg *l, const struct sp_frame *f)
 		return on_end(l, f->payload);
 	if (f->type == SP_FRAME_NOTICE && f->chan == 0)
 		return on_text(l, NULL, f->payload);
+	if (f->type == SP_FRAME_OPEN)
+		return sp_forward_called(l, f);
 	ch = sp_chan_find(l->ctx, f->chan);
 	if (ch != NULL && ch->leg == l)
 		return chan_frame(l, ch, f);
 	/* It was closed here while this was on its way. */
-	return f->chan > 0 && f->chan <= l->last_chan ? SP_OK : SP_ERR_PROTO;
+	return f->chan > 0 && (f->chan <= l->last_chan ||
+	    (f->chan > SP_STREAM_REVERSE && f->chan <= l->last_reverse)) ? SP_OK :
+	    SP_ERR_PROTO;
 }
 
 void

@@ -63,7 +63,7 @@ sp_queue_text(struct sp_chan *ch, struct sp_span text, bool mark)
 	SP_BUF_AUTO b = {.max = 65536};
 	const char *nl = ch->has_pty ? "\r\n" : "\n";
 
-	if (text.n == 0 || ch->close_queued || ch->is_jump)
+	if (text.n == 0 || ch->close_queued || ch->is_jump || ch->is_forward)
 		return;
 	if (sp_buf_printf(&b, "%s%s", mark && ch->has_pty ? nl : "",
 	    mark ? "[sallyport] " : "") != SP_OK)
@@ -89,7 +89,7 @@ sp_queue_eof(struct sp_chan *ch)
 void
 sp_queue_status(struct sp_chan *ch, uint32_t status)
 {
-	if (!ch->exit_sent && !ch->close_queued &&
+	if (!ch->exit_sent && !ch->close_queued && !ch->is_forward &&
 	    put(ch, K_STATUS, OURS, sp_span_of(&status, sizeof(status))) == SP_OK)
 		ch->exit_sent = true;
 }
@@ -114,6 +114,12 @@ void
 sp_queue_cut(struct sp_chan *ch, struct sp_span text, uint32_t status)
 {
 	if (ch->is_jump || ch->close_queued || ch->open_kind == 0)
+		return;
+	if (ch->is_forward && ch->ch == NULL)
+		sp_forward_refuse(ch, 1, text);
+	else if (ch->is_forward)
+		sp_queue_close(ch);
+	if (ch->is_forward)
 		return;
 	sp_chan_reply(ch, true);
 	sp_queue_text(ch, text, true);

@@ -185,6 +185,7 @@ sp_front_start(struct sp_front *f, struct sp_span config, int key_fd)
 		return e;
 	}
 	sp_log_init("ingress", f->cfg.debug != 0);
+	SP_TRY(sp_glass_init());
 	if (ssh_init() != SSH_OK)
 		return SP_ERR_UNSUPPORTED;
 	SP_TRY(read_key(key_fd, &key));

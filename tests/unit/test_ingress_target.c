@@ -176,6 +176,15 @@ on_data(struct st_world *w, struct st_stream *t, struct st_chan *ch,
 	}
 }
 
+static bool
+is_forward(struct sp_span payload)
+{
+	struct sp_open o;
+
+	OK(sp_open_decode(payload, &o));
+	return o.kind == SP_OPEN_FORWARD;
+}
+
 static void
 on_frame(struct st_world *w, struct st_stream *t, const struct sp_frame *f)
 {
@@ -184,6 +193,22 @@ on_frame(struct st_world *w, struct st_stream *t, const struct sp_frame *f)
 	uint32_t a, b;
 	char text[96];
 
+	if (f->type == SP_FRAME_LISTEN) {
+		OK(sp_buf_printf(&w->log, "LISTEN\n"));
+		SENT(sp_stream_put_text(&t->s, SP_FRAME_LISTEN_FAIL, f->chan,
+		    "listening is not permitted here"));
+		return;
+	}
+	if (f->type == SP_FRAME_OPEN && is_forward(f->payload)) {
+		OK(sp_buf_printf(&w->log, "FORWARD\n"));
+		SENT(sp_stream_put_text(&t->s, SP_FRAME_OPEN_FAIL, f->chan,
+		    "forwarding is not\x1b permitted here"));
+		SENT(sp_stream_put(&t->s, SP_FRAME_CLOSE, 0, f->chan,
+		    sp_span_of(NULL, 0)));
+		return;
+	}
+	if (f->type == SP_FRAME_CLOSE && ch == NULL)
+		return;		/* of what was refused */
 	if (f->type == SP_FRAME_OPEN) {
 		CHECK(ch == NULL);
 		on_open(w, t, f);
@@ -215,7 +240,8 @@ on_frame(struct st_world *w, struct st_stream *t, const struct sp_frame *f)
 		OK(sp_buf_printf(&w->log, "SIGNAL %.*s\n", (int)name.n, name.p));
 		break;
 	case SP_FRAME_BREAK:
-		OK(sp_buf_printf(&w->log, "BREAK\n"));
+		OK(sp_get_u32(&s, &a));
+		OK(sp_buf_printf(&w->log, "BREAK %u\n", a));
 		break;
 	case SP_FRAME_CLOSE:
 		OK(sp_buf_printf(&w->log, "CLOSE %s got=%llu\n", ch->cmd,
