@@ -318,7 +318,7 @@ class Ends(unittest.TestCase):
         self.cut(start, lambda p: os.kill(p.pid, signal.SIGCONT))
 
     def test_a_target_that_ignores_hangups(self):
-        self.cut(lambda: sp.ssh_start("sue", "-tt", "core-01", "trap '' HUP TERM INT; while :; do read x; done",
+        self.cut(lambda: sp.ssh_start("sue", "-tt", "core-01", "trap '' HUP TERM INT; while read x; do :; done",
                                       stdin=subprocess.PIPE))
 
     def test_a_revoked_grant_while_it_floods(self):
