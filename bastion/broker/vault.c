@@ -159,11 +159,30 @@ lose(struct sp_vault *v)
 	event_del(v->ev_deadline);
 }
 
+/* What the vault says of itself counts at once, and not when it is asked next:
+ * between, a row verified a moment ago would still let a key pass. */
+static void
+heed(struct sp_vault *v, const struct sp_packet *k)
+{
+	struct sp_msg_security_event m;
+
+	if (k->type != SP_MSG_security_event ||
+	    sp_dec_security_event(k->body, &m) != SP_OK)
+		return;
+	if (sp_span_is(m.what, "vault_sealed"))
+		v->status.sealed = true;
+	else if (!sp_span_is(m.what, "vault_unsealed"))
+		return;
+	ask_status(v);
+}
+
 static void
 on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 {
 	struct sp_vault *v = arg;
 
+	if (v->peer == p)
+		heed(v, k);
 	if (k->type == SP_MSG_v_lease_used || k->type == SP_MSG_security_event) {
 		if (v->on_event != NULL)
 			v->on_event(v->on_event_arg, k);
