@@ -97,6 +97,11 @@ sp_auth_unanswered(struct sp_ctx *x)
 	x->auth.pulled = x->auth.heard;
 	(void)sp_touch_was_given();
 	x->auth.stall_bytes = x->wire.bytes_in;
+	if (sp_gss_was_asked()) {	/* libssh has answered already */
+		sp_conn_refused(x->conn, "GSSAPI", sp_span_str(x->auth.name));
+		count(x);
+		return;
+	}
 	sp_conn_refused(x->conn, "bad or unsupported signature",
 	    sp_span_str(x->auth.name));
 	if (x->auth.blank == NULL || x->auth.msg != NULL) {
