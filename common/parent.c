@@ -15,6 +15,7 @@
 
 #define START_MS 30000
 #define CHILDREN_MAX 65536
+#define PACKETS_A_TURN 8
 
 enum sp_err
 sp_role_hello(struct sp_link *sup, uint32_t self, struct sp_packet *p)
@@ -186,8 +187,12 @@ loop(struct life *f)
 		e = sp_link_flush(&f->sup);
 		if (e != SP_OK && e != SP_ERR_AGAIN)
 			return 1;
-		while ((e = one_packet(f)) == SP_OK)
-			;
+		/* A flood of spawns does not hide who has ended. */
+		e = SP_OK;
+		for (int i = 0; i < PACKETS_A_TURN && e == SP_OK; i++)
+			e = one_packet(f);
+		if (e == SP_OK)
+			continue;
 		if (e == SP_ERR_EOF)
 			return 0;
 		if (e != SP_ERR_AGAIN) {

@@ -13,7 +13,7 @@
 
 #define WAIT_US (5 * SP_SECOND_US)	/* for a parent that is starting */
 #define ASK_US (10 * SP_SECOND_US)	/* for `spawned` */
-#define KILL_US SP_SECOND_US		/* for `exited` after a kill */
+#define KILL_US (5 * SP_SECOND_US)	/* for `exited` after a kill */
 #define KIDS_MAX (100000 + SP_SESSIONS_MAX * 3)
 
 static const enum sp_rx parent_of[SP_KID_COUNT] = {

@@ -107,8 +107,11 @@ join(struct sp_sup *s, struct sp_kid *k, const union sp_address *a)
 
 /* ------------------------------------------------------------- start-ups */
 
+#define YOUNG_US (SP_SECOND_US / 2)	/* so long nobody is ended: a flood costs
+					 * max_startups processes in this time */
 struct victim {
-	int64_t before_us;	/* later than this nobody is logging in */
+	int64_t before_us;	/* older: nobody is logging in any more */
+	int64_t young_us;
 	struct sp_kid *k;
 	size_t n;		/* start-ups of its source */
 };
@@ -124,7 +127,8 @@ look_at(struct sp_sup *s, struct sp_kid *k, void *arg)
 
 	if (k->is_startup && k->born_us < v->before_us)
 		sp_source_authed(s, k);
-	if (!k->is_startup || k->is_keyed || k->killed)
+	if (!k->is_startup || k->is_keyed || k->killed ||
+	    k->born_us > v->young_us)
 		return;
 	if (v->k == NULL || n > v->n || (n == v->n && k->born_us < v->k->born_us)) {
 		v->k = k;
@@ -137,7 +141,8 @@ look_at(struct sp_sup *s, struct sp_kid *k, void *arg)
 static bool
 make_room(struct sp_sup *s, const struct sp_source *src)
 {
-	struct victim v = {.before_us = sp_boot_us() -
+	int64_t now = sp_boot_us();
+	struct victim v = {.young_us = now - YOUNG_US, .before_us = now -
 	    (int64_t)s->in.cfg.login_grace_s * SP_SECOND_US};
 
 	sp_kid_each(s, look_at, &v);
