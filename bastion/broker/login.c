@@ -157,6 +157,7 @@ conn_end(struct conn *c)
 	conn_set_state(c, CONN_ENDED);
 	event_del(c->grace);
 	audit_end(c, was);
+	login_slow_drop(c);
 	login_auth_drop(c);
 	while (c->ctxs != NULL)
 		ctx_end(c->ctxs);

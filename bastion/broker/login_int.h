@@ -90,6 +90,9 @@ struct conn {
 	char addr[64];
 	uint16_t port;
 	bool is_proxied;
+	struct event *refusal;		/* is answered a little later */
+	uint64_t refusal_corr;
+	int64_t refusal_us;
 	char via[64];			/* the proxy that named addr; or empty */
 	char login[256];		/* claimed, then kept */
 	struct sp_login_name name;
@@ -138,6 +141,14 @@ typedef void (*login_key_cb)(void *arg, enum sp_err e,
     const uint8_t person[static 16], const uint8_t key[static 16]);
 void login_find_key(struct sp_broker *b, const char *user, struct sp_span blob,
     login_key_cb cb, void *arg);
+
+/* --------------------------------------------------------- login_slow.c */
+/* Refuses a key that was asked for at began_us, and counts it for the name. */
+void login_slow_refuse(struct conn *c, uint64_t corr, const char *user,
+    int64_t began_us);
+void login_slow_drop(struct conn *c);
+/* How long from now until this refusal is answered. */
+int64_t login_slow_us(const char *user, int64_t began_us, int64_t now);
 
 /* ---------------------------------------------------------- login_mfa.c */
 void login_on_mfa_begin(struct conn *c, const struct sp_msg_mfa_begin *m);

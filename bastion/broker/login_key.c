@@ -87,14 +87,15 @@ struct offer {
 	struct conn *c;
 	uint64_t corr;
 	bool is_signed;
+	int64_t began_us;
 	char login[256];
 	struct sp_login_name name;
 };
 
 static void
-answer(struct conn *c, uint64_t corr, bool ok)
+accept_key(struct conn *c, uint64_t corr)
 {
-	struct sp_msg_auth_key_result m = {.ok = ok};
+	struct sp_msg_auth_key_result m = {.ok = 1};
 
 	if (c->state != CONN_ENDED)
 		sp_peer_sent(c->peer,
@@ -180,8 +181,10 @@ looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
 	}
 	if (is_away(e) && c->state == CONN_READY)
 		turn_away(c, e);
+	else if (ok)
+		accept_key(c, o->corr);
 	else
-		answer(c, o->corr, ok);
+		login_slow_refuse(c, o->corr, o->login, o->began_us);
 	conn_idle(c);
 	free(o);
 }
@@ -189,14 +192,17 @@ looked_up(void *arg, enum sp_err e, const uint8_t person[static 16],
 void
 login_on_auth_key(struct conn *c, const struct sp_msg_auth_key *m, uint64_t corr)
 {
+	int64_t now = sp_boot_us();
+	char login[256];
 	struct offer *o;
 
+	sp_vis(login, sizeof(login), m->login);
 	if (c->is_proxied && c->via[0] == '\0') {
 		conn_broke(c, "a key before the address of its client");
 		return;
 	}
 	if (++c->n_keys > CONN_ASKED_MAX) {
-		answer(c, corr, false);
+		login_slow_refuse(c, corr, login, now);
 		return;
 	}
 	if (c->state == CONN_KEYED && !sp_span_is(m->login, c->login)) {
@@ -207,9 +213,9 @@ login_on_auth_key(struct conn *c, const struct sp_msg_auth_key *m, uint64_t corr
 	if (o == NULL || sp_login_name_parse(m->login, &o->name) != SP_OK) {
 		free(o);
 		if (c->state == CONN_READY)
-			sp_vis(c->login, sizeof(c->login), m->login);
+			memcpy(c->login, login, sizeof(c->login));
 		snprintf(c->why, sizeof(c->why), "not a login name");
-		answer(c, corr, false);
+		login_slow_refuse(c, corr, login, now);
 		return;
 	}
 	if (!conn_busy(c)) {
@@ -219,6 +225,7 @@ login_on_auth_key(struct conn *c, const struct sp_msg_auth_key *m, uint64_t corr
 	o->c = c;
 	o->corr = corr;
 	o->is_signed = m->is_signed != 0;
-	sp_vis(o->login, sizeof(o->login), m->login);
+	o->began_us = now;
+	memcpy(o->login, login, sizeof(o->login));
 	login_find_key(c->b, o->name.user, m->blob, looked_up, o);
 }

@@ -46,8 +46,13 @@ class Client:
         theirs = self.line()
         while not theirs.startswith(b"SSH-"):
             theirs = self.line()
+        self.mine, self.theirs, self.id = mine, theirs, None
         for x in early:
             self.send(x)
+        self.exchange(strict, strict if resets is None else resets, mid)
+
+    def exchange(self, strict=False, resets=False, mid=()):
+        """A whole key exchange: the first, or one more."""
         kex = list(KEX)
         if strict:
             kex[0] += b",kex-strict-c-v00@openssh.com"
@@ -67,12 +72,11 @@ class Client:
         qs, rest = take(rest)
         k = key.exchange(X25519PublicKey.from_public_bytes(qs)).lstrip(b"\0")
         k = ssh_string((b"\0" if k[0] & 128 else b"") + k)
-        h = hashlib.sha256(b"".join(ssh_string(x) for x in (mine, theirs, init, server_init, host, q, qs)) + k).digest()
-        self.id = h
-        derive = lambda c, n: hashlib.sha256(k + h + c + h).digest()[:n]
+        h = hashlib.sha256(b"".join(ssh_string(x) for x in (self.mine, self.theirs, init, server_init, host, q, qs)) + k).digest()
+        self.id = self.id or h
+        derive = lambda c, n: hashlib.sha256(k + h + c + self.id).digest()[:n]
         self.send(b"\x15")
         assert self.recv()[0] == 21
-        resets = strict if resets is None else resets
         if resets:
             self.tx_seq = self.rx_seq = 0
         if self.ctr:
