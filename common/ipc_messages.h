@@ -63,6 +63,7 @@ enum sp_link_state {
 	M(peer_link, 0x0007, SP_ROLE_SUP, SP_ROLE_BRK | SP_ROLE_VLT,          \
 	    SP_ST_READY, 1)                                                   \
 	M(stop, 0x0008, SP_ROLE_SUP, SP_ROLE_CHILDREN, SP_ST_ANY, 0)          \
+	M(reconfig, 0x0009, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	/* -- children of a parent -- */                                      \
 	M(spawn_ingress, 0x0010, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_READY, 2)    \
 	M(spawn_recorder, 0x0011, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 4)   \
@@ -216,6 +217,8 @@ enum sp_link_state {
 /* fds: our end of a new link with that role (also after that role restarts) */
 #define SP_FIELDS_peer_link(F) F(u16, role, 0)
 #define SP_FIELDS_stop(F) F(u8, graceful, 0)
+/* The configuration was read again: what holds from now on. */
+#define SP_FIELDS_reconfig(F) F(str, config, 32768)
 
 /* fds: client's TCP socket, link to the broker. proxied: a PROXY header comes
  * first, peer_addr is the proxy's. */
