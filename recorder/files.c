@@ -10,12 +10,18 @@
  * record early is always right: only forwarding waits. */
 #define RECORDS_HIGH SP_RELAY_BATCH
 
+static enum sp_err
+make_room(struct sp_relay *r)
+{
+	return sp_rec_writer_waiting(r->w) < RECORDS_HIGH ? SP_OK :
+	    sp_rec_writer_commit(r->w);
+}
+
 enum sp_err
 files_put(struct sp_relay *r, uint8_t lane, uint8_t kind, uint32_t chan,
     struct sp_span s)
 {
-	if (sp_rec_writer_waiting(r->w) >= RECORDS_HIGH)
-		SP_TRY(sp_rec_writer_commit(r->w));
+	SP_TRY(make_room(r));
 	return sp_rec_writer_put(r->w, lane, kind, chan, s);
 }
 
@@ -24,14 +30,14 @@ files_put(struct sp_relay *r, uint8_t lane, uint8_t kind, uint32_t chan,
 static enum sp_err
 flush_record(struct sp_files_chan *c)
 {
-	struct sp_span s = c->record.s;
+	struct sp_frame f = {.type = SP_FRAME_DATA, .chan = c->num,
+	    .lane = c->record.to_target ? 0 : 1, .payload = c->record.s};
 
 	c->record.s.n = 0;
-	if (s.n == 0)
+	if (f.payload.n == 0)
 		return SP_OK;
-	c->r->user_input |= c->record.to_target;
-	return files_put(c->r, c->record.to_target ? SP_LANE_IN : SP_LANE_OUT,
-	    c->record.to_target ? SP_RECORD_IN : SP_RECORD_OUT, c->num, s);
+	SP_TRY(make_room(c->r));
+	return sp_relay_record(c->r, &f, c->record.to_target);
 }
 
 /* A side that has gone takes nothing; what the other says is still judged. */
@@ -82,7 +88,9 @@ static enum sp_err
 out_pass(void *arg, bool to_target, struct sp_span s, bool is_body)
 {
 	struct sp_files_chan *c = arg;
-	bool keep = !is_body || c->r->rules->file_body == SP_BODY_FULL;
+	/* Where the channel as a whole is kept as a digest, that counts it. */
+	bool keep = !is_body || c->r->rules->file_body == SP_BODY_FULL ||
+	    sp_flow_find(c->r->flows, c->num) != NULL;
 
 	if (s.n == 0)
 		return SP_OK;
@@ -172,12 +180,13 @@ static void
 chan_free(struct sp_files_chan *c)
 {
 	sp_sftp_free(c->sftp);
+	sp_scp_free(c->scp);
 	sp_buf_fini(&c->hold);
 	free(c);
 }
 
 static enum sp_err
-begin(struct sp_relay *r, uint32_t num)
+begin(struct sp_relay *r, uint32_t num, bool is_sftp)
 {
 	size_t at = place(r, 0);
 	struct sp_files_chan *c;
@@ -193,7 +202,11 @@ begin(struct sp_relay *r, uint32_t num)
 	c->out = (struct sp_xfer_out){.arg = c, .pass = out_pass,
 	    .drop = out_drop, .say = out_say, .room = out_room, .note = out_note};
 	sp_buf_init(&c->hold, SP_STREAM_WINDOW + SP_FRAME_PAYLOAD_MAX);
-	if ((c->sftp = sp_sftp_new(&c->out, s)) == NULL) {
+	if (is_sftp)
+		c->sftp = sp_sftp_new(&c->out, s);
+	else
+		c->scp = sp_scp_new(&c->out, s);
+	if (c->sftp == NULL && c->scp == NULL) {
 		chan_free(c);
 		return SP_ERR_NOMEM;
 	}
@@ -207,8 +220,10 @@ sp_files_open(struct sp_relay *r, const struct sp_frame *f)
 	struct sp_open o;
 
 	SP_TRY(sp_open_decode(f->payload, &o));
-	return o.kind == SP_OPEN_SUBSYSTEM && sp_span_is(o.command, "sftp") ?
-	    begin(r, f->chan) : SP_OK;
+	if (o.kind == SP_OPEN_SUBSYSTEM && sp_span_is(o.command, "sftp"))
+		return begin(r, f->chan, true);
+	return o.kind == SP_OPEN_EXEC && o.has_pty == 0 ?
+	    begin(r, f->chan, false) : SP_OK;
 }
 
 /* The last words about it. */
@@ -217,12 +232,16 @@ over(struct sp_files_chan *c)
 {
 	enum sp_err e = SP_OK;
 
-	if (c->sftp != NULL) {
+	if (c->sftp != NULL)
 		e = sp_sftp_end(c->sftp);
+	else if (c->scp != NULL)
+		e = sp_scp_end(c->scp);
+	if (!c->is_dead)
 		files_total(c);
-	}
 	sp_sftp_free(c->sftp);
+	sp_scp_free(c->scp);
 	c->sftp = NULL;
+	c->scp = NULL;
 	return e;
 }
 
@@ -285,6 +304,12 @@ give_back(struct sp_files_chan *c)
 	return SP_OK;
 }
 
+static const char *
+why_of(const struct sp_files_chan *c)
+{
+	return c->sftp != NULL ? sp_sftp_why(c->sftp) : sp_scp_why(c->scp);
+}
+
 /* Moves *s over what was taken. */
 static enum sp_err
 feed(struct sp_files_chan *c, bool from_user, struct sp_span *s)
@@ -292,15 +317,16 @@ feed(struct sp_files_chan *c, bool from_user, struct sp_span *s)
 	enum sp_err e, flushed;
 
 	c->input = *s;
-	e = sp_sftp_take(c->sftp, from_user, s);
+	e = c->sftp != NULL ? sp_sftp_take(c->sftp, from_user, s) :
+	    sp_scp_take(c->scp, from_user, s);
 	flushed = flush_runs(c);
 	c->input = (struct sp_span){0};
 	if (from_user)
 		c->is_stalled = e == SP_ERR_AGAIN;
 	if (flushed != SP_OK)
 		return flushed;
-	if (e == SP_ERR_PROTO && sp_sftp_why(c->sftp)[0] != '\0')
-		e = cut(c, sp_sftp_why(c->sftp));
+	if (e == SP_ERR_PROTO && why_of(c)[0] != '\0')
+		e = cut(c, why_of(c));
 	if (e != SP_OK && e != SP_ERR_AGAIN)
 		return e;
 	return give_back(c);
@@ -383,17 +409,29 @@ credit(struct sp_files_chan *c, const struct sp_frame *f, bool from_user)
 	if (n > k)
 		SP_TRY(sp_stream_put_u32(from_user ? &c->r->target : &c->r->user,
 		    SP_FRAME_CREDIT, c->num, n - k));
-	if (k > 0) {
+	if (k == 0)
+		return SP_OK;
+	if (c->sftp != NULL)
 		SP_TRY(sp_sftp_poke(c->sftp));
-		return pump(c);
-	}
-	return SP_OK;
+	return pump(c);
+}
+
+/* A side says no more: what was held for a look at more of it goes on. */
+static enum sp_err
+no_more(struct sp_files_chan *c, bool from_user)
+{
+	if (c->scp == NULL)
+		return SP_OK;
+	SP_TRY(sp_scp_eof(c->scp, from_user));
+	SP_TRY(flush_runs(c));
+	return pump(c);
 }
 
 static enum sp_err
 close_of(struct sp_files_chan *c, const struct sp_frame *f, bool from_user)
 {
 	if (!c->is_dead) {
+		SP_TRY(no_more(c, from_user));
 		SP_TRY(sp_relay_pass(c->r, f, from_user));
 		/* Nobody is left to answer what was not yet judged. */
 		c->is_stalled = c->eof_waits = false;
@@ -416,6 +454,7 @@ live_frame(struct sp_files_chan *c, const struct sp_frame *f, bool from_user)
 	case SP_FRAME_CREDIT:
 		return credit(c, f, from_user);
 	case SP_FRAME_EOF:
+		SP_TRY(no_more(c, from_user));
 		if (!from_user || (c->hold.len == 0 && !c->is_stalled))
 			return sp_relay_pass(c->r, f, from_user);
 		c->eof_waits = true;
@@ -431,6 +470,18 @@ live_frame(struct sp_files_chan *c, const struct sp_frame *f, bool from_user)
 	}
 }
 
+/* Nothing more is to be seen on it: it goes its way without us. */
+static enum sp_err
+look_away(struct sp_relay *r, uint32_t num)
+{
+	size_t at = place(r, num);
+	struct sp_files_chan *c = at == NOWHERE ? NULL : r->files.chan[at];
+
+	return c == NULL || c->scp == NULL || c->is_stalled || c->eof_waits ||
+	    c->hold.len > 0 || c->owed_user + c->owed_target > 0 ||
+	    !sp_scp_is_other(c->scp) ? SP_OK : let_go(c);
+}
+
 enum sp_err
 sp_files_frame(struct sp_relay *r, const struct sp_frame *f, bool from_user)
 {
@@ -440,7 +491,10 @@ sp_files_frame(struct sp_relay *r, const struct sp_frame *f, bool from_user)
 	SP_ASSERT(c != NULL);
 	if (f->type == SP_FRAME_CLOSE)
 		return close_of(c, f, from_user);
-	return c->is_dead ? SP_OK : live_frame(c, f, from_user);
+	if (c->is_dead)
+		return SP_OK;
+	SP_TRY(live_frame(c, f, from_user));
+	return look_away(r, f->chan);
 }
 
 enum sp_err

@@ -4,6 +4,7 @@
 
 #include "recorder/files.h"
 #include "recorder/relay.h"
+#include "recorder/scp.h"
 #include "recorder/sftp.h"
 
 /* Bytes of one frame that go on together. */
@@ -16,7 +17,8 @@ struct sp_files_chan {
 	struct sp_relay *r;
 	uint32_t num;
 	struct sp_xfer_out out;
-	struct sp_sftp *sftp;
+	struct sp_sftp *sftp;	/* one of the two, until it is dead */
+	struct sp_scp *scp;
 	bool is_open, is_dead, is_stalled, eof_waits, user_closed, target_closed;
 	struct sp_buf hold;	/* from the user, not yet judged */
 	struct sp_span input;	/* what the parser looks at now */

@@ -52,7 +52,9 @@ void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
     const char *detail);
 /* The records of the flows that no CLOSE has ended. */
 void sp_relay_end_flows(struct sp_relay *r);
-/* Records a frame that may pass and queues it for the other side. */
+/* Records a frame that may pass; and queues it for the other side. */
+SP_MUST enum sp_err sp_relay_record(struct sp_relay *r,
+    const struct sp_frame *f, bool from_user);
 SP_MUST enum sp_err sp_relay_pass(struct sp_relay *r, const struct sp_frame *f,
     bool from_user);
 /* Judges, records and queues what both streams hold, up to one batch. */

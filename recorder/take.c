@@ -314,6 +314,12 @@ record_and_queue(struct sp_relay *r, const struct sp_frame *f, bool from_user,
 }
 
 enum sp_err
+sp_relay_record(struct sp_relay *r, const struct sp_frame *f, bool from_user)
+{
+	return record(r, f, from_user, SP_FRAME_PASS);
+}
+
+enum sp_err
 sp_relay_pass(struct sp_relay *r, const struct sp_frame *f, bool from_user)
 {
 	return record_and_queue(r, f, from_user, SP_FRAME_PASS);

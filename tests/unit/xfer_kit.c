@@ -63,8 +63,8 @@ on_note(void *arg, const struct sp_xfer_note *n)
 	    (n->flags & SP_XFER_SO_FAR) != 0 ? " so-far" : "", path, path2, text);
 }
 
-void
-kit_start(struct kit *k, uint32_t rights)
+static void
+prepare(struct kit *k, uint32_t rights)
 {
 	*k = (struct kit){.room = SIZE_MAX / 2};
 	k->rules = calloc(1, sizeof(*k->rules));
@@ -79,14 +79,29 @@ kit_start(struct kit *k, uint32_t rights)
 	sp_buf_init(&k->body, 64u << 20);
 	sp_buf_init(&k->hold, 64u << 20);
 	sp_buf_init(&k->log, 1u << 20);
+}
+
+void
+kit_start(struct kit *k, uint32_t rights)
+{
+	prepare(k, rights);
 	k->sftp = sp_sftp_new(&k->out, &k->s);
 	SP_ASSERT(k->sftp != NULL);
+}
+
+void
+kit_start_scp(struct kit *k, uint32_t rights)
+{
+	prepare(k, rights);
+	k->scp = sp_scp_new(&k->out, &k->s);
+	SP_ASSERT(k->scp != NULL);
 }
 
 void
 kit_stop(struct kit *k)
 {
 	sp_sftp_free(k->sftp);
+	sp_scp_free(k->scp);
 	EVP_MD_free(k->s.md);
 	free(k->rules);
 	sp_buf_fini(&k->at_target);
@@ -99,11 +114,13 @@ kit_stop(struct kit *k)
 static enum sp_err
 take(struct kit *k, bool from_user, struct sp_span *s)
 {
-	enum sp_err e = sp_sftp_take(k->sftp, from_user, s);
+	enum sp_err e = k->scp != NULL ? sp_scp_take(k->scp, from_user, s) :
+	    sp_sftp_take(k->sftp, from_user, s);
 
 	if (e == SP_ERR_PROTO) {
 		k->end = e;
-		k->why = sp_sftp_why(k->sftp);
+		k->why = k->scp != NULL ? sp_scp_why(k->scp) :
+		    sp_sftp_why(k->sftp);
 	}
 	SP_ASSERT(e == SP_OK || e == SP_ERR_PROTO ||
 	    (e == SP_ERR_AGAIN && from_user));
@@ -165,9 +182,17 @@ kit_feed(struct kit *k, bool from_user, struct sp_span s, size_t piece)
 }
 
 void
+kit_eof(struct kit *k, bool from_user)
+{
+	SP_ASSERT(sp_scp_eof(k->scp, from_user) == SP_OK);
+	pump(k);
+}
+
+void
 kit_over(struct kit *k)
 {
-	SP_ASSERT(sp_sftp_end(k->sftp) == SP_OK);
+	SP_ASSERT((k->scp != NULL ? sp_scp_end(k->scp) : sp_sftp_end(k->sftp)) ==
+	    SP_OK);
 }
 
 const char *

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "recorder/scp.h"
 #include "recorder/sftp.h"
 
 /*
@@ -17,7 +18,8 @@ struct kit {
 	struct sp_rules *rules;
 	struct sp_xfer_session s;
 	struct sp_xfer_out out;
-	struct sp_sftp *sftp;
+	struct sp_sftp *sftp;		/* one of the two */
+	struct sp_scp *scp;
 	struct sp_buf at_target, at_user, body, hold;
 	struct sp_buf log;		/* one line for each note */
 	size_t dropped_user, dropped_target, said_user, said_target;
@@ -27,11 +29,13 @@ struct kit {
 	const char *why;
 };
 
-void kit_start(struct kit *k, uint32_t rights);
+void kit_start(struct kit *k, uint32_t rights);	/* sftp */
+void kit_start_scp(struct kit *k, uint32_t rights);
 void kit_stop(struct kit *k);
 /* Gives it bytes of one side, in pieces of at most `piece` bytes. What stalls
  * is kept and tried again, as the recorder does. */
 void kit_feed(struct kit *k, bool from_user, struct sp_span s, size_t piece);
+void kit_eof(struct kit *k, bool from_user);
 void kit_over(struct kit *k);		/* the channel ends */
 const char *kit_log(struct kit *k);	/* as a C string */
 
