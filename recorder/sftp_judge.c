@@ -175,28 +175,21 @@ two_names(struct sp_sftp *x)
 	    sp_buf_span(&x->check.got[1])) : v;
 }
 
-/* The draft says link, target; OpenSSH and those who follow it say target,
- * link. Both readings must be permitted. */
+/* The draft says link, target; OpenSSH and every server since say target, link.
+ * A relative target counts from the directory of the link. */
 static enum sftp_verdict
 link_names(struct sp_sftp *x, const struct sftp_req *r)
 {
-	struct sp_span a = sp_buf_span(&x->abs), b = sp_buf_span(&x->abs2), p[2];
+	struct sp_span link = sp_buf_span(&x->abs2), p[2];
 	bool patterns = sp_xfer_has_patterns(x->s->rules, SP_RIGHT_UPLOAD);
-	enum sftp_verdict v = may(x, SP_RIGHT_UPLOAD, a);
+	enum sftp_verdict v = may(x, SP_RIGHT_UPLOAD, link);
 
-	if (v == SFTP_PASS)
-		v = may(x, SP_RIGHT_UPLOAD, b);
 	if (v != SFTP_PASS || !patterns)
 		return v;
-	if (sp_xfer_abs(&x->scratch, sp_xfer_dirname(a), r->path2) != SP_OK)
-		return sftp_no(x, SP_XFER_BAD_MESSAGE, "not a path");
-	v = may(x, SP_RIGHT_UPLOAD, sp_buf_span(&x->scratch));
-	if (v != SFTP_PASS)
-		return v;
-	if (sp_xfer_abs(&x->scratch, sp_xfer_dirname(b), r->path) != SP_OK)
+	if (sp_xfer_abs(&x->scratch, sp_xfer_dirname(link), r->path) != SP_OK)
 		return sftp_no(x, SP_XFER_BAD_MESSAGE, "not a path");
 	p[0] = sp_buf_span(&x->scratch);
-	p[1] = b;
+	p[1] = link;
 	v = may(x, SP_RIGHT_UPLOAD, p[0]);
 	if (v == SFTP_PASS)
 		v = resolve(x, p, 2, true);

@@ -52,6 +52,8 @@ const struct sp_verb sp_verbs[] = {
 	    "NUMBER [--reason TEXT]", "take a grant or your own request back"),
 	ROW("sessions", NULL, SP_MAY_ANYONE, "all user= target=", 0, 0,
 	    sessions, "[--all] [--user U] [--target T]", "sessions; --all: ended ones too"),
+	ROW("files", NULL, SP_MAY_ANYONE, "", 1, 1, files, "SESSION",
+	    "files that a session moved, with size and SHA-256"),
 	ROW("kill", NULL, SP_MAY_ANYONE, "reason=", 1, 1, kill,
 	    "SESSION [--reason TEXT]", "end a session now"),
 	PLAY("replay", SP_MAY_WATCH, "speed= at= idle=", 1, 1, replay,

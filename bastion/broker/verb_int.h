@@ -135,7 +135,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(help) X(whoami) X(menu) X(status) X(vault_status) X(seals)          \
 	X(hostkeys) X(ssh_config)                                             \
 	X(request) X(requests) X(show) X(approve) X(deny) X(revoke)           \
-	X(sessions) X(kill) X(replay) X(verify) X(export)                     \
+	X(sessions) X(files) X(kill) X(replay) X(verify) X(export)            \
 	X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \

@@ -201,6 +201,16 @@ say_flow(struct plain *k, const struct sp_rec_record *r)
 }
 
 static void
+say_file(struct plain *k, const struct sp_rec_record *r)
+{
+	char text[1680];
+
+	file_line(text, sizeof(text), r->data);
+	if (text[0] != '\0')
+		say(k, r->chan, text);
+}
+
+static void
 begin_track(struct plain *k, const struct sp_rec_record *r)
 {
 	struct track *t = find(k, 0);
@@ -213,6 +223,10 @@ begin_track(struct plain *k, const struct sp_rec_record *r)
 	if (o.kind >= SP_OPEN_FORWARD) {
 		sp_flow_describe(text, sizeof(text), &o);
 		say(k, r->chan, text);
+		return;
+	}
+	if (file_is_sftp(&o)) {
+		say(k, r->chan, "sftp");
 		return;
 	}
 	if (t == NULL) {
@@ -274,6 +288,9 @@ one_record(struct plain *k, const struct sp_rec_record *r)
 		break;
 	case SP_RECORD_FLOW:
 		say_flow(k, r);
+		break;
+	case SP_RECORD_FILE:
+		say_file(k, r);
 		break;
 	case SP_RECORD_RESIZE:
 		resize(k, r);

@@ -63,6 +63,13 @@ SP_MUST enum sp_err json_string(struct sp_buf *out, struct sp_span s);
 /* Bytes at the end of s that begin a character whose rest may still come. */
 size_t json_unfinished(struct sp_span s);
 
+/* A `file` record: a line for people, safe to show, empty if there is nothing to
+ * say; and a member of an object of JSON, with the comma before it. */
+void file_line(char *dst, size_t cap, struct sp_span record);
+SP_MUST enum sp_err file_json(struct sp_buf *out, struct sp_span record);
+/* A channel of sftp: its bytes are for no screen, its `file` records are. */
+bool file_is_sftp(const struct sp_open *o);
+
 /* `sallyport-player verify FILE --key HEX-OR-FILE [--json]`. */
 int offline_main(int argc, char **argv);
 

@@ -17,7 +17,10 @@ one(struct sp_buf *out, const struct sp_rec_record *r)
 	    "\"channel\":%u,\"data\":\"", (unsigned long long)r->at_us,
 	    lanes[r->lane < 4 ? r->lane : 0], sp_rec_kind_name(r->kind), r->chan));
 	SP_TRY(sp_base64(out, r->data));
-	return sp_buf_put(out, "\"}\n", 3);
+	SP_TRY(sp_buf_put_u8(out, '"'));
+	if (r->kind == SP_RECORD_FILE)
+		SP_TRY(file_json(out, r->data));
+	return sp_buf_put(out, "}\n", 2);
 }
 
 enum sp_err

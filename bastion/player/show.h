@@ -18,7 +18,7 @@
 struct stage {
 	struct actor {
 		uint32_t chan;	/* 0: free */
-		bool is_pty, is_open, is_small;
+		bool is_pty, is_open, is_small, is_sftp;
 		struct sp_term *term;
 	} actor[STAGE_MAX];
 	uint32_t focus;		/* the channel that is shown */

@@ -107,6 +107,7 @@ enter(struct stage *s, const struct sp_rec_record *r)
 	SP_TRY(sp_term_new(o.cols, o.rows, NULL, NULL, &a->term));
 	a->chan = r->chan;
 	a->is_pty = o.has_pty != 0;
+	a->is_sftp = file_is_sftp(&o);
 	a->is_open = true;
 	if (!focus_is_live(s))
 		s->focus = r->chan;
@@ -157,6 +158,18 @@ leave(struct stage *s, struct actor *a)
 		}
 }
 
+static void
+feed_file(struct sp_term *t, struct sp_span record)
+{
+	char text[1700];
+
+	file_line(text, sizeof(text), record);
+	if (text[0] == '\0')
+		return;
+	feed_lines(t, sp_span_str(text));
+	feed_lines(t, sp_span_str("\n"));
+}
+
 enum sp_err
 stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 {
@@ -173,8 +186,13 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 		return SP_OK;
 	*changed |= r->chan == s->focus;
 	switch (r->kind) {
+	case SP_RECORD_FILE:
+		feed_file(a->term, r->data);
+		return SP_OK;
 	case SP_RECORD_OUT:
 	case SP_RECORD_ERR:
+		if (a->is_sftp && r->kind == SP_RECORD_OUT)
+			return SP_OK;
 		s->fed += r->data.n;
 		if (a->is_pty)
 			sp_term_feed(a->term, r->data);

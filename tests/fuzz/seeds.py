@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the small seed corpora of fuzz_ipc, fuzz_open, fuzz_rules and fuzz_config anew.
+"""Writes the small seed corpora of fuzz_ipc, fuzz_open, fuzz_rules, fuzz_files and fuzz_config anew.
 
 usage: seeds.py CORPUS-DIRECTORY MESSAGE-TABLE   (common/ipc_messages.h)
 One seed for each message, with short fields; its relatives are made by
@@ -100,6 +100,56 @@ def rules(top):
           hosts() + paths() + many([]))
 
 
+def files(top):
+    def say(user, data, what=0):
+        return struct.pack("<BH", user | what, len(data)) + data
+
+    def text(s):
+        return struct.pack(">I", len(s)) + s
+
+    def packet(kind, *parts):
+        body = b"".join(p if isinstance(p, bytes) else struct.pack(">I", p) for p in parts)
+        return struct.pack(">IB", len(body) + 1, kind) + body
+
+    def u(*a):
+        return say(1, packet(*a))
+
+    def t(*a):
+        return say(0, packet(*a))
+
+    zero8 = bytes(8)
+    hello = u(1, 3) + t(2, 3, text(b"limits@openssh.com"), text(b"1")) + t(104, 0xfffffff0, 1, text(b"/home/a"), text(b""), 0)
+    puts = (u(3, 1, text(b"up"), 0x1a, 0) + t(102, 1, text(b"h")) + u(6, 2, text(b"h"), zero8, text(b"z" * 60)) +
+             u(6, 3, text(b"h"), struct.pack(">Q", 60), text(b"y" * 60)) + u(10, 4, text(b"h"), 1, struct.pack(">Q", 120)) +
+             t(101, 2, 0, text(b""), text(b"")) + t(101, 3, 0, text(b""), text(b"")) + u(4, 5, text(b"h")) +
+             t(101, 4, 0, text(b""), text(b"")) + t(101, 5, 0, text(b""), text(b"")))
+    fetch = (u(3, 1, text(b"/home/a/f"), 1, 0) + t(102, 1, text(b"g")) + u(5, 2, text(b"g"), zero8, 90) +
+             u(5, 3, text(b"g"), struct.pack(">Q", 90), 90) + t(103, 2, text(b"a" * 90)) + t(103, 3, text(b"b" * 9)) +
+             u(5, 4, text(b"g"), struct.pack(">Q", 99), 90) + t(101, 4, 1, text(b"eof"), text(b"")) + u(4, 5, text(b"g")))
+    names = (u(13, 1, text(b"x")) + u(18, 2, text(b"a"), text(b"b")) + u(20, 3, text(b"a"), text(b"/etc/l")) +
+             u(200, 4, text(b"posix-rename@openssh.com"), text(b"a"), text(b"../b")) + u(14, 5, text(b"d"), 0) +
+             u(200, 6, text(b"copy-data"), text(b"h"), zero8, zero8, text(b"g"), zero8) + u(99, 7) +
+             u(11, 8, text(b".")) + u(9, 9, text(b"f"), 15, zero8, 0, 0, 0o644, 0, 0))
+    write(top, "files", "write", b"\x06" + hello + puts)
+    write(top, "files", "limits", b"\x36" + hello + puts + fetch)
+    write(top, "files", "read", b"\x16" + hello + fetch)
+    write(top, "files", "refused", b"\x40" + hello + names + puts)
+    write(top, "files", "names", b"\x06" + hello + names)
+    write(top, "files", "patterns", b"\x0e" + hello + u(3, 1, text(b"f"), 2, 0) +
+          t(104, 0xffffffef, 1, text(b"/home/a/f"), text(b""), 0) + t(102, 1, text(b"h")) + names +
+          t(104, 0xffffffee, 1, text(b"/home/a"), text(b""), 0))
+    up = (say(0, b"\0") + say(1, b"D0755 0 d\n") + say(0, b"\0") + say(1, b"T1 0 1 0\n") + say(0, b"\0") +
+          say(1, b"C0644 5 x\n") + say(0, b"\0") + say(1, b"hello\0") + say(0, b"\0") + say(1, b"E\n") + say(0, b"\1no\n"))
+    down = (say(1, b"\0") + say(0, b"\1scp: y: no\n") + say(0, b"C0644 5 x\n") + say(1, b"\0") + say(0, b"hello\0") +
+            say(1, b"\0") + say(0, b"D0755 0 d\n") + say(1, b"\2bye\n"))
+    for name, body in (("up", up), ("down", down)):
+        write(top, "files", "scp-" + name, b"\x07" + body)
+        write(top, "files", "scp-digest-" + name, b"\x37" + body)
+        write(top, "files", "scp-refused-" + name, b"\x01" + body)
+    write(top, "files", "scp-hurry", b"\x07" + say(1, b"C0644 5 x\nhello\0C0644 1 y\nz\0", 2) + say(0, b"\0" * 3))
+    write(top, "files", "rsync", b"\x07" + say(1, b"\x1f\0\0\0") + say(0, b"\x1f\0\0\0abc") + say(1, b"x", 2))
+
+
 def config(top):
     write(top, "config", "plain", b"# a comment\nlisten 127.0.0.1:2222 [::1]:2222\n"
           b"node b1\nmax_tries 3\ndebug 1\n")
@@ -114,4 +164,5 @@ if __name__ == "__main__":
     ipc(sys.argv[1], sys.argv[2])
     stream(sys.argv[1])
     rules(sys.argv[1])
+    files(sys.argv[1])
     config(sys.argv[1])

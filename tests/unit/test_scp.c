@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The old protocol of scp: known by its bytes, judged before a byte of it goes
  * on; everything else passes as it is. */
+#include <criterion/criterion.h>
 #include <stdlib.h>
 
 #include "tests/unit/xfer_kit.h"

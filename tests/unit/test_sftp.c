@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parser of sftp: what passes, what is refused, what is noted; for every
  * way to cut the bytes, and against hostile sides. */
+#include <criterion/criterion.h>
 #include <stdlib.h>
 
 #include "tests/unit/xfer_kit.h"

@@ -9,6 +9,8 @@ on_pass(void *arg, bool to_target, struct sp_span s, bool is_body)
 {
 	struct kit *k = arg;
 
+	SP_ASSERT(!is_body || (k->rules->rights & (to_target ? SP_RIGHT_UPLOAD :
+	    SP_RIGHT_DOWNLOAD)) != 0);
 	if (is_body)
 		SP_TRY(sp_buf_put(&k->body, s.p, s.n));
 	return sp_buf_put(to_target ? &k->at_target : &k->at_user, s.p, s.n);

@@ -2,7 +2,6 @@
 #ifndef SP_TESTS_XFER_KIT_H
 #define SP_TESTS_XFER_KIT_H
 
-#include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
 
