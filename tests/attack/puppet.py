@@ -19,7 +19,8 @@ from sp import wait_for  # noqa: E402
 DONE, LATE, GONE, FAILED = range(4)
 FIXED = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i64": 8, "uuid": 16, "h32": 32, "sig": 64}
 FRAMES = {"OPEN": 1, "OPEN_OK": 2, "OPEN_FAIL": 3, "DATA": 4, "CREDIT": 5, "EOF": 6, "WINDOW": 7, "SIGNAL": 8, "BREAK": 9,
-          "EXIT_STATUS": 10, "EXIT_SIGNAL": 11, "CLOSE": 12, "NOTICE": 13, "END": 14, "HANDOVER": 15}
+          "EXIT_STATUS": 10, "EXIT_SIGNAL": 11, "CLOSE": 12, "NOTICE": 13, "END": 14, "HANDOVER": 15, "LISTEN": 16, "LISTEN_OK": 17, "LISTEN_FAIL": 18,
+          "UNLISTEN": 19}
 
 
 def _table():
@@ -77,6 +78,11 @@ def frame(kind, chan, payload=b"", lane=0):
 
 def open_payload(kind, command=b"", pty=0):
     return struct.pack("<BBIIII", kind, pty, 80, 24, 0, 0) + counted(b"xterm" if pty else b"") + counted(command) + counted(b"")
+
+
+def forward_payload(kind, host=b"127.0.0.1", port=80, listen=0):
+    return (struct.pack("<BBIIII", kind, 0, 0, 0, 0, 0) + counted(b"") * 3 + counted(host) + struct.pack("<I", port) +
+            counted(b"10.0.0.1") + struct.pack("<II", 4711, listen))
 
 
 def frames(data):

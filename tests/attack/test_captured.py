@@ -12,9 +12,9 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from puppet import (DONE, GONE, LATE, TOP, Gone, Hands, Ingress, body, capture, counted, datagram,  # noqa: E402
-                    event_of, frame, frames, key_blob, open_payload, release, secret_of, ssh_string, totp)
+                    event_of, forward_payload, frame, frames, key_blob, open_payload, release, secret_of, ssh_string, totp)
 sys.path.insert(0, TOP + "/tests/support")
-from sp import Instance, main, wait_for  # noqa: E402
+from sp import Instance, main, read_until, wait_for  # noqa: E402
 
 POLICY = """
 permit "elevation" who group sysadmins on tag core as admin, legacy require approval 1 of approvers, mfa totp for 1h
@@ -320,7 +320,10 @@ class CapturedIngress(unittest.TestCase):
             "an OPEN that is none": frame("OPEN", 2, b"\x01"), "an unknown frame": frame(99, 1), "too large": frame("DATA", 1, bytes(65537)),
             "too much credit": frame("CREDIT", 1, b"\xff\xff\xff\xff") * 9, "broken CREDIT": frame("CREDIT", 1, b"\1"),
             "broken WINDOW": frame("WINDOW", 1, b"\1"), "after EOF": frame("EOF", 1) + frame("DATA", 1, b"x"),
-            "65 channels": b"".join(frame("OPEN", n, open_payload(2, b"cat")) for n in range(2, 80)),
+            "a REVERSE of the user": frame("OPEN", 2, forward_payload(5, listen=1)), "LISTEN_OK of the user": frame("LISTEN_OK", 1, bytes(4)),
+            "a LISTEN that is none": frame("LISTEN", 2, b"\1"), "no such listener": frame("UNLISTEN", 9),
+            "a channel's number listens": frame("LISTEN", 1, counted("localhost") + bytes(4)),
+            "bit 31 of the user": frame("OPEN", 0x80000001, open_payload(2, b"id")),
         }
         p = self.logged_in()
         number = 0
@@ -337,6 +340,32 @@ class CapturedIngress(unittest.TestCase):
                 event_of(sp, "peer_broke_protocol", session=session, what="protocol_broken")
                 p.call(7, bytes([slot]))
                 p.send(2, "target_close", id=number)
+        others_are_well()
+
+    def until_frames(self, p, slot, want):
+        got, seen = b"", []
+        while not want(seen):
+            status, d = p.read(slot)
+            self.assertEqual(status, DONE, seen[-5:])
+            got += d
+            seen = frames(got)
+        return seen
+
+    def test_floods_of_channels_and_forwards_are_refused(self):
+        p = self.logged_in()
+        slot, session = self.session(p, 1, command=b"cat")
+        p.write(slot, b"".join(frame("OPEN", n, open_payload(2, b"cat")) for n in range(2, 80)))
+        def fails(seen):
+            return [f for f in seen if f[0] == "OPEN_FAIL"]
+        seen = self.until_frames(p, slot, lambda seen: len(fails(seen)) >= 15)
+        self.assertTrue(all(b"too many channels" in f[2] or b"refused" in f[2] for f in fails(seen)), fails(seen))
+        # What no rule names: a place, a listener; hundreds of them.
+        p.write(slot, b"".join(frame("OPEN", n, forward_payload(4, port=n)) + frame("CLOSE", n) for n in range(100, 400)) +
+                frame("LISTEN", 400, counted("0.0.0.0") + struct.pack("<I", 80)))
+        self.until_frames(p, slot, lambda seen: "LISTEN_FAIL" in [f[0] for f in seen] and len(fails(seen)) >= 250)
+        event_of(sp, "session_event", session=session, what="listener_refused")
+        p.write(slot, frame("DATA", 1, b"still here"))
+        self.until_frames(p, slot, lambda seen: [f for f in seen if f[0] == "DATA" and f[1] == 1 and b"still here" in f[2]])
         others_are_well()
 
     def test_a_right_that_is_not_granted(self):
@@ -543,6 +572,37 @@ class CapturedEgress(unittest.TestCase):
         self.assertIsNone(g.identity())
 
     # ----------------------------------------------------------------- the broker
+    def test_connections_that_nobody_listens_for(self):
+        """Each is refused and told; the session goes on, and numbers that were used end it."""
+        first = 0x80000001
+        g = self.egress(command="echo hello")
+        self.assertTrue(g.login())
+        self.assertEqual(frames(g.read(g.REC)[1])[0][0], "OPEN")
+        g.write(g.REC, frame("OPEN_OK", 1) + b"".join(frame("OPEN", first + n, forward_payload(5, listen=n + 1)) for n in range(300)))
+        got, seen = b"", []
+        while len([f for f in seen if f[0] == "OPEN_FAIL"]) < 300:
+            status, d = g.read(g.REC)
+            self.assertEqual(status, DONE, seen[-3:])
+            got += d
+            seen = frames(got)
+        self.assertTrue(all(b"nobody listens there" in f[2] or b"too many" in f[2] for f in seen if f[0] == "OPEN_FAIL"))
+        self.alarmed(g, "session_event", what="channel_refused")
+        g.write(g.REC, frame("DATA", 1, b"goes on\n", 1))
+        self.assertIn(b"goes on", read_until(self.user.stdout, rb"goes on", 60))
+        g.write(g.REC, frame("OPEN", first, forward_payload(5, listen=1)))
+        self.alarmed(g, "peer_broke_protocol", what="protocol_broken")
+
+    def test_listeners_and_forwards_of_the_targets_side(self):
+        for name, data in (("LISTEN", frame("LISTEN", 2, counted("x") + bytes(4))), ("LISTEN_OK", frame("LISTEN_OK", 2, b"\x50\0\0\0")),
+                           ("UNLISTEN", frame("UNLISTEN", 2)), ("FORWARD", frame("OPEN", 0x80000001, forward_payload(4))),
+                           ("a shell", frame("OPEN", 0x80000001, open_payload(1))),
+                           ("without bit 31", frame("OPEN", 5, forward_payload(5, listen=1)))):
+            with self.subTest(name=name):
+                g = self.egress(command="echo hello")
+                self.assertTrue(g.login())
+                g.write(g.REC, data)
+                self.alarmed(g, "peer_broke_protocol", what="protocol_broken")
+
     def test_what_an_egress_may_not_say(self):
         for name, values in (("egr_ready", {}), ("rec_closed", {}), ("chan_open", {}), ("auth_key", {"login": "alice"}),
                              ("v_lease_used", {}), ("session_spawned", {}), ("egr_scanned", {}), ("egr_start", {}),
