@@ -9,10 +9,10 @@ import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE) + "/support", HERE]
-from clients import fixture, openssh, others, python_ssh, tools  # noqa: E402
+from clients import fixture, openssh, others, people, python_ssh, tools  # noqa: E402
 from sp import TOP, main, wait_for  # noqa: E402
 
-MODULES = [openssh, others, python_ssh, tools]
+MODULES = [openssh, others, python_ssh, tools, people]
 
 
 class Evidence(unittest.TestCase):

@@ -19,6 +19,8 @@ from sp import Instance, Result, free_port, wait_for
 CODE = rb"(?i)one-time code: ?$"
 POLICY = """
 network loopback 127.0.0.0/8, ::1
+permit "owed" who group sysadmins on tag core as admin when source in loopback
+  require approval 1 of approvers, mfa totp for 1h
 permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 8h
 """
 MATRIX = []     # rows of doc/clients.md, in the order of the files
@@ -117,9 +119,10 @@ class Person:
 
     def run(self, argv, input=None, timeout=120, env=None, cwd=None, answers=()):
         """Runs a client with a terminal of its own, at which this person sits: prompts that it reads from the terminal are
-        answered, what it reads from standard input is `input`. Result.tty is what stood on the terminal."""
+        answered, what it reads from standard input is `input`. Result.tty is what stood on the terminal. answers: pairs
+        of a pattern and what is typed when it comes, as a function of the match."""
         self.prepare()
-        return attended(argv, [(CODE, self.code)] + list(answers), input, timeout, env or self.env(), cwd or self.home)
+        return attended(argv, [(CODE, lambda m: self.code() + b"\n")] + list(answers), input, timeout, env or self.env(), cwd or self.home)
 
 
 class _Seat:
@@ -198,9 +201,9 @@ def attended(argv, answers, data, timeout, env, cwd):
                 if fd in seen:
                     seen[fd] += piece
             for rx, answer in answers:
-                if any(re.search(rx, s) for s in seen.values()):
+                for m in filter(None, [re.search(rx, s) for s in seen.values()]):
                     seen = dict.fromkeys(seen, b"")
-                    os.write(seat.master, answer() + b"\n")
+                    os.write(seat.master, answer(m))
             if w:
                 seat.feed()
         seat.p.wait(timeout=max(1, end - time.monotonic()))
@@ -229,7 +232,8 @@ class Clients:
 
     def person(self, name, groups="operators"):
         if name not in self.known:
-            self.sp.add_person(name, groups)
+            if not os.path.exists("%s/people/%s" % (self.sp.dir, name)):
+                self.sp.add_person(name, groups)
             self.known[name] = Person(self, name)
         return self.known[name]
 
