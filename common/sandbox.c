@@ -2,12 +2,16 @@
 #include "common/sandbox.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -111,6 +115,87 @@ add_row(scmp_filter_ctx ctx, const struct sp_syscall *r)
 }
 #endif
 
+#ifndef SP_SANITIZED
+/* A filter that was built before it is needed: its parent's work, once. */
+#define PREPARED_MAX 4
+static struct prepared {
+	const struct sp_syscall *rows;
+	size_t n;
+	struct sock_fprog prog;
+} prepared[PREPARED_MAX];
+
+static enum sp_err
+build(const struct sp_syscall *rows, size_t n, scmp_filter_ctx *out)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int bad = 0;
+
+	if (ctx == NULL)
+		return SP_ERR_NOMEM;
+	for (size_t i = 0; i < sp_syscalls_n_base; i++)
+		bad |= add_row(ctx, &sp_syscalls_base[i]);
+	for (size_t i = 0; i < n; i++)
+		bad |= add_row(ctx, &rows[i]);
+	if (bad != 0) {
+		seccomp_release(ctx);
+		return SP_ERR_UNSUPPORTED;
+	}
+	*out = ctx;
+	return SP_OK;
+}
+
+/* The program as the kernel wants it; the library only writes it to files. */
+static enum sp_err
+export(scmp_filter_ctx ctx, struct sock_fprog *prog)
+{
+	int fd = memfd_create("filter", MFD_CLOEXEC);
+	struct sock_filter *code = NULL;
+	off_t size = -1;
+
+	if (fd >= 0 && seccomp_export_bpf(ctx, fd) == 0)
+		size = lseek(fd, 0, SEEK_END);
+	if (size > 0 && size % (off_t)sizeof(*code) == 0 &&
+	    size / (off_t)sizeof(*code) <= BPF_MAXINSNS)
+		code = malloc((size_t)size);
+	if (code != NULL && pread(fd, code, (size_t)size, 0) != size) {
+		free(code);
+		code = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (code == NULL)
+		return SP_ERR_UNSUPPORTED;
+	*prog = (struct sock_fprog){.filter = code,
+	    .len = (unsigned short)(size / (off_t)sizeof(*code))};
+	return SP_OK;
+}
+#endif
+
+enum sp_err
+sp_sandbox_prepare(const struct sp_syscall *rows, size_t n)
+{
+#ifdef SP_SANITIZED
+	(void)rows;
+	(void)n;
+	return SP_OK;
+#else
+	struct prepared *p = prepared;
+	scmp_filter_ctx ctx;
+	enum sp_err e;
+
+	while (p < prepared + PREPARED_MAX && p->rows != NULL)
+		p++;
+	if (p == prepared + PREPARED_MAX)
+		return SP_ERR_FULL;
+	SP_TRY(build(rows, n, &ctx));
+	e = export(ctx, &p->prog);
+	seccomp_release(ctx);
+	if (e == SP_OK)
+		*p = (struct prepared){rows, n, p->prog};
+	return e;
+#endif
+}
+
 enum sp_err
 sp_sandbox_enter(const struct sp_syscall *rows, size_t n, char *level,
     size_t cap)
@@ -121,20 +206,20 @@ sp_sandbox_enter(const struct sp_syscall *rows, size_t n, char *level,
 	snprintf(level, cap, "none (sanitizers)");
 	return SP_OK;
 #else
-	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int bad = 0;
+	scmp_filter_ctx ctx;
+	bool is_in = false;
 
-	if (ctx == NULL)
-		return SP_ERR_NOMEM;
-	for (size_t i = 0; i < sp_syscalls_n_base; i++)
-		bad |= add_row(ctx, &sp_syscalls_base[i]);
-	for (size_t i = 0; i < n; i++)
-		bad |= add_row(ctx, &rows[i]);
-	if (bad != 0 || seccomp_load(ctx) != 0) {
+	for (size_t i = 0; i < PREPARED_MAX && prepared[i].rows != NULL; i++)
+		if (prepared[i].rows == rows && prepared[i].n == n)
+			is_in = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0,
+			    &prepared[i].prog) == 0;
+	if (!is_in) {
+		SP_TRY(build(rows, n, &ctx));
+		is_in = seccomp_load(ctx) == 0;
 		seccomp_release(ctx);
-		return SP_ERR_UNSUPPORTED;
 	}
-	seccomp_release(ctx);
+	if (!is_in)
+		return SP_ERR_UNSUPPORTED;
 	snprintf(level, cap, "seccomp");
 	return SP_OK;
 #endif

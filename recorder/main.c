@@ -39,6 +39,7 @@ start(void *ctx, struct sp_packet *p)
 		return SP_ERR_PROTO;
 	/* The first use of calendar time reads the time zone from a file. */
 	sp_time_text(when, sp_now_us(), true);
+	SP_TRY(sp_sandbox_prepare(rows, sizeof(rows) / sizeof(rows[0])));
 	return sp_rec_warm_up();
 }
 

@@ -9,7 +9,7 @@ const struct sp_syscall sp_egress_syscalls[] = {
     SP_CALL(getuid, "libssh asks before it logs in"),
     SP_CALL(geteuid, "libssh asks before it logs in"),
     SP_CALL(getsockopt, "libssh: the error of its socket"),
-    SP_CALL(setsockopt, "libssh: TCP_NODELAY on its socket"),
+    SP_CALL(setsockopt, "TCP_NODELAY and TCP_QUICKACK on its socket"),
     SP_CALL(getpeername, "libssh: what kind of socket"),
     SP_CALL(getsockname, "libssh: what kind of socket"),
     SP_CALL(pread64, "the password's memfd"),

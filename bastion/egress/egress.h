@@ -62,6 +62,7 @@ struct sp_egress {
 	uint32_t last;			/* number of the user's side */
 	struct sp_listens listens;
 	struct sp_alive alive;
+	unsigned acks;			/* TCP_QUICKACK re-armed so often */
 	bool progress;			/* set by anything that moved */
 	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */
 	bool over;			/* the recorder said END or went away */
@@ -90,6 +91,8 @@ SP_MUST enum sp_err sp_egress_wait(struct sp_egress *g, int64_t deadline);
 SP_MUST enum sp_err sp_hop_open(struct sp_egress *g, const char *addr,
     uint16_t port, uint32_t ms);
 int sp_hop_relay(struct sp_egress *g);	/* until its end; the exit status */
+/* What the target sends while a session is set up is acknowledged at once. */
+void sp_egress_ack_at_once(struct sp_egress *g);
 /* The relay until its end; returns the process's exit status. */
 int sp_egress_relay(struct sp_egress *g);
 void sp_egress_failed(struct sp_egress *g, uint8_t code, const char *text);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@
 
 #define START_WAIT_MS 30000
 #define VAULT_WAIT_MS 2000
+#define ACKS_MAX 100		/* a login, and the opening of channels */
 
 /* AES-GCM first: a tenth to a third faster than chacha20 here (measured). */
 static const char ciphers[] = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,"
@@ -105,6 +108,21 @@ sp_egress_session(ssh_session *out, int fd, const char *user, bool legacy)
 	return SP_OK;
 }
 
+/*
+ * An sshd writes several small packets in a row, and Nagle's algorithm holds all
+ * but the first until that one is acknowledged: without this, 40 ms in the
+ * login or in the opening of a channel. The kernel forgets it after each ACK.
+ */
+void
+sp_egress_ack_at_once(struct sp_egress *g)
+{
+	const int on = 1;
+
+	if (g->acks < ACKS_MAX && ++g->acks != 0)
+		(void)!setsockopt(g->tcp, IPPROTO_TCP, TCP_QUICKACK, &on,
+		    sizeof(on));
+}
+
 enum sp_err
 sp_egress_wait(struct sp_egress *g, int64_t deadline)
 {
@@ -114,6 +132,7 @@ sp_egress_wait(struct sp_egress *g, int64_t deadline)
 
 	if (left <= 0)
 		return SP_ERR_TIMEOUT;
+	sp_egress_ack_at_once(g);
 	if ((ssh_get_poll_flags(g->ssh) & SSH_WRITE_PENDING) != 0)
 		pf[0].events |= POLLOUT;
 	if (poll(pf, 2, left > 1000 ? 1000 : (int)left) < 0 && errno != EINTR)

@@ -21,6 +21,7 @@ start(void *ctx, struct sp_packet *p)
 	sp_log_init("egress", cfg.debug != 0);
 	SP_TRY(sp_tap_init());
 	SP_TRY(sp_glass_init());
+	SP_TRY(sp_sandbox_prepare(sp_egress_syscalls, sp_egress_n_syscalls));
 	if (ssh_init() != SSH_OK)
 		return SP_ERR_CRYPTO;
 	return sp_egress_warm();

@@ -232,6 +232,7 @@ wait_any(struct sp_egress *g)
 		pf[1].events |= POLLIN;
 	if (!sp_ahead_is_writable())
 		pf[1].events |= POLLOUT;
+	sp_egress_ack_at_once(g);
 	if (pf[1].events == 0)
 		pf[1].fd = -1;	/* a hang-up must not spin while we pause */
 	if (poll(pf, 3, alive_ms(g)) < 0 && errno != EINTR)

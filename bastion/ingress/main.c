@@ -28,6 +28,8 @@ start(void *ctx, struct sp_packet *p)
 	if (p->type == SP_MSG_start_ingress &&
 	    (e = sp_dec_start_ingress(p->body, &m)) == SP_OK)
 		e = sp_front_start(f, m.config, p->fds[0]);
+	if (e == SP_OK)
+		e = sp_sandbox_prepare(sp_front_syscalls, sp_front_n_syscalls);
 	sp_packet_close_fds(p);
 	/* Inherited by every child: from here on nobody opens a file. */
 #ifndef SP_SANITIZED
