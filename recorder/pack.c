@@ -7,6 +7,7 @@
 #define JUDGE_FROM 2048		/* a chunk that says something about the stream */
 #define BACKOFF_MAX 64
 #define UNPACK_STEP (64u << 10)
+#define WORTH_IT 4096		/* a stream that has said less needs no context */
 
 void
 sp_rec_pack_fini(struct sp_rec_pack *k)
@@ -57,6 +58,10 @@ sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
 		k->skip--;
 		return SP_OK;
 	}
+	/* A context is a quarter of a MiB, touched as it is made: a session that
+	 * only waits at its prompt has none. */
+	if (k->z == NULL && k->said < WORTH_IT && (k->said += in.n) < WORTH_IT)
+		return SP_OK;
 	if (!k->is_started)
 		SP_TRY(start(k));
 	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));

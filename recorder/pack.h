@@ -14,6 +14,7 @@
 struct sp_rec_pack {
 	ZSTD_CCtx *z;
 	unsigned skip, backoff;	/* chunks to leave alone */
+	size_t said;		/* before there was a context */
 	bool is_started;	/* something of this segment went through it */
 };
 void sp_rec_pack_fini(struct sp_rec_pack *k);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recorder/writer.h"
 
+#include <malloc.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #define OUT_MAX (SP_REC_LANES * (SP_REC_BODY_MAX + SP_REC_OVERHEAD) + 4096)
 #define PACKED_MAX SP_REC_BODY_MAX
 #define HASH_ROOM 48	/* bytes kept for each hash that is owed */
-#define KEEP_BYTES (64u << 10)	/* buffers larger than this go when idle */
+#define KEEP_BYTES (64u << 10)	/* buffers larger than this go with a segment */
+#define QUIET_US INT64_C(3000000)	/* then all that can be made again goes */
 
 static enum sp_err
 seal_lane_keys(struct sp_rec_writer *w, struct sp_span recipients)
@@ -52,8 +54,8 @@ write_header(struct sp_rec_writer *w)
 	SP_TRY(sp_rec_sha256(&w->crypto, sp_buf_span(&b), w->header_hash));
 	memcpy(w->cur.chain, w->header_hash, 32);
 	SP_TRY(sp_rec_disk_room(&w->disk, b.len));
-	SP_TRY(sp_rec_disk_append(&w->disk, sp_buf_span(&b)));
-	return sp_rec_disk_sync(&w->disk);
+	/* It reaches the disk with OPEN: nothing happens in between. */
+	return sp_rec_disk_append(&w->disk, sp_buf_span(&b));
 }
 
 static enum sp_err
@@ -351,7 +353,8 @@ sp_rec_writer_commit(struct sp_rec_writer *w)
 		return SP_ERR_STATE;
 	if (sp_rec_writer_waiting(w) == 0)
 		return SP_OK;
-	return sp_rec_write_out(w, &before, build_batch(w, sp_boot_us()));
+	w->spoke_us = sp_boot_us();
+	return sp_rec_write_out(w, &before, build_batch(w, w->spoke_us));
 }
 
 bool
@@ -404,15 +407,34 @@ sp_rec_writer_certify(struct sp_rec_writer *w,
 }
 
 static void
-give_room_back(struct sp_rec_writer *w)
+give_room_back(struct sp_rec_writer *w, size_t keep)
 {
 	for (size_t l = 0; l < SP_REC_LANES; l++)
-		if (w->raw[l].cap > KEEP_BYTES && w->raw[l].len == 0)
+		if (w->raw[l].cap > keep && w->raw[l].len == 0)
 			sp_buf_fini(&w->raw[l]);
-	if (w->packed.cap > KEEP_BYTES)
+	if (w->packed.cap > keep)
 		sp_buf_fini(&w->packed);
-	if (w->out.cap > KEEP_BYTES)
+	if (w->out.cap > keep)
 		sp_buf_fini(&w->out);
+}
+
+/* Nobody says anything: an idle session should cost little memory. What a
+ * compressor has seen is of no use without it, so a new segment begins. */
+static enum sp_err
+rest(struct sp_rec_writer *w)
+{
+	bool has_packers = false;
+
+	w->spoke_us = 0;
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		has_packers |= w->pack[l].z != NULL;
+		sp_rec_pack_fini(&w->pack[l]);
+	}
+	if (has_packers)
+		SP_TRY(next_segment(w));
+	give_room_back(w, 0);
+	malloc_trim(0);
+	return SP_OK;
 }
 
 enum sp_err
@@ -428,10 +450,14 @@ sp_rec_writer_tick(struct sp_rec_writer *w, int64_t now, int64_t *again_us)
 		SP_TRY(sp_rec_write_out(w, &before, sp_rec_add_checkpoint(w)));
 	if (w->segment_us != 0 && now - w->segment_us >= SP_REC_SEGMENT_US) {
 		SP_TRY(next_segment(w));
-		give_room_back(w);
+		give_room_back(w, KEEP_BYTES);
 	}
 	SP_TRY(sp_rec_writer_hash(w, now));
+	if (w->spoke_us != 0 && now - w->spoke_us >= QUIET_US)
+		SP_TRY(rest(w));
 	again = sp_rec_writer_hash_due(w);
+	if (w->spoke_us != 0 && w->spoke_us + QUIET_US < again)
+		again = w->spoke_us + QUIET_US;
 	if (w->unsigned_us != 0 && w->unsigned_us + SP_REC_CHECKPOINT_US < again)
 		again = w->unsigned_us + SP_REC_CHECKPOINT_US;
 	if (w->segment_us != 0 && w->segment_us + SP_REC_SEGMENT_US < again)

@@ -23,7 +23,7 @@ struct sp_rec_totals {
 	uint8_t head[32];
 };
 
-/* Makes the keys, writes the header and brings it to the disk. SP_ERR_FULL
+/* Makes the keys and writes the header, which reaches the disk with OPEN. SP_ERR_FULL
  * when the reserve is gone already. */
 SP_MUST enum sp_err sp_rec_writer_new(const struct sp_rec_params *p,
     struct sp_rec_writer **w);

@@ -31,6 +31,7 @@ struct sp_rec_writer {
 	uint64_t put_in, put_out;	/* of the batch that waits */
 	uint32_t segment;
 	int64_t batch_us, segment_us, unsigned_us; /* boot time; 0: none */
+	int64_t spoke_us;		/* the last commit; 0: nothing to give back */
 	uint64_t segment_bytes, unsigned_bytes, checkpoints;
 	bool is_certified, is_broken, is_closed;
 	struct sp_buf raw[SP_REC_LANES], packed, out;
