@@ -53,4 +53,19 @@ bool sp_blob_wish(struct sp_rules_blob *x, const char *allow, char *why,
 const char *sp_seconds_text(char t[static SP_TIME_TEXT], int64_t seconds);
 #define SP_LONGEST_CAP_US (8LL * 3600 * 1000000)
 
+/* approval_ahead.c: the questions of a judgement, in one message. The texts are
+ * those that it uses. */
+#define SP_WHERE_ID "WHERE id = $1"
+#define SP_WHERE_NAME "WHERE name = $1"
+#define SP_WHERE_MEMBER "WHERE person_id = $1 ORDER BY group_name"
+#define SP_WHERE_ACCOUNT "WHERE target_id = $1 AND name = $2"
+#define SP_WHERE_GRANTS \
+    "WHERE person_id = $1 AND account_id = $2 AND state = 'active' "              \
+    "AND ends_us > $3::bigint ORDER BY ends_us DESC LIMIT 8"
+void sp_judge_ahead(struct sp_broker *b, const struct sp_ask *a, int64_t now);
+void sp_actor_ahead(struct sp_ahead *h, const char *person);
+/* What this judgement found; request: of the grant, all zero where none was
+ * needed. */
+void sp_judge_learn(const struct sp_ask *a, const uint8_t request[static 16]);
+
 #endif

@@ -55,12 +55,12 @@ got_person(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	sp_uuid_text(id, o->who.person);
-	sp_store_load(o->b->store, SP_T_MEMBERSHIPS,
-	    "WHERE person_id = $1 ORDER BY group_name", p, 1, got_groups, o);
+	sp_store_load(o->b->store, SP_T_MEMBERSHIPS, SP_WHERE_MEMBER, p, 1,
+	    got_groups, o);
 }
 
-void
-sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
+static void
+actor_load(struct sp_broker *b, const struct sp_actor *who,
     void (*cb)(void *arg, enum sp_err e, const struct sp_actor *fresh), void *arg)
 {
 	struct actor_op *o = calloc(1, sizeof(*o));
@@ -74,7 +74,21 @@ sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
 	}
 	*o = (struct actor_op){.b = b, .who = *who, .cb = cb, .arg = arg};
 	sp_uuid_text(id, who->person);
-	sp_store_load(b->store, SP_T_PEOPLE, "WHERE id = $1", p, 1, got_person, o);
+	sp_store_load(b->store, SP_T_PEOPLE, SP_WHERE_ID, p, 1, got_person, o);
+}
+
+void
+sp_actor_load(struct sp_broker *b, const struct sp_actor *who,
+    void (*cb)(void *arg, enum sp_err e, const struct sp_actor *fresh), void *arg)
+{
+	struct sp_ahead *h = sp_ahead_new(b->store);
+	char id[SP_UUID_TEXT];
+
+	sp_uuid_text(id, who->person);
+	if (!who->is_host)
+		sp_actor_ahead(h, id);
+	sp_ahead_go(h);
+	actor_load(b, who, cb, arg);
 }
 
 /* ------------------------------------------------------------ the verdict */
@@ -224,7 +238,8 @@ try_grant(struct judge *g)
 			continue;
 		g->ends_us = sp_rows_i64(r, g->at, "ends_us");
 		sp_uuid_text(id, g->request);
-		sp_store_load(g->b->store, SP_T_REQUESTS, "WHERE id = $1", p, 1,
+		sp_judge_learn(&g->ask, g->request);
+		sp_store_load(g->b->store, SP_T_REQUESTS, SP_WHERE_ID, p, 1,
 		    got_request, g);
 		return;
 	}
@@ -251,14 +266,14 @@ look_for_grant(struct judge *g)
 	const char *p[3] = {person, account, sp_i64_text(now, g->now)};
 
 	if (g->j.verdict.approvals == 0) {
+		sp_judge_learn(&g->ask, (const uint8_t[16]){0});
 		judged(g, SP_OK);
 		return;
 	}
 	sp_uuid_text(person, g->who.person);
 	sp_uuid_text(account, g->ask.account);
 	sp_store_load(g->b->store, SP_T_GRANTS,
-	    "WHERE person_id = $1 AND account_id = $2 AND state = 'active' "
-	    "AND ends_us > $3::bigint ORDER BY ends_us DESC LIMIT 8", p, 3,
+	    SP_WHERE_GRANTS, p, 3,
 	    got_grants, g);
 }
 
@@ -323,8 +338,8 @@ got_target(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	sp_uuid_text(id, g->ask.target);
-	sp_store_load(g->b->store, SP_T_ACCOUNTS,
-	    "WHERE target_id = $1 AND name = $2", p, 2, got_account, g);
+	sp_store_load(g->b->store, SP_T_ACCOUNTS, SP_WHERE_ACCOUNT, p, 2,
+	    got_account, g);
 }
 
 static void
@@ -343,7 +358,7 @@ got_actor(void *arg, enum sp_err e, const struct sp_actor *fresh)
 		return;
 	}
 	g->who = *fresh;
-	sp_store_load(g->b->store, SP_T_TARGETS, "WHERE name = $1", p, 1,
+	sp_store_load(g->b->store, SP_T_TARGETS, SP_WHERE_NAME, p, 1,
 	    got_target, g);
 }
 
@@ -377,6 +392,7 @@ sp_judge(struct sp_broker *b, const struct sp_actor *who, const char *account,
 	    !sp_name_is_valid(sp_span_str(target))) {
 		no_such(g);
 	} else {
-		sp_actor_load(b, who, got_actor, g);
+		sp_judge_ahead(b, &g->ask, g->now);
+		actor_load(b, who, got_actor, g);
 	}
 }

@@ -314,6 +314,9 @@ add_statement(const struct sp_op *o, struct sp_db_job *j)
 void
 sp_change_statements(const struct sp_change *c, struct sp_db_job *j)
 {
-	for (size_t i = 0; i < c->n_ops; i++)
+	for (size_t i = 0; i < c->n_ops; i++) {
 		add_statement(&c->ops[i], j);
+		if (c->ops[i].kind != SP_OP_SQL)
+			sp_ahead_forget(c->s);
+	}
 }

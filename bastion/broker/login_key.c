@@ -10,18 +10,29 @@
 /* ------------------------------------------------------------- the lookup */
 
 struct key_op {
-	struct sp_broker *b;
 	char *blob;		/* as a bytea parameter */
-	bool is_person;
-	uint8_t person[16];
+	unsigned n_open;	/* questions */
+	enum sp_err e;
+	bool is_person, is_key;
+	uint8_t person[16], owner[16], key[16];
 	login_key_cb cb;
 	void *arg;
 };
 
 static void
-found(struct key_op *o, enum sp_err e, const uint8_t key[static 16])
+answered(struct key_op *o, enum sp_err e)
 {
-	o->cb(o->arg, e, o->person, key);
+	static const uint8_t nil[16];
+
+	if (o->e == SP_OK)
+		o->e = e;
+	if (--o->n_open > 0)
+		return;
+	e = o->e;
+	if (e == SP_OK && (!o->is_person || !o->is_key ||
+	    memcmp(o->owner, o->person, 16) != 0))
+		e = SP_ERR_NOTFOUND;
+	o->cb(o->arg, e, o->person, e == SP_OK ? o->key : nil);
 	free(o->blob);
 	free(o);
 }
@@ -29,56 +40,51 @@ found(struct key_op *o, enum sp_err e, const uint8_t key[static 16])
 static void
 got_key(void *arg, enum sp_err e, struct sp_rows *r)
 {
-	static const uint8_t nil[16];
 	struct key_op *o = arg;
-	uint8_t key[16], owner[16];
 
-	if (e == SP_OK && (!o->is_person || sp_rows_n(r) != 1 ||
-	    !sp_rows_bool(r, 0, "enabled") || !sp_rows_uuid(r, 0, "id", key) ||
-	    !sp_rows_uuid(r, 0, "person_id", owner) ||
-	    memcmp(owner, o->person, 16) != 0))
-		e = SP_ERR_NOTFOUND;
-	found(o, e, e == SP_OK ? key : nil);
+	o->is_key = e == SP_OK && sp_rows_n(r) == 1 &&
+	    sp_rows_bool(r, 0, "enabled") && sp_rows_uuid(r, 0, "id", o->key) &&
+	    sp_rows_uuid(r, 0, "person_id", o->owner);
+	answered(o, e);
 }
 
-/* An unknown person costs the same second question. */
 static void
 got_user(void *arg, enum sp_err e, struct sp_rows *r)
 {
-	static const uint8_t nil[16];
 	struct key_op *o = arg;
-	char id[SP_UUID_TEXT];
-	const char *p[2] = {o->blob, id};
 
-	if (e != SP_OK) {
-		found(o, e, nil);
-		return;
-	}
-	o->is_person = sp_rows_n(r) == 1 && sp_rows_bool(r, 0, "enabled") &&
-	    sp_rows_uuid(r, 0, "id", o->person);
-	sp_uuid_text(id, o->person);
-	sp_store_load(o->b->store, SP_T_PERSON_KEYS,
-	    "WHERE blob = $1::bytea AND person_id = $2 AND enabled", p, 2,
-	    got_key, o);
+	o->is_person = e == SP_OK && sp_rows_n(r) == 1 &&
+	    sp_rows_bool(r, 0, "enabled") && sp_rows_uuid(r, 0, "id", o->person);
+	answered(o, e);
 }
 
+/* An unknown person costs the same two questions. */
 void
 login_find_key(struct sp_broker *b, const char *user, struct sp_span blob,
     login_key_cb cb, void *arg)
 {
+	static const char keys[] = "WHERE blob = $1::bytea AND enabled "
+	    "AND person_id = (SELECT id FROM people WHERE name = $2)";
 	static const uint8_t nil[16];
 	struct key_op *o = calloc(1, sizeof(*o));
-	const char *p[1] = {user};
+	const char *p[2] = {user, NULL}, *k[2] = {NULL, user};
+	struct sp_ahead *h;
 
 	if (o == NULL || (o->blob = sp_bytea_param(blob)) == NULL) {
 		free(o);
 		cb(arg, SP_ERR_NOMEM, nil, nil);
 		return;
 	}
-	o->b = b;
+	k[0] = o->blob;
+	o->n_open = 2;
 	o->cb = cb;
 	o->arg = arg;
+	h = sp_ahead_new(b->store);
+	sp_ahead_add(h, SP_T_PEOPLE, "WHERE name = $1", p, 1);
+	sp_ahead_add(h, SP_T_PERSON_KEYS, keys, k, 2);
+	sp_ahead_go(h);
 	sp_store_load(b->store, SP_T_PEOPLE, "WHERE name = $1", p, 1, got_user, o);
+	sp_store_load(b->store, SP_T_PERSON_KEYS, keys, k, 2, got_key, o);
 }
 
 /* ---------------------------------------------------------- the first factor */

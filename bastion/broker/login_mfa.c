@@ -8,6 +8,7 @@
 
 #define TITLE "Sallyport"
 #define CODES_MAX 3	/* in one conversation */
+#define FRESH_US 50000	/* an account that was looked at is not looked at again */
 
 enum auth_state { AUTH_SPAWNING, AUTH_RUNNING, AUTH_LOADING };
 
@@ -23,6 +24,8 @@ struct auth {
 	bool is_checking;
 	unsigned n_codes, n_prompts;
 	uint64_t check_corr, prompt_corr;
+	struct sp_actor fresh;	/* as the account was found */
+	int64_t fresh_us;
 	struct totp_op *totp;
 };
 
@@ -138,8 +141,9 @@ acct_done(void *arg, enum sp_err e, const struct sp_actor *fresh)
 	struct conn *c = o->c;
 	struct auth *a = c->auth;
 
-	(void)fresh;
 	if (a != NULL && a->id == o->auth) {
+		a->fresh = *fresh;
+		a->fresh_us = sp_boot_us();
 		a->is_checking = false;
 		a->acct_ok = e == SP_OK;
 		verdict(a, e == SP_OK ? SP_PAM_OK : e == SP_ERR_NOTFOUND ?
@@ -250,6 +254,7 @@ static void
 on_result(struct auth *a, const struct sp_msg_pam_result *m)
 {
 	struct conn *c = a->c;
+	struct sp_actor fresh;	/* the conversation ends in between */
 	bool said_ok = m->auth == PAM_SUCCESS && m->acct == PAM_SUCCESS;
 
 	if (said_ok && !(a->factor_ok && a->acct_ok)) {
@@ -265,7 +270,13 @@ on_result(struct auth *a, const struct sp_msg_pam_result *m)
 	if (!conn_busy(c))
 		return;
 	a->state = AUTH_LOADING;
-	sp_actor_load(c->b, &c->who, logged_in, c);
+	/* The account's check was the last that PAM does, a moment ago. */
+	if (sp_boot_us() - a->fresh_us < FRESH_US) {
+		fresh = a->fresh;
+		logged_in(c, SP_OK, &fresh);
+	} else {
+		sp_actor_load(c->b, &c->who, logged_in, c);
+	}
 }
 
 #define TAKE(name, call)                                                      \

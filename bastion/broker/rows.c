@@ -273,28 +273,42 @@ ask_more(struct load *l)
 }
 
 static void
-on_loaded(void *arg, struct sp_db_result *r)
+loaded(struct load *l, enum sp_err e, PGresult *res)
 {
-	struct load *l = arg;
-
-	l->e = r->e;
-	if (r->e == SP_OK && PQntuples(r->res[0]) > ROWS_MAX)
+	l->e = e;
+	if (e == SP_OK && PQntuples(res) > ROWS_MAX)
 		l->e = SP_ERR_TOOBIG;
 	if (l->e != SP_OK) {
+		PQclear(res);
 		/* A refusal of a SELECT is a fault of ours or of the server. */
 		l->cb(l->arg, l->e == SP_ERR_TIMEOUT ? l->e : SP_ERR_DB, NULL);
 		free(l);
 		return;
 	}
-	l->rows = sp_rows_new(r->res[0]);
-	r->res[0] = NULL;
+	l->rows = sp_rows_new(res);
 	l->is_good = calloc(l->rows->n + 1, sizeof(bool));
 	SP_ASSERT(l->is_good != NULL);
 	ask_more(l);
 }
 
-static enum sp_err
-select_text(struct sp_buf *b, enum sp_table t, const char *where)
+static void
+on_loaded(void *arg, struct sp_db_result *r)
+{
+	PGresult *res = r->e == SP_OK ? r->res[0] : NULL;
+
+	if (r->e == SP_OK)
+		r->res[0] = NULL;
+	loaded(arg, r->e, res);
+}
+
+static void
+on_ahead(void *arg, enum sp_err e, PGresult *res)
+{
+	loaded(arg, e, res);
+}
+
+enum sp_err
+sp_select_text(struct sp_buf *b, enum sp_table t, const char *where)
 {
 	const struct sp_table_def *d = &sp_tables[t];
 
@@ -313,13 +327,17 @@ sp_store_load(struct sp_store *s, enum sp_table t, const char *where,
 	SP_BUF_AUTO sql = {.max = 16384};
 	struct load *l = calloc(1, sizeof(*l));
 	struct sp_db_job *j;
+	const char *text;
 
 	SP_ASSERT(l != NULL && t < SP_T_COUNT_ &&
 	    sp_tables[t].n_cols <= COLS_MAX);
-	SP_ASSERT(select_text(&sql, t, where) == SP_OK);
+	SP_ASSERT(sp_select_text(&sql, t, where) == SP_OK);
+	text = (const char *)sql.p + sql.off;
 	*l = (struct load){.s = s, .t = t, .cb = cb, .arg = arg};
+	if (sp_ahead_take(s, text, params, n, on_ahead, l))
+		return;
 	j = sp_db_job_new(on_loaded, l);
-	sp_db_job_add(j, (const char *)sql.p + sql.off, params, n);
+	sp_db_job_add(j, text, params, n);
 	sp_db_submit(s->db, j);
 }
 

@@ -128,8 +128,11 @@ on_notify(void *arg, const PGnotify *n, bool is_own)
 
 	if (strcmp(n->relname, "sallyport_audit") == 0)
 		sp_follow_told(s, n->extra);
-	else if (strcmp(n->relname, "sallyport_change") == 0 && !is_own)
-		tell_change_soon(s);
+	else if (strcmp(n->relname, "sallyport_change") == 0) {
+		sp_ahead_forget(s);
+		if (!is_own)
+			tell_change_soon(s);
+	}
 }
 
 static void
@@ -226,6 +229,7 @@ sp_store_new(struct sp_broker *b, const char *conninfo)
 	s->b = b;
 	LIST_INIT(&s->waiting);
 	LIST_INIT(&s->followers);
+	LIST_INIT(&s->aheads);
 	TAILQ_INIT(&s->chain.queue);
 	TAILQ_INIT(&s->chain.group);
 	s->db = sp_db_new(b->ev, conninfo, "statements", ms, &ops, s);
@@ -251,6 +255,7 @@ sp_store_free(struct sp_store *s)
 	    s->chain.ev_soon, s->ev_change, s->ev_tick};
 
 	sp_chain_fini(s);
+	sp_ahead_fini(s);
 	while (!LIST_EMPTY(&s->waiting))
 		sp_change_free(LIST_FIRST(&s->waiting));
 	sp_follow_fini(s);

@@ -61,6 +61,15 @@ bool sp_store_is_up(const struct sp_store *s);
  * SP_ERR_SEALED give rows NULL. Rows are freed after the callback. */
 void sp_store_load(struct sp_store *s, enum sp_table t, const char *where,
     const char *const *params, size_t n, sp_rows_cb cb, void *arg);
+/* Loads that are about to follow one another: they go to the server in one
+ * message, and sp_store_load of the very same text and parameters takes the
+ * answer. That is what stood there when `go` was called: an answer older than
+ * 50 ms, or than any change that we made or heard of, is not used. A guess that
+ * was wrong costs its question, nothing else. */
+struct sp_ahead *sp_ahead_new(struct sp_store *s);
+void sp_ahead_add(struct sp_ahead *a, enum sp_table t, const char *where,
+    const char *const *params, size_t n);
+void sp_ahead_go(struct sp_ahead *a);	/* takes it */
 /* Any statement of ours on unsealed tables (sessions, audit, totp_spent,
  * sequences); rows have the statement's own columns. n_affected by
  * sp_rows_affected. */

@@ -37,6 +37,19 @@ bool sp_is_canonical(enum sp_col_kind kind, const char *value);
 void sp_bytea_text(char *out, const uint8_t *p, size_t n);
 SP_MUST enum sp_err sp_bytea_parse(const char *text, uint8_t *out, size_t n);
 
+SP_MUST enum sp_err sp_select_text(struct sp_buf *b, enum sp_table t,
+    const char *where);
+
+/* Questions asked ahead (store.h). True: it is one of them, its answer comes to
+ * cb, from the loop. The result is cb's. */
+typedef void (*sp_ahead_cb)(void *arg, enum sp_err e, PGresult *res);
+bool sp_ahead_take(struct sp_store *s, const char *sql,
+    const char *const *params, size_t n, sp_ahead_cb cb, void *arg);
+/* What was read before this counts no more: something is being changed. */
+void sp_ahead_forget(struct sp_store *s);
+void sp_ahead_fini(struct sp_store *s);
+LIST_HEAD(sp_aheads, sp_ahead);
+
 #define SP_MEMO_ROWS 4096
 struct sp_memo {
 	uint8_t seen[SP_MEMO_ROWS][32];
@@ -161,6 +174,8 @@ struct sp_seen {
 
 struct sp_store {
 	struct sp_memo memo;
+	struct sp_aheads aheads;
+	uint64_t n_changes;		/* seen or made; see ahead.c */
 	struct sp_broker *b;
 	struct sp_db *db, *listen;
 	struct sp_chain chain;
