@@ -503,11 +503,14 @@ enum sp_link_state {
 	F(h32, recording_key, 0) F(bytes, ca_key, 256)
 #define SP_FIELDS_vc_unseal(F) F(bytes, passphrase, 1024)
 #define SP_FIELDS_vc_seal(F)
-/* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind. */
+/* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind.
+ * Of a key: its passphrase, or generate 1 for a new Ed25519 one; the answer has
+ * the public key's blob. */
 #define SP_FIELDS_vc_secret_new(F)                                            \
 	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
-	F(bytes, clear, 4096)
-#define SP_FIELDS_vc_secret_new_r(F) F(u8, err, 0) F(bytes, sealed, 8192)
+	F(bytes, clear, 8192) F(bytes, passphrase, 1024) F(u8, generate, 0)
+#define SP_FIELDS_vc_secret_new_r(F)                                          \
+	F(u8, err, 0) F(bytes, sealed, 8192) F(bytes, public_key, 2048)
 #define SP_FIELDS_vc_totp_new(F) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)
 /* seed: for the person's own device, shown once */
 #define SP_FIELDS_vc_totp_new_r(F) F(u8, err, 0) F(bytes, sealed, 1024) F(bytes, seed, 64)

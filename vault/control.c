@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "vault/vaultd.h"
+#include "vault/sshkey.h"
 #include "vault/poison.h"
 
 /* What an administrator did to the vault is an audit event as well. */
@@ -92,9 +93,18 @@ on_seal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 }
 
 static enum sp_err
+take_secret(const struct sp_msg_vc_secret_new *m, struct sp_secret *s)
+{
+	if (m->generate == 0)
+		return sp_secret_import(m->kind, m->clear, m->passphrase, s);
+	return m->kind == SP_CRED_SSH_KEY ? sp_secret_random(s, 32) :
+	    SP_ERR_INVAL;
+}
+
+static enum sp_err
 on_secret_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 {
-	SP_BUF_AUTO sealed = {.max = 8192};
+	SP_BUF_AUTO sealed = {.max = 8192}, blob = {.max = 2048};
 	SP_SECRET_AUTO s = {0};
 	struct sp_msg_vc_secret_new m;
 	struct sp_msg_vc_secret_new_r r = {.err = SP_ERR_SEALED};
@@ -105,15 +115,18 @@ on_secret_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	row = (struct sp_secret_row){.kind = m.kind, .version = m.version};
 	memcpy(row.id, m.id, 16);
 	memcpy(row.owner, m.owner, 16);
-	e = v->root.is_open ? sp_secret_import(m.kind, m.clear, &s) :
-	    SP_ERR_SEALED;
+	e = v->root.is_open ? take_secret(&m, &s) : SP_ERR_SEALED;
+	if (e == SP_OK && m.kind == SP_CRED_SSH_KEY)
+		e = sp_sshkey_blob(&s, &blob);
 	if (e == SP_OK)
 		e = sp_secret_seal(&v->root, &row, sp_span_of(s.p, s.n), &sealed);
 	sp_packet_wipe(&c->link, p);
 	note(v, c, "secret_sealed", e);
 	r.err = (uint8_t)e;
-	if (e == SP_OK)
+	if (e == SP_OK) {
 		r.sealed = sp_buf_span(&sealed);
+		r.public_key = sp_buf_span(&blob);
+	}
 	return sp_send_vc_secret_new_r(&c->link, p->corr, &r, NULL);
 }
 

@@ -13,6 +13,7 @@
 #include "vault/poison.h"
 
 #define RSA_BITS_MIN 2048
+#define RSA_BITS_OLD 1024	/* of targets that are marked as old */
 #define RSA_BITS_MAX 16384
 
 struct host_key {
@@ -50,7 +51,7 @@ get_mpint(struct sp_span *s, size_t cap, struct sp_span *out)
 }
 
 static enum sp_err
-parse_rsa(struct sp_span *s, struct host_key *k)
+parse_rsa(struct sp_span *s, struct host_key *k, bool legacy)
 {
 	size_t bits;
 
@@ -60,7 +61,7 @@ parse_rsa(struct sp_span *s, struct host_key *k)
 	bits = k->b.n * 8;
 	for (uint8_t top = k->b.p[0]; (top & 0x80) == 0; top = (uint8_t)(top << 1))
 		bits--;
-	if (bits < RSA_BITS_MIN || bits > RSA_BITS_MAX ||
+	if (bits < (legacy ? RSA_BITS_OLD : RSA_BITS_MIN) || bits > RSA_BITS_MAX ||
 	    (k->a.p[k->a.n - 1] & 1) == 0 || (k->a.n == 1 && k->a.p[0] < 3))
 		return SP_ERR_UNSUPPORTED;
 	return SP_OK;
@@ -80,7 +81,7 @@ parse_ecdsa(struct sp_span *s, struct host_key *k)
 }
 
 static enum sp_err
-parse_key(struct sp_span s, struct host_key *k)
+parse_key(struct sp_span s, struct host_key *k, bool legacy)
 {
 	struct sp_span type;
 
@@ -92,7 +93,7 @@ parse_key(struct sp_span s, struct host_key *k)
 	if (k->curve != NULL) {
 		SP_TRY(parse_ecdsa(&s, k));
 	} else if (sp_span_is(type, "ssh-rsa")) {
-		SP_TRY(parse_rsa(&s, k));
+		SP_TRY(parse_rsa(&s, k, legacy));
 	} else if (sp_span_is(type, "ssh-ed25519")) {
 		SP_TRY(sp_get_ssh_string(&s, 32, &k->a));
 		if (k->a.n != 32)
@@ -104,7 +105,7 @@ parse_key(struct sp_span s, struct host_key *k)
 }
 
 enum sp_err
-sp_host_keys_check(struct sp_span list)
+sp_host_keys_check(struct sp_span list, bool legacy)
 {
 	size_t n = 0;
 
@@ -113,7 +114,7 @@ sp_host_keys_check(struct sp_span list)
 		struct host_key k;
 
 		SP_TRY(sp_get_ssh_string(&list, SP_HOST_KEY_MAX, &key));
-		SP_TRY(parse_key(key, &k));
+		SP_TRY(parse_key(key, &k, legacy));
 	}
 	return n == 0 || n > SP_HOST_KEYS_MAX ? SP_ERR_INVAL : SP_OK;
 }
@@ -231,7 +232,7 @@ verify_ecdsa(const struct host_key *k, struct sp_span sig, struct sp_span hash)
 
 static enum sp_err
 verify_rsa(const struct host_key *k, struct sp_span type, struct sp_span sig,
-    struct sp_span hash)
+    struct sp_span hash, bool legacy)
 {
 	uint8_t full[RSA_BITS_MAX / 8];
 	const EVP_MD *md;
@@ -240,6 +241,8 @@ verify_rsa(const struct host_key *k, struct sp_span type, struct sp_span sig,
 		md = EVP_sha256();
 	else if (sp_span_is(type, "rsa-sha2-512"))
 		md = EVP_sha512();
+	else if (legacy && sp_span_is(type, "ssh-rsa"))
+		md = EVP_sha1();
 	else
 		return SP_ERR_UNSUPPORTED;
 	if (sig.n == 0 || sig.n > k->b.n)
@@ -252,18 +255,18 @@ verify_rsa(const struct host_key *k, struct sp_span type, struct sp_span sig,
 
 enum sp_err
 sp_host_sig_verify(struct sp_span key, struct sp_span signature,
-    struct sp_span hash)
+    struct sp_span hash, bool legacy)
 {
 	struct sp_span type, sig;
 	struct host_key k;
 
-	SP_TRY(parse_key(key, &k));
+	SP_TRY(parse_key(key, &k, legacy));
 	SP_TRY(sp_get_ssh_string(&signature, 64, &type));
 	SP_TRY(sp_get_ssh_string(&signature, 2048 + 8, &sig));
 	if (signature.n != 0)
 		return SP_ERR_PROTO;
 	if (k.is_rsa)
-		return verify_rsa(&k, type, sig, hash);
+		return verify_rsa(&k, type, sig, hash, legacy);
 	if (k.curve != NULL)
 		return sp_span_is(type, k.curve->type) ?
 		    verify_ecdsa(&k, sig, hash) : SP_ERR_UNSUPPORTED;
@@ -313,9 +316,11 @@ sp_host_sig_warm(void)
 	/* No key of anybody's: all bits set. Its signature must not verify. */
 	memset(n, 0xff, sizeof(n));
 	if (verify_rsa(&k, sp_span_str("rsa-sha2-256"), sp_span_of(sig, 256),
-	    sp_span_of(n, 32)) == SP_OK || verify_rsa(&k,
+	    sp_span_of(n, 32), false) == SP_OK || verify_rsa(&k,
 	    sp_span_str("rsa-sha2-512"), sp_span_of(sig, 256),
-	    sp_span_of(n, 64)) == SP_OK)
+	    sp_span_of(n, 64), false) == SP_OK || verify_rsa(&k,
+	    sp_span_str("ssh-rsa"), sp_span_of(sig, 256),
+	    sp_span_of(n, 20), true) == SP_OK)
 		return SP_ERR_CRYPTO;
 	return SP_OK;
 }

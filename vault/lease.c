@@ -13,6 +13,7 @@
 #include "vault/hostsig.h"
 #include "vault/lease_int.h"
 #include "vault/sshcert.h"
+#include "vault/sshkey.h"
 #include "vault/poison.h"
 
 static const char *const state_name[] = {"new", "wait_link", "wait_lease",
@@ -212,8 +213,8 @@ check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
 		    "another target");
 	}
 	e = sp_secret_unseal(t->root, &r, m->sealed, &s);
-	if (e == SP_OK && m->kind == SP_CRED_SSH_KEY && s.n != 32)
-		e = SP_ERR_CRYPTO;
+	if (e == SP_OK && m->kind == SP_CRED_SSH_KEY)
+		e = sp_sshkey_check(&s);
 	if (e == SP_ERR_CRYPTO) {
 		t->ops.event(t->ops.arg, "secret_row_broken", m->session,
 		    "the sealed secret is not this row's");
@@ -239,7 +240,7 @@ check_grant(struct sp_leases *t, const struct sp_msg_v_lease *m, int64_t now_us,
 		    "not a valid name");
 	if (m->not_after <= now_us)
 		return no(text, SP_ERR_DENIED, "the grant has expired");
-	if (sp_host_keys_check(m->host_keys) != SP_OK)
+	if (sp_host_keys_check(m->host_keys, m->legacy != 0) != SP_OK)
 		return no(text, SP_ERR_INVAL, "the target has no usable pinned "
 		    "host key");
 	if ((m->rights & ~SP_RIGHT_ALL) != 0)
@@ -261,6 +262,7 @@ fill(struct sp_lease *l, const struct sp_msg_v_lease *m, int64_t now_us)
 	l->row = row_of(m);
 	l->serial = m->serial;
 	l->rights = m->rights;
+	l->legacy = m->legacy != 0;
 	l->not_after_us = m->not_after;
 	l->due_boot_us = left > INT64_MAX - boot ? INT64_MAX : boot + left;
 	SP_TRY(sp_span_cstr(m->account, l->account, sizeof(l->account)));

@@ -16,13 +16,15 @@ struct sp_lease {
 	int64_t not_after_us, due_boot_us;
 	uint64_t serial;
 	uint32_t rights;
+	bool legacy;		/* the host may prove its key by SHA-1 */
 
 	struct sp_link link;
 	int agent_fd;
 	struct sp_agent agent;
 
 	struct sp_buf host_key, host_sig;	/* the proof */
-	struct sp_secret key;	/* Ed25519, from listing to signing */
+	struct sp_secret key;	/* from listing to signing: the certificate's
+				 * Ed25519 key, or the account's as it is kept */
 	struct sp_buf blob;	/* what was listed: certificate or key */
 };
 

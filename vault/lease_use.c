@@ -10,6 +10,7 @@
 #include "vault/hostsig.h"
 #include "vault/lease_int.h"
 #include "vault/sshcert.h"
+#include "vault/sshkey.h"
 #include "vault/userauth.h"
 #include "vault/poison.h"
 
@@ -87,13 +88,13 @@ is_proved_for(const struct sp_lease *l, struct sp_span session_id)
 {
 	return sp_session_id_is_sane(session_id) &&
 	    sp_host_sig_verify(sp_buf_span(&l->host_key),
-	    sp_buf_span(&l->host_sig), session_id) == SP_OK;
+	    sp_buf_span(&l->host_sig), session_id, l->legacy) == SP_OK;
 }
 
 /* ------------------------------------------------------------------- agent */
 
 static enum sp_err
-make_key(struct sp_lease *l)
+make_cert(struct sp_lease *l)
 {
 	SP_SECRET_AUTO seed = {0}, sk = {0};
 	struct sp_cert_wish w = {.account = l->account,
@@ -102,24 +103,34 @@ make_key(struct sp_lease *l)
 	    .not_after_us = l->not_after_us};
 	uint8_t pk[32];
 
-	if (l->kind == SP_CRED_SSH_KEY)
-		SP_TRY(sp_secret_unseal(l->table->root, &l->row,
-		    sp_buf_span(&l->sealed), &seed));
-	else
-		SP_TRY(sp_secret_random(&seed, 32));
+	SP_TRY(sp_secret_random(&seed, 32));
 	SP_TRY(sp_secret_new(&sk, 64));
-	if (seed.n != 32 || crypto_sign_seed_keypair(pk, sk.p, seed.p) != 0)
+	if (crypto_sign_seed_keypair(pk, sk.p, seed.p) != 0)
 		return SP_ERR_CRYPTO;
-	sp_buf_reset(&l->blob);
-	if (l->kind == SP_CRED_SSH_KEY) {
-		SP_TRY(sp_ssh_ed25519_blob(&l->blob, pk));
-	} else {
-		memcpy(w.session, l->session, 16);
-		w.pk = pk;
-		SP_TRY(sp_cert_mint(l->table->root, &w, &l->blob));
-	}
+	memcpy(w.session, l->session, 16);
+	w.pk = pk;
+	SP_TRY(sp_cert_mint(l->table->root, &w, &l->blob));
 	sp_secret_move(&l->key, &sk);
 	return SP_OK;
+}
+
+static enum sp_err
+open_key(struct sp_lease *l)
+{
+	SP_SECRET_AUTO kept = {0};
+
+	SP_TRY(sp_secret_unseal(l->table->root, &l->row, sp_buf_span(&l->sealed),
+	    &kept));
+	SP_TRY(sp_sshkey_blob(&kept, &l->blob));
+	sp_secret_move(&l->key, &kept);
+	return SP_OK;
+}
+
+static enum sp_err
+make_key(struct sp_lease *l)
+{
+	sp_buf_reset(&l->blob);
+	return l->kind == SP_CRED_SSH_KEY ? open_key(l) : make_cert(l);
 }
 
 static enum sp_err
@@ -148,7 +159,7 @@ wrong_with(const struct sp_lease *l, struct sp_span blob, struct sp_span data)
 	if (sp_userauth_parse(data, &u) != SP_OK)
 		return "signature_over_other_data";
 	if (sp_get_ssh_string(&rest, 64, &type) != SP_OK ||
-	    !sp_span_eq(u.blob, mine) || !sp_span_eq(u.algo, type))
+	    !sp_span_eq(u.blob, mine) || !sp_sshkey_may_sign(type, u.algo))
 		return "signature_with_other_key";
 	if (!sp_span_is(u.user, l->account))
 		return "signature_for_other_user";
@@ -161,21 +172,34 @@ wrong_with(const struct sp_lease *l, struct sp_span blob, struct sp_span data)
 }
 
 static enum sp_err
+make_signature(struct sp_lease *l, struct sp_span data, struct sp_buf *signature)
+{
+	struct sp_userauth u;
+	uint8_t sig[64];
+
+	if (l->kind == SP_CRED_SSH_KEY) {
+		SP_TRY(sp_userauth_parse(data, &u));
+		return sp_sshkey_sign(&l->key, u.algo, data, signature);
+	}
+	if (crypto_sign_detached(sig, NULL, data.p, data.n, l->key.p) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_str("ssh-ed25519")));
+	return sp_buf_put_ssh_string(signature, sp_span_of(sig, sizeof(sig)));
+}
+
+static enum sp_err
 on_sign(void *arg, struct sp_span blob, struct sp_span data,
     struct sp_buf *signature)
 {
 	struct sp_lease *l = arg;
 	const char *why = not_now(l, true);
-	uint8_t sig[64];
 
 	if (why == NULL)
 		why = wrong_with(l, blob, data);
 	if (why != NULL)
 		return sp_lease_refuse(l, why, "a signature was asked for");
-	if (crypto_sign_detached(sig, NULL, data.p, data.n, l->key.p) != 0)
+	if (make_signature(l, data, signature) != SP_OK)
 		return sp_lease_refuse(l, "credential_failed", "signing");
-	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_str("ssh-ed25519")));
-	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_of(sig, sizeof(sig))));
 	sp_lease_set_state(l, SP_LEASE_USED);
 	l->table->ops.used(l->table->ops.arg, l->session, l->kind);
 	return SP_OK;

@@ -9,6 +9,7 @@
 #include "common/parent.h"
 #include "vault/hostsig.h"
 #include "vault/setup.h"
+#include "vault/sshkey.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
 
@@ -21,7 +22,8 @@ warm_up(void)
 
 	SP_TRY(sp_secret_random(&seed, SP_TOTP_SEED_BYTES));
 	SP_TRY(sp_totp_code(&seed, 1, code));
-	return sp_host_sig_warm();
+	SP_TRY(sp_host_sig_warm());
+	return sp_sshkey_warm();
 }
 
 /* Two descriptors a lease. */

@@ -32,10 +32,10 @@ SP_MUST enum sp_err sp_secret_unseal(const struct sp_root *r,
     const struct sp_secret_row *row, struct sp_span sealed,
     struct sp_secret *clear);
 /* What a person hands in, checked and brought to the form that is kept: a
- * password (no NUL, no line end), a TOTP seed (16 to 64 bytes), the Ed25519
- * seed of an unencrypted OpenSSH private key. SP_ERR_UNSUPPORTED for other
- * keys. */
+ * password (no NUL, no line end), a TOTP seed (16 to 64 bytes), an account's
+ * private key (sshkey.h; pass opens an encrypted one). */
+#define SP_KEY_FILE_MAX 8192
 SP_MUST enum sp_err sp_secret_import(uint8_t kind, struct sp_span given,
-    struct sp_secret *out);
+    struct sp_span pass, struct sp_secret *out);
 
 #endif

@@ -146,5 +146,12 @@ void sp_cli_unsealed(const struct sp_cli *c);
 SP_MUST enum sp_err sp_cli_qr(const char *text);
 /* One line, from the terminal without echo or from standard input. */
 SP_MUST enum sp_err sp_cli_secret_line(const char *prompt, struct sp_buf *out);
+/* The vault's own socket; each says what went wrong. */
+int sp_cli_vault_reach(const struct sp_cli *c, struct sp_link *l);
+int sp_cli_vault_answer(struct sp_link *l, uint16_t type, struct sp_packet *p);
+/* What a verb prints as JSON, to be put; NULL: *rc says. */
+struct json_object *sp_cli_ask_json(const struct sp_cli *c, int argc,
+    char *const *argv, int *rc);
+const char *sp_cli_text_field(struct json_object *o, const char *key);
 
 #endif

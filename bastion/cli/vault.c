@@ -46,8 +46,8 @@ sp_cli_secret_line(const char *prompt, struct sp_buf *out)
 	return e;
 }
 
-static int
-reach(const struct sp_cli *c, struct sp_link *l)
+int
+sp_cli_vault_reach(const struct sp_cli *c, struct sp_link *l)
 {
 	enum sp_err e = sp_cli_connect(c, "vault.sock", SP_ROLE_VLT,
 	    SP_ST_READY, l);
@@ -62,8 +62,8 @@ reach(const struct sp_cli *c, struct sp_link *l)
 }
 
 /* Waits for the answer of that type; says what went wrong otherwise. */
-static int
-answer(struct sp_link *l, uint16_t type, struct sp_packet *p)
+int
+sp_cli_vault_answer(struct sp_link *l, uint16_t type, struct sp_packet *p)
 {
 	enum sp_err e = sp_link_wait(l, p, ARGON2_MS);
 
@@ -108,12 +108,12 @@ vault_status(const struct sp_cli *c, bool ca_only)
 	struct sp_packet p;
 	struct sp_msg_vc_status_r m;
 	char audit[65], rec[65];
-	int rc = reach(c, &l);
+	int rc = sp_cli_vault_reach(c, &l);
 
 	if (rc != SP_EXIT_OK)
 		return rc;
 	if (sp_send_vc_status(&l, 0, &(struct sp_msg_vc_status){}, NULL) != SP_OK ||
-	    (rc = answer(&l, SP_MSG_vc_status_r, &p)) != SP_EXIT_OK ||
+	    (rc = sp_cli_vault_answer(&l, SP_MSG_vc_status_r, &p)) != SP_EXIT_OK ||
 	    sp_dec_vc_status_r(p.body, &m) != SP_OK) {
 		sp_link_fini(&l);
 		return rc == SP_EXIT_OK ? SP_EXIT_LATER : rc;
@@ -145,7 +145,7 @@ is_done(const struct sp_cli *c, struct sp_link *l, const char *state)
 {
 	struct sp_packet p;
 	struct sp_msg_vc_done m;
-	int rc = answer(l, SP_MSG_vc_done, &p);
+	int rc = sp_cli_vault_answer(l, SP_MSG_vc_done, &p);
 
 	if (rc != SP_EXIT_OK)
 		return rc;
@@ -165,7 +165,7 @@ unseal(const struct sp_cli *c)
 {
 	SP_BUF_AUTO pass = {.max = 1024};
 	struct sp_link l;
-	int rc = reach(c, &l);
+	int rc = sp_cli_vault_reach(c, &l);
 
 	if (rc != SP_EXIT_OK)
 		return rc;
@@ -187,7 +187,7 @@ static int
 seal(const struct sp_cli *c)
 {
 	struct sp_link l;
-	int rc = reach(c, &l);
+	int rc = sp_cli_vault_reach(c, &l);
 
 	if (rc != SP_EXIT_OK)
 		return rc;
@@ -217,8 +217,8 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 
 /* -------------------------------------------------------------------- totp */
 
-static json_object *
-ask_json(const struct sp_cli *c, int argc, char *const *argv, int *rc)
+json_object *
+sp_cli_ask_json(const struct sp_cli *c, int argc, char *const *argv, int *rc)
 {
 	SP_BUF_AUTO out = {.max = 8u << 20};
 
@@ -228,8 +228,8 @@ ask_json(const struct sp_cli *c, int argc, char *const *argv, int *rc)
 	return json_tokener_parse((const char *)sp_buf_span(&out).p);
 }
 
-static const char *
-text_field(json_object *o, const char *key)
+const char *
+sp_cli_text_field(json_object *o, const char *key)
 {
 	json_object *v = NULL;
 
@@ -251,8 +251,8 @@ who_is(const struct sp_cli *c, struct totp *t)
 	char *argv[] = {(char[]){"users"}, (char[]){"show"}, t->name,
 	    (char[]){"--json"}, NULL};
 	int rc;
-	json_object *o = ask_json(c, 4, argv, &rc), *v = NULL;
-	const char *id = text_field(o, "id"), *row = text_field(o, "totp_id");
+	json_object *o = sp_cli_ask_json(c, 4, argv, &rc), *v = NULL;
+	const char *id = sp_cli_text_field(o, "id"), *row = sp_cli_text_field(o, "totp_id");
 
 	if (rc != SP_EXIT_OK || id == NULL ||
 	    sp_uuid_parse(t->person, sp_span_str(id)) != SP_OK) {
@@ -291,7 +291,7 @@ make_seed(const struct sp_cli *c, struct totp *t)
 	struct sp_msg_vc_totp_new_r r;
 	struct sp_packet p;
 	struct sp_link l;
-	int rc = reach(c, &l);
+	int rc = sp_cli_vault_reach(c, &l);
 
 	if (rc != SP_EXIT_OK)
 		return rc;
@@ -300,7 +300,7 @@ make_seed(const struct sp_cli *c, struct totp *t)
 	if (sp_send_vc_totp_new(&l, 0, &m, NULL) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
 	else
-		rc = answer(&l, SP_MSG_vc_totp_new_r, &p);
+		rc = sp_cli_vault_answer(&l, SP_MSG_vc_totp_new_r, &p);
 	if (rc == SP_EXIT_OK && (sp_dec_vc_totp_new_r(p.body, &r) != SP_OK ||
 	    r.err != SP_OK || note_seed(t, &r) != SP_OK))
 		rc = sp_cli_fail(SP_EXIT_LATER,
@@ -380,152 +380,6 @@ sp_cmd_users(struct sp_cli *c, int argc, char **argv)
 		    "--display TEXT --group A,B --key 'ssh-ed25519 ...' --totp");
 	rc = sp_cli_verb(c, argc, argv, -1, c->json ? &out : NULL);
 	return rc == SP_EXIT_OK ? totp(c, argv[2], qr) : rc;
-}
-
-/* ----------------------------------------------------------------- secrets */
-
-static int
-target_id(const struct sp_cli *c, const char *name, uint8_t id[static 16])
-{
-	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
-	    NULL};
-	int rc;
-	json_object *a = ask_json(c, 3, argv, &rc);
-	bool found = false;
-
-	for (size_t i = 0; a != NULL && i < json_object_array_length(a); i++) {
-		json_object *o = json_object_array_get_idx(a, i);
-		const char *n = text_field(o, "name"), *t = text_field(o, "id");
-
-		if (n != NULL && t != NULL && strcmp(n, name) == 0 &&
-		    sp_uuid_parse(id, sp_span_str(t)) == SP_OK)
-			found = true;
-	}
-	json_object_put(a);
-	if (rc == SP_EXIT_OK && !found)
-		rc = sp_cli_fail(SP_EXIT_REFUSED, "there is no target %s: "
-		    "sallyport targets list", name);
-	return rc;
-}
-
-static int
-seal_secret(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
-    struct sp_buf *hex)
-{
-	struct sp_msg_vc_secret_new_r r;
-	struct sp_packet p;
-	struct sp_link l;
-	uint8_t *at;
-	int rc = reach(c, &l);
-
-	if (rc != SP_EXIT_OK)
-		return rc;
-	if (sp_send_vc_secret_new(&l, 0, m, NULL) != SP_OK)
-		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
-	else
-		rc = answer(&l, SP_MSG_vc_secret_new_r, &p);
-	if (rc == SP_EXIT_OK && sp_dec_vc_secret_new_r(p.body, &r) != SP_OK)
-		rc = SP_EXIT_LATER;
-	if (rc == SP_EXIT_OK && r.err != SP_OK)
-		rc = r.err == SP_ERR_SEALED ? sp_cli_fail(SP_EXIT_LATER,
-		    "the vault is sealed: sallyport vault unseal") :
-		    sp_cli_fail(SP_EXIT_REFUSED, "the vault does not take that "
-		    "secret: %s (a key is an unencrypted OpenSSH private key)",
-		    sp_err_text((enum sp_err)r.err));
-	if (rc == SP_EXIT_OK &&
-	    sp_buf_reserve(hex, 2 * r.sealed.n + 1, &at) == SP_OK) {
-		sp_hex((char *)at, r.sealed.p, r.sealed.n);
-		sp_buf_commit(hex, 2 * r.sealed.n + 1);
-	}
-	sp_link_fini(&l);
-	return rc;
-}
-
-static int
-read_secret(const char *kind, const char *file, bool from_stdin,
-    struct sp_buf *clear)
-{
-	enum sp_err e;
-
-	if (file != NULL)
-		e = sp_cli_read(file, clear);
-	else if (!from_stdin)
-		return sp_cli_fail(SP_EXIT_USAGE, "give it with --%s-stdin%s: an "
-		    "argument would be seen by everybody on this host", kind,
-		    strcmp(kind, "key") == 0 ? " or --key-file FILE" : "");
-	else if (strcmp(kind, "key") == 0)
-		e = sp_cli_read_fd(STDIN_FILENO, clear);
-	else
-		e = sp_cli_secret_line("Password of the account: ", clear);
-	if (e == SP_OK && clear->len > 0)
-		return SP_EXIT_OK;
-	return sp_cli_fail(SP_EXIT_USAGE, "the %s could not be read: %s", kind,
-	    e == SP_OK ? "it is empty" : sp_err_text(e));
-}
-
-static int
-add_with_secret(const struct sp_cli *c, const char *where, const char *kind,
-    struct sp_span clear)
-{
-	SP_BUF_AUTO hex = {.max = 32768};
-	struct sp_msg_vc_secret_new m = {.version = 1, .clear = clear,
-	    .kind = strcmp(kind, "key") == 0 ? SP_CRED_SSH_KEY :
-	    SP_CRED_SSH_PASSWORD};
-	const char *at = strchr(where, '@');
-	char id[SP_UUID_TEXT];
-	int rc;
-
-	if (at == NULL)
-		return sp_cli_fail(SP_EXIT_USAGE, "say it as ACCOUNT@TARGET");
-	if ((rc = target_id(c, at + 1, m.owner)) != SP_EXIT_OK)
-		return rc;
-	sp_uuid_make(m.id);
-	sp_uuid_text(id, m.id);
-	rc = seal_secret(c, &m, &hex);
-	if (rc == SP_EXIT_OK) {
-		char *argv[] = {(char[]){"account"}, (char[]){"add"},
-		    (char *)(uintptr_t)where, (char[]){"--kind"},
-		    (char *)(uintptr_t)kind, (char[]){"--secret-id"}, id,
-		    (char[]){"--sealed"},
-		    (char *)(uintptr_t)sp_buf_span(&hex).p,
-		    c->json ? (char[]){"--json"} : NULL, NULL};
-
-		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
-	}
-	return rc;
-}
-
-int
-sp_cmd_account(struct sp_cli *c, int argc, char **argv)
-{
-	SP_BUF_AUTO clear = {.max = 4096};
-	bool pw = sp_cli_flag(&argc, argv, "--password-stdin");
-	bool key = sp_cli_flag(&argc, argv, "--key-stdin");
-	const char *file = sp_cli_value(&argc, argv, "--key-file");
-	const char *kind;
-	int rc;
-
-	for (int i = 2; i + 1 < argc; i++)
-		if (strcmp(argv[i], "--kind") == 0 &&
-		    strcmp(argv[i + 1], "cert") == 0)
-			return sp_cli_verb(c, argc, argv, -1, NULL);
-	kind = sp_cli_value(&argc, argv, "--kind");
-	(void)sp_cli_flag(&argc, argv, "--json");
-	if (kind != NULL && strcmp(kind, "cert") == 0) {
-		char *cert[] = {argv[0], argv[1], argc > 2 ? argv[2] : (char[]){""},
-		    (char[]){"--kind=cert"}, c->json ? (char[]){"--json"} : NULL,
-		    NULL};
-
-		return sp_cli_verb(c, c->json ? 5 : 4, cert, -1, NULL);
-	}
-	if (argc != 3 || kind == NULL ||
-	    (strcmp(kind, "key") != 0 && strcmp(kind, "password") != 0))
-		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
-		    "ACCOUNT@TARGET --kind cert | --kind password "
-		    "--password-stdin | --kind key --key-file FILE");
-	rc = read_secret(kind, file, strcmp(kind, "key") == 0 ? key : pw, &clear);
-	return rc == SP_EXIT_OK ?
-	    add_with_secret(c, argv[2], kind, sp_buf_span(&clear)) : rc;
 }
 
 /* ----------------------------------------------------------- verify a file */

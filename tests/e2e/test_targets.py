@@ -389,5 +389,149 @@ class Behind(unittest.TestCase):
         self.assertEqual([o["target"] for o in events("session_connected", "t-far")[-1]["over"]], ["t-hop", "t-hop2"])
 
 
+class Keys(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.t = Target(sp, "t-keys")
+        os.makedirs(cls.t.dir + "/k", exist_ok=True)
+
+    def add(self, account_kind, pub=None, **k):
+        """admin@t-keys with a key of that kind, allowed there."""
+        sp.host("account", "remove", "admin@t-keys", check=True)
+        r = sp.host("account", "add", "admin@t-keys", "--kind", "key", *account_kind, **k)
+        return r
+
+    def allow(self, pub):
+        with open(self.t.dir + "/keys-admin", "w") as f:
+            f.write(pub)
+
+    def make(self, name, *args):
+        path = "%s/k/%s" % (self.t.dir, name)
+        subprocess.run(["ssh-keygen", "-q", "-f", path] + list(args), check=True, stdin=subprocess.DEVNULL)
+        with open(path + ".pub") as f:
+            return path, f.read()
+
+    def works(self):
+        before = len(self.t.log())
+        r = run("t-keys")
+        self.assertEqual((r.code, r.out), (0, b"it-is-42\n"), r)
+        return self.t.log()[before:]
+
+    def test_every_kind(self):
+        for kind in (("rsa", "-b", "3072"), ("ecdsa", "-b", "256"), ("ecdsa", "-b", "521"), ("ed25519",)):
+            path, pub = self.make("-".join(kind), "-t", *kind, "-N", "")
+            r = self.add(["--key-file", path])
+            self.assertEqual(r.code, 0, r)
+            self.assertIn(" ".join(pub.split()[:2]), r.text)
+            self.allow(pub)
+            log = self.works()
+            fp = subprocess.run(["ssh-keygen", "-lf", path], stdout=subprocess.PIPE, check=True).stdout.decode().split()[1]
+            self.assertIn(fp, log)
+            if kind[0] == "rsa":
+                self.assertRegex(log, "rsa-sha2-(256|512)|Accepted publickey for admin")
+                # What takes SHA-1 alone gets nothing.
+                old = Target(sp, "t-sha1", options="PubkeyAcceptedAlgorithms ssh-rsa", add=False)
+                sp.host("target", "add", "t-sha1", "--addr", old.where, "--tag", "t", "--host-key", old.pub, check=True)
+                sp.host("account", "add", "admin@t-sha1", "--kind", "key", "--key-file", path, check=True)
+                with open(old.dir + "/keys-admin", "w") as f:
+                    f.write(pub)
+                r = run("t-sha1")
+                self.assertEqual(r.code, 255, r)
+                self.assertNotIn("Accepted publickey", old.log())
+
+    def test_a_passphrase(self):
+        path, pub = self.make("locked", "-t", "rsa", "-b", "2048", "-N", "correct horse")
+        r = self.add(["--key-file", path], input=b"")
+        self.assertEqual(r.code, 2, r)
+        self.assertIn("encrypted", r.text)
+        r = sp.host("account", "add", "admin@t-keys", "--kind", "key", "--key-file", path, input=b"wrong\n")
+        self.assertEqual(r.code, 1, r)
+        self.assertIn("not the passphrase", r.text)
+        r = sp.host("account", "add", "admin@t-keys", "--kind", "key", "--key-file", path, input=b"correct horse\n")
+        self.assertEqual(r.code, 0, r)
+        self.allow(pub)
+        self.works()
+        with open(self.t.dir + "/k/pass", "w") as f:
+            f.write("correct horse\n")
+        with open(path, "rb") as f:
+            r = self.add(["--key-stdin", "--passphrase-file", self.t.dir + "/k/pass"], input=f.read())
+        self.assertEqual(r.code, 0, r)
+        self.works()
+
+    def test_a_generated_one(self):
+        r = self.add(["--generate"])
+        self.assertEqual(r.code, 0, r)
+        pub = [line for line in r.out.decode().splitlines() if line.startswith("ssh-ed25519 ")]
+        self.assertEqual(len(pub), 1, r)
+        self.allow(pub[0] + "\n")
+        self.works()
+
+    def test_what_is_no_key(self):
+        path, pub = self.make("small", "-t", "rsa", "-b", "1024", "-N", "")
+        for given in (path, path + ".pub", "/dev/null"):
+            r = self.add(["--key-file", given], input=b"")
+            self.assertIn(r.code, (1, 2), r)
+            sp.host("account", "add", "admin@t-keys", "--kind", "cert", check=True)
+
+
+class Legacy(unittest.TestCase):
+    OLD = ("KexAlgorithms diffie-hellman-group14-sha1\nCiphers aes128-cbc\nMACs hmac-sha1\n"
+           "HostKeyAlgorithms ssh-rsa\nRequiredRSASize 1024")
+
+    def test_off_by_default_and_audited(self):
+        t = Target(sp, "t-old", options=self.OLD, key="rsa")
+        r = run("t-old")
+        self.assertEqual(r.code, 255, r)
+        self.assertIn("key exchange", r.text)
+        self.assertEqual(events("legacy_algorithms", "t-old"), [])
+        sp.host("target", "set", "t-old", "--legacy", "on", check=True)
+        r = run("t-old")
+        self.assertEqual((r.code, r.out), (0, b"it-is-42\n"), r)
+        said = events("legacy_algorithms", "t-old")
+        self.assertEqual([e["algorithms"] for e in said],
+                         ["kex=diffie-hellman-group14-sha1 hostkey=ssh-rsa cipher=aes128-cbc mac=hmac-sha1"])
+        self.assertTrue([r for r in sp.host("targets", "list", "--json").json() if r["name"] == "t-old"][0]["legacy"])
+        r = sp.host("doctor")
+        self.assertIn("t-old", r.text)
+        self.assertIn("old algorithms", r.text)
+        sp.host("target", "set", "t-old", "--legacy", "off", check=True)
+        self.assertEqual(run("t-old").code, 255)
+
+    def test_each_old_algorithm_alone(self):
+        for i, (option, name) in enumerate((("KexAlgorithms diffie-hellman-group1-sha1", "kex=diffie-hellman-group1-sha1"),
+                                            ("KexAlgorithms diffie-hellman-group-exchange-sha1", "kex=diffie-hellman-group-exchange-sha1"),
+                                            ("Ciphers 3des-cbc", "cipher=3des-cbc"), ("Ciphers aes256-cbc", "cipher=aes256-cbc"),
+                                            ("MACs hmac-sha1\nCiphers aes128-ctr", "mac=hmac-sha1"),
+                                            ("HostKeyAlgorithms ssh-rsa", "hostkey=ssh-rsa"))):
+            t = Target(sp, "t-old%d" % i, options=option, key="rsa", add=False)
+            t.add("--legacy", "on")
+            r = run(t.name)
+            self.assertEqual((r.code, r.out), (0, b"it-is-42\n"), (option, r))
+            self.assertEqual([name in e["algorithms"] for e in events("legacy_algorithms", t.name)], [True], option)
+            t.stop()
+
+    def test_modern_ones_are_taken_first(self):
+        t = Target(sp, "t-new", add=False)
+        t.add("--legacy", "on")
+        self.assertEqual(run("t-new").code, 0)
+        self.assertEqual(events("legacy_algorithms", "t-new"), [])
+
+    def test_a_host_key_of_1024_bits(self):
+        t = Target(sp, "t-weak", options="RequiredRSASize 1024", add=False,
+                   host_key=self.small_key())
+        r = sp.host("target", "add", "t-weak", "--addr", t.where, "--tag", "t", "--host-key", t.pub)
+        self.assertEqual(r.code, 2, r)
+        t.add("--legacy", "on")
+        r = run("t-weak")
+        self.assertEqual((r.code, r.out), (0, b"it-is-42\n"), r)
+        r = sp.host("target", "set", "t-weak", "--legacy", "off", check=True)
+        self.assertEqual(run("t-weak").code, 255)
+
+    def small_key(self):
+        path = os.path.realpath(sp.dir) + "/small_key"
+        subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", path], check=True, stdin=subprocess.DEVNULL)
+        return path
+
+
 if __name__ == "__main__":
     main()

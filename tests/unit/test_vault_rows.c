@@ -159,16 +159,16 @@ Test(vault_rows, what_is_handed_in_is_checked)
 	struct sp_secret s = {0};
 
 	OK(sp_secret_init());
-	OK(sp_secret_import(SP_CRED_SSH_PASSWORD, sp_span_str("pw"), &s));
+	OK(sp_secret_import(SP_CRED_SSH_PASSWORD, sp_span_str("pw"), (struct sp_span){0}, &s));
 	cr_assert_eq(sp_secret_import(SP_CRED_SSH_PASSWORD, sp_span_str("p\nw"),
-	    &s), SP_ERR_SYNTAX);
+	    (struct sp_span){0}, &s), SP_ERR_SYNTAX);
 	cr_assert_eq(sp_secret_import(SP_CRED_SSH_PASSWORD, sp_span_of("p\0w", 3),
-	    &s), SP_ERR_SYNTAX);
-	cr_assert_eq(sp_secret_import(SP_CRED_SSH_CERT, sp_span_str("pw"), &s),
+	    (struct sp_span){0}, &s), SP_ERR_SYNTAX);
+	cr_assert_eq(sp_secret_import(SP_CRED_SSH_CERT, sp_span_str("pw"), (struct sp_span){0}, &s),
 	    SP_ERR_INVAL);
-	cr_assert_eq(sp_secret_import(SP_CRED_TOTP_SEED, sp_span_str("short"), &s),
+	cr_assert_eq(sp_secret_import(SP_CRED_TOTP_SEED, sp_span_str("short"), (struct sp_span){0}, &s),
 	    SP_ERR_INVAL);
-	cr_assert_eq(sp_secret_import(SP_CRED_SSH_KEY, sp_span_str("no key"), &s),
+	cr_assert_eq(sp_secret_import(SP_CRED_SSH_KEY, sp_span_str("no key"), (struct sp_span){0}, &s),
 	    SP_ERR_UNSUPPORTED);
 	sp_secret_free(&s);
 }

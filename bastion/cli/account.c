@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Accounts with a secret: the vault seals it, the broker gets what is sealed. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+
+#include "bastion/cli/cli.h"
+
+struct new_secret {
+	const char *kind, *key_file, *pass_file;
+	bool from_stdin, generate;
+};
+struct sealed {
+	struct sp_buf hex, public_key;
+};
+
+static int
+target_id(const struct sp_cli *c, const char *name, uint8_t id[static 16])
+{
+	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
+	    NULL};
+	int rc;
+	json_object *a = sp_cli_ask_json(c, 3, argv, &rc);
+	bool found = false;
+
+	for (size_t i = 0; a != NULL && i < json_object_array_length(a); i++) {
+		json_object *o = json_object_array_get_idx(a, i);
+		const char *n = sp_cli_text_field(o, "name"), *t = sp_cli_text_field(o, "id");
+
+		if (n != NULL && t != NULL && strcmp(n, name) == 0 &&
+		    sp_uuid_parse(id, sp_span_str(t)) == SP_OK)
+			found = true;
+	}
+	json_object_put(a);
+	if (rc == SP_EXIT_OK && !found)
+		rc = sp_cli_fail(SP_EXIT_REFUSED, "there is no target %s: "
+		    "sallyport targets list", name);
+	return rc;
+}
+
+/* The passphrase of a key file that turned out to be encrypted. */
+static int
+key_passphrase(const char *file, bool key_is_stdin, struct sp_buf *pass)
+{
+	enum sp_err e;
+
+	if (pass->len > 0)
+		return sp_cli_fail(SP_EXIT_REFUSED, "that is not the passphrase of "
+		    "the key");
+	if (file != NULL) {
+		e = sp_cli_read(file, pass);
+		while (e == SP_OK && pass->len > 0 &&
+		    sp_buf_span(pass).p[pass->len - 1] == '\n')
+			pass->len--;
+	} else if (key_is_stdin) {
+		return sp_cli_fail(SP_EXIT_USAGE, "the key is encrypted: give its "
+		    "passphrase with --passphrase-file FILE, or the key with "
+		    "--key-file FILE to be asked for it");
+	} else {
+		e = sp_cli_secret_line("Passphrase of the key: ", pass);
+	}
+	if (e == SP_OK && pass->len > 0)
+		return SP_EXIT_OK;
+	return sp_cli_fail(SP_EXIT_USAGE, "the key is encrypted, and no passphrase "
+	    "was given");
+}
+
+static int
+seal_failed(enum sp_err e)
+{
+	if (e == SP_ERR_SEALED)
+		return sp_cli_fail(SP_EXIT_LATER, "the vault is sealed: sallyport "
+		    "vault unseal");
+	return sp_cli_fail(SP_EXIT_REFUSED, "the vault does not take that secret: "
+	    "%s (a key is an OpenSSH or PEM private key: Ed25519, ECDSA on P-256, "
+	    "P-384 or P-521, or RSA of 2048 to 4096 bits)", sp_err_text(e));
+}
+
+static int
+seal_once(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
+    struct sealed *out, enum sp_err *err)
+{
+	struct sp_msg_vc_secret_new_r r = {.err = SP_ERR_PROTO};
+	struct sp_packet p;
+	struct sp_link l;
+	uint8_t *at;
+	int rc = sp_cli_vault_reach(c, &l);
+
+	if (rc != SP_EXIT_OK)
+		return rc;
+	if (sp_send_vc_secret_new(&l, 0, m, NULL) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
+	else
+		rc = sp_cli_vault_answer(&l, SP_MSG_vc_secret_new_r, &p);
+	if (rc == SP_EXIT_OK && sp_dec_vc_secret_new_r(p.body, &r) != SP_OK)
+		rc = SP_EXIT_LATER;
+	*err = (enum sp_err)r.err;
+	if (rc == SP_EXIT_OK && r.err == SP_OK &&
+	    sp_buf_reserve(&out->hex, 2 * r.sealed.n + 1, &at) == SP_OK) {
+		sp_hex((char *)at, r.sealed.p, r.sealed.n);
+		sp_buf_commit(&out->hex, 2 * r.sealed.n + 1);
+		if (sp_buf_put(&out->public_key, r.public_key.p, r.public_key.n) !=
+		    SP_OK)
+			rc = SP_EXIT_LATER;
+	}
+	sp_link_fini(&l);
+	return rc;
+}
+
+static int
+seal_secret(const struct sp_cli *c, const struct new_secret *n,
+    struct sp_msg_vc_secret_new *m, struct sealed *out)
+{
+	SP_BUF_AUTO pass = {.max = 1024};
+	enum sp_err e = SP_OK;
+	int rc;
+
+	for (;;) {
+		m->passphrase = sp_buf_span(&pass);
+		rc = seal_once(c, m, out, &e);
+		if (rc != SP_EXIT_OK || e == SP_OK)
+			return rc;
+		if (e != SP_ERR_DENIED || m->kind != SP_CRED_SSH_KEY)
+			return seal_failed(e);
+		rc = key_passphrase(n->pass_file, n->from_stdin, &pass);
+		if (rc != SP_EXIT_OK)
+			return rc;
+	}
+}
+
+/* The line for the target's authorized_keys. */
+static void
+print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
+{
+	SP_BUF_AUTO b64 = {.max = 8192};
+	struct sp_span rest = blob, type;
+
+	if (c->json || sp_get_ssh_string(&rest, 64, &type) != SP_OK ||
+	    sp_base64(&b64, blob) != SP_OK)
+		return;
+	printf("%.*s %.*s %s\n", (int)type.n, (const char *)type.p, (int)b64.len,
+	    (const char *)sp_buf_span(&b64).p, where);
+}
+
+static int
+read_secret(const struct new_secret *n, struct sp_buf *clear)
+{
+	const char *kind = n->kind;
+	enum sp_err e;
+
+	if (n->generate)
+		return SP_EXIT_OK;
+	if (n->key_file != NULL)
+		e = sp_cli_read(n->key_file, clear);
+	else if (!n->from_stdin)
+		return sp_cli_fail(SP_EXIT_USAGE, "give it with --%s-stdin%s: an "
+		    "argument would be seen by everybody on this host", kind,
+		    strcmp(kind, "key") == 0 ? ", --key-file FILE or --generate" : "");
+	else if (strcmp(kind, "key") == 0)
+		e = sp_cli_read_fd(STDIN_FILENO, clear);
+	else
+		e = sp_cli_secret_line("Password of the account: ", clear);
+	if (e == SP_OK && clear->len > 0)
+		return SP_EXIT_OK;
+	return sp_cli_fail(SP_EXIT_USAGE, "the %s could not be read: %s", kind,
+	    e == SP_OK ? "it is empty" : sp_err_text(e));
+}
+
+static int
+add_with_secret(const struct sp_cli *c, const char *where,
+    const struct new_secret *n, struct sp_span clear)
+{
+	struct sealed s = {.hex = {.max = 32768}, .public_key = {.max = 2048}};
+	const char *kind = n->kind;
+	struct sp_msg_vc_secret_new m = {.version = 1, .clear = clear,
+	    .generate = n->generate, .kind = strcmp(kind, "key") == 0 ? SP_CRED_SSH_KEY :
+	    SP_CRED_SSH_PASSWORD};
+	const char *at = strchr(where, '@');
+	char id[SP_UUID_TEXT];
+	int rc;
+
+	if (at == NULL)
+		return sp_cli_fail(SP_EXIT_USAGE, "say it as ACCOUNT@TARGET");
+	if ((rc = target_id(c, at + 1, m.owner)) != SP_EXIT_OK)
+		return rc;
+	sp_uuid_make(m.id);
+	sp_uuid_text(id, m.id);
+	rc = seal_secret(c, n, &m, &s);
+	if (rc == SP_EXIT_OK) {
+		char *argv[] = {(char[]){"account"}, (char[]){"add"},
+		    (char *)(uintptr_t)where, (char[]){"--kind"},
+		    (char *)(uintptr_t)kind, (char[]){"--secret-id"}, id,
+		    (char[]){"--sealed"},
+		    (char *)(uintptr_t)sp_buf_span(&s.hex).p,
+		    c->json ? (char[]){"--json"} : NULL, NULL};
+
+		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
+	}
+	if (rc == SP_EXIT_OK && m.kind == SP_CRED_SSH_KEY)
+		print_public(c, where, sp_buf_span(&s.public_key));
+	sp_buf_fini(&s.hex);
+	sp_buf_fini(&s.public_key);
+	return rc;
+}
+
+int
+sp_cmd_account(struct sp_cli *c, int argc, char **argv)
+{
+	SP_BUF_AUTO clear = {.max = 8192};
+	bool pw = sp_cli_flag(&argc, argv, "--password-stdin");
+	bool key = sp_cli_flag(&argc, argv, "--key-stdin");
+	struct new_secret n = {
+	    .generate = sp_cli_flag(&argc, argv, "--generate"),
+	    .key_file = sp_cli_value(&argc, argv, "--key-file"),
+	    .pass_file = sp_cli_value(&argc, argv, "--passphrase-file")};
+	const char *kind;
+	int rc;
+
+	for (int i = 2; i + 1 < argc; i++)
+		if (strcmp(argv[i], "--kind") == 0 &&
+		    strcmp(argv[i + 1], "cert") == 0)
+			return sp_cli_verb(c, argc, argv, -1, NULL);
+	kind = sp_cli_value(&argc, argv, "--kind");
+	(void)sp_cli_flag(&argc, argv, "--json");
+	if (kind != NULL && strcmp(kind, "cert") == 0) {
+		char *cert[] = {argv[0], argv[1], argc > 2 ? argv[2] : (char[]){""},
+		    (char[]){"--kind=cert"}, c->json ? (char[]){"--json"} : NULL,
+		    NULL};
+
+		return sp_cli_verb(c, c->json ? 5 : 4, cert, -1, NULL);
+	}
+	if (argc != 3 || kind == NULL ||
+	    (strcmp(kind, "key") != 0 && strcmp(kind, "password") != 0))
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
+		    "ACCOUNT@TARGET --kind cert | --kind password "
+		    "--password-stdin | --kind key --key-file FILE "
+		    "[--passphrase-file FILE] | --kind key --generate");
+	n.kind = kind;
+	n.from_stdin = strcmp(kind, "key") == 0 ? key : pw;
+	n.generate = n.generate && strcmp(kind, "key") == 0;
+	rc = read_secret(&n, &clear);
+	return rc == SP_EXIT_OK ?
+	    add_with_secret(c, argv[2], &n, sp_buf_span(&clear)) : rc;
+}
+
