@@ -74,6 +74,6 @@ void sp_session_play(struct sp_broker *b, const struct sp_actor *who,
 typedef void (*sp_scan_cb)(void *arg, enum sp_err e, struct sp_span host_key,
     const char *text);
 void sp_session_scan(struct sp_broker *b, const char *addr, uint16_t port,
-    sp_scan_cb cb, void *arg);
+    bool legacy, sp_scan_cb cb, void *arg);
 
 #endif

@@ -168,7 +168,7 @@ ask_lease(struct sp_session *s)
 	    .not_after = sp_now_us() + LEASE_US, .serial = l->serial,
 	    .rights = l == sess_own_leg(s) ? s->j.verdict.rights :
 	    SP_RIGHT_FORWARD,
-	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
+	    .legacy = l->ask->legacy, .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
 
 	if (m.not_after > s->ends_us)
 		m.not_after = s->ends_us;

@@ -8,7 +8,7 @@ struct scan {
 	struct scan *next;
 	struct sp_broker *b;
 	uint64_t id;
-	bool is_spawned;
+	bool is_spawned, legacy;
 	struct sp_peer *peer;
 	struct event *deadline;
 	sp_scan_cb cb;
@@ -72,7 +72,7 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 
 void
 sp_session_scan(struct sp_broker *b, const char *addr, uint16_t port,
-    sp_scan_cb cb, void *arg)
+    bool legacy, sp_scan_cb cb, void *arg)
 {
 	struct scan *v = calloc(1, sizeof(*v));
 	struct sp_msg_scan_key m = {.addr = sp_span_str(addr), .port = port,
@@ -86,6 +86,7 @@ sp_session_scan(struct sp_broker *b, const char *addr, uint16_t port,
 		return;
 	}
 	v->b = b;
+	v->legacy = legacy;
 	v->cb = cb;
 	v->arg = arg;
 	m.id = v->id = sp_flow_next_id(b);
@@ -110,6 +111,7 @@ sp_session_on_scan_spawned(struct sp_broker *b,
 {
 	struct scan *v = scan_find(b, m->id);
 	struct sp_msg_egr_scan q = {
+	    .legacy = v != NULL && v->legacy,
 	    .deadline_ms = (uint32_t)b->cfg.dial_timeout_ms};
 
 	if (v == NULL) {

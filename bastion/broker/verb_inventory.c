@@ -34,7 +34,8 @@ sp_target_fingerprints(const char *lines, char *dst, size_t cap)
 		const char *why;
 		char fp[SP_FINGERPRINT_TEXT];
 
-		if (sp_pubkey_parse(sp_span_of(lines, n), &k, &why) == SP_OK &&
+		if (sp_host_key_parse(sp_span_of(lines, n), true, &k, &why) ==
+		    SP_OK &&
 		    o + sizeof(fp) < cap) {
 			sp_fingerprint(fp, sp_span_of(k.blob, k.n));
 			o += (size_t)snprintf(dst + o, cap - o, "%s%s",

@@ -7,6 +7,9 @@
 
 #include "common/text.h"
 
+#define RSA_BITS 2048
+#define RSA_BITS_OLD 1024	/* host keys of targets marked as old */
+
 enum shape { ED25519, ECDSA, RSA };
 
 static const struct algo {
@@ -51,7 +54,7 @@ mpint_bits(struct sp_span m)
 }
 
 static enum sp_err
-check_rsa(struct sp_span s, const char **why)
+check_rsa(struct sp_span s, size_t bits, const char **why)
 {
 	struct sp_span e = {0}, n = {0};
 
@@ -61,8 +64,9 @@ check_rsa(struct sp_span s, const char **why)
 		*why = "the RSA key is broken";
 		return SP_ERR_SYNTAX;
 	}
-	if (mpint_bits(n) < 2048) {
-		*why = "the RSA key is shorter than 2048 bits; ssh-ed25519 is better";
+	if (mpint_bits(n) < bits) {
+		*why = "the RSA key is shorter than 2048 bits; ssh-ed25519 is better "
+		    "(the host key of old gear: --legacy on, 1024 bits)";
 		return SP_ERR_SYNTAX;
 	}
 	return SP_OK;
@@ -70,13 +74,14 @@ check_rsa(struct sp_span s, const char **why)
 
 /* What follows the algorithm's name in the blob. */
 static enum sp_err
-check_shape(const struct algo *a, struct sp_span s, const char **why)
+check_shape(const struct algo *a, struct sp_span s, size_t rsa_bits,
+    const char **why)
 {
 	struct sp_span curve = {0}, point = {0}, app = {0};
 
 	*why = "the key's bytes do not fit its algorithm";
 	if (a->shape == RSA)
-		return check_rsa(s, why);
+		return check_rsa(s, rsa_bits, why);
 	if (a->shape == ECDSA && (sp_get_ssh_string(&s, 32, &curve) != SP_OK ||
 	    !sp_span_is(curve, a->curve)))
 		return SP_ERR_SYNTAX;
@@ -89,8 +94,9 @@ check_shape(const struct algo *a, struct sp_span s, const char **why)
 	return s.n == 0 ? SP_OK : SP_ERR_SYNTAX;
 }
 
-enum sp_err
-sp_pubkey_of_blob(struct sp_span blob, struct sp_pubkey *k, const char **why)
+static enum sp_err
+of_blob(struct sp_span blob, size_t rsa_bits, struct sp_pubkey *k,
+    const char **why)
 {
 	struct sp_span s = blob, name = {0};
 	const struct algo *a;
@@ -105,12 +111,25 @@ sp_pubkey_of_blob(struct sp_span blob, struct sp_pubkey *k, const char **why)
 		    "ecdsa-sha2-nistp256/384/521, ssh-rsa or sk-*";
 		return SP_ERR_SYNTAX;
 	}
-	SP_TRY(check_shape(a, s, why));
+	SP_TRY(check_shape(a, s, rsa_bits, why));
 	snprintf(k->algo, sizeof(k->algo), "%s", a->name);
 	k->comment[0] = '\0';
 	memcpy(k->blob, blob.p, blob.n);
 	k->n = blob.n;
 	return SP_OK;
+}
+
+enum sp_err
+sp_pubkey_of_blob(struct sp_span blob, struct sp_pubkey *k, const char **why)
+{
+	return of_blob(blob, RSA_BITS, k, why);
+}
+
+enum sp_err
+sp_host_key_of_blob(struct sp_span blob, bool legacy, struct sp_pubkey *k,
+    const char **why)
+{
+	return of_blob(blob, legacy ? RSA_BITS_OLD : RSA_BITS, k, why);
 }
 
 static struct sp_span
@@ -137,8 +156,9 @@ trimmed(struct sp_span s)
 	return s;
 }
 
-enum sp_err
-sp_pubkey_parse(struct sp_span line, struct sp_pubkey *k, const char **why)
+static enum sp_err
+parse(struct sp_span line, size_t rsa_bits, struct sp_pubkey *k,
+    const char **why)
 {
 	SP_BUF_AUTO blob = {.max = SP_PUBKEY_BLOB_MAX};
 	struct sp_span algo, data;
@@ -150,7 +170,7 @@ sp_pubkey_parse(struct sp_span line, struct sp_pubkey *k, const char **why)
 	*why = "a key is written as: ALGORITHM BASE64 [COMMENT]";
 	if (data.n == 0 || sp_unbase64(&blob, data) != SP_OK)
 		return SP_ERR_SYNTAX;
-	SP_TRY(sp_pubkey_of_blob(sp_buf_span(&blob), k, why));
+	SP_TRY(of_blob(sp_buf_span(&blob), rsa_bits, k, why));
 	if (!sp_span_is(algo, k->algo)) {
 		*why = "the key's name is not that of its bytes";
 		return SP_ERR_SYNTAX;
@@ -161,6 +181,19 @@ sp_pubkey_parse(struct sp_span line, struct sp_pubkey *k, const char **why)
 	    sp_span_cstr(line, k->comment, sizeof(k->comment)) != SP_OK)
 		return SP_ERR_SYNTAX;
 	return SP_OK;
+}
+
+enum sp_err
+sp_pubkey_parse(struct sp_span line, struct sp_pubkey *k, const char **why)
+{
+	return parse(line, RSA_BITS, k, why);
+}
+
+enum sp_err
+sp_host_key_parse(struct sp_span line, bool legacy, struct sp_pubkey *k,
+    const char **why)
+{
+	return parse(line, legacy ? RSA_BITS_OLD : RSA_BITS, k, why);
 }
 
 void

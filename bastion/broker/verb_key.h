@@ -24,6 +24,11 @@ SP_MUST enum sp_err sp_pubkey_parse(struct sp_span line, struct sp_pubkey *k,
 /* The same for a blob alone; algo becomes what the blob says. */
 SP_MUST enum sp_err sp_pubkey_of_blob(struct sp_span blob, struct sp_pubkey *k,
     const char **why);
+/* Of a target's host: legacy takes RSA of 1024 bits. */
+SP_MUST enum sp_err sp_host_key_parse(struct sp_span line, bool legacy,
+    struct sp_pubkey *k, const char **why);
+SP_MUST enum sp_err sp_host_key_of_blob(struct sp_span blob, bool legacy,
+    struct sp_pubkey *k, const char **why);
 /* "SHA256:..." like ssh-keygen -l. */
 void sp_fingerprint(char t[static SP_FINGERPRINT_TEXT], struct sp_span blob);
 

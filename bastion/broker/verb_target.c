@@ -29,6 +29,12 @@ where(const struct target *t, char at[static SP_WHERE_TEXT])
 	return sp_where_text(at, t->first.host, t->first.port);
 }
 
+static bool
+is_legacy(const struct target *t)
+{
+	return t->legacy != NULL && t->legacy[0] == 't';
+}
+
 /* --------------------------------------------------------------- arguments */
 
 /* Names separated by commas or blanks, each valid, become one text. */
@@ -61,7 +67,7 @@ add_host_key(struct target *t, const char *line, const char **why)
 	struct sp_pubkey k;
 	size_t o = strlen(t->keys);
 
-	if (sp_pubkey_parse(sp_span_str(line), &k, why) != SP_OK)
+	if (sp_host_key_parse(sp_span_str(line), is_legacy(t), &k, why) != SP_OK)
 		return false;
 	*why = "too many host keys";
 	if (strncmp(k.algo, "sk-", 3) == 0)
@@ -325,7 +331,8 @@ on_scanned(void *arg, enum sp_err e, struct sp_span key, const char *text)
 	const char *why = text;
 	char at[SP_WHERE_TEXT];
 
-	if (e == SP_OK && sp_pubkey_of_blob(key, &k, &why) == SP_OK &&
+	if (e == SP_OK && sp_host_key_of_blob(key, is_legacy(t), &k, &why) ==
+	    SP_OK &&
 	    sp_buf_printf(&line, "%s ", k.algo) == SP_OK &&
 	    sp_base64(&line, key) == SP_OK &&
 	    sp_buf_put_u8(&line, 0) == SP_OK &&
@@ -364,7 +371,8 @@ sp_verb_target_add(struct sp_call *c)
 	else if (t->keys[0] != '\0')
 		target_insert(c);
 	else if (sp_call_has(c, "scan"))
-		sp_session_scan(c->b, t->first.host, t->first.port, on_scanned, c);
+		sp_session_scan(c->b, t->first.host, t->first.port, is_legacy(t),
+		    on_scanned, c);
 	else
 		sp_call_fail(c, SP_EXIT_USAGE, "say which host key %s has: "
 		    "--host-key 'ssh-ed25519 AAAA...' (a line of its "

@@ -422,6 +422,39 @@ exam_seals(struct exam *x)
 		    "sealed them", (long long)rows);
 }
 
+/* Old algorithms are a choice; it is to be seen. */
+static void
+exam_targets(struct exam *x)
+{
+	SP_BUF_AUTO out = {.max = 1 << 24}, names = {.max = 1024};
+	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
+	    NULL};
+	json_object *a = NULL;
+	size_t n = 0;
+
+	if (sp_cli_verb(x->c, 3, argv, -1, &out) != SP_EXIT_OK ||
+	    sp_buf_put_u8(&out, 0) != SP_OK ||
+	    (a = json_tokener_parse((const char *)sp_buf_span(&out).p)) == NULL)
+		return;		/* what is wrong has been said above */
+	for (size_t i = 0; i < json_object_array_length(a); i++) {
+		json_object *o = json_object_array_get_idx(a, i), *v = NULL, *name;
+
+		if (json_object_object_get_ex(o, "legacy", &v) &&
+		    json_object_get_boolean(v) && n++ < 10 &&
+		    json_object_object_get_ex(o, "name", &name) &&
+		    sp_buf_printf(&names, " %.32s", json_object_get_string(name)) !=
+		    SP_OK)
+			break;
+	}
+	json_object_put(a);
+	if (n > 0 && sp_buf_put_u8(&names, 0) == SP_OK)
+		say(x, WARN, "targets", "when they can do better: sallyport target "
+		    "set NAME --legacy off", "%zu may use old algorithms:%s%s", n,
+		    (const char *)sp_buf_span(&names).p, n > 10 ? " ..." : "");
+	else
+		say(x, OK, "targets", NULL, "none may use old algorithms");
+}
+
 int
 sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 {
@@ -450,6 +483,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 		exam_front(&x);
 		exam_vault(&x);
 		exam_seals(&x);
+		exam_targets(&x);
 	}
 	if (c->json)
 		printf("%s\n", json_object_to_json_string_ext(x.list,

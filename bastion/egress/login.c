@@ -266,7 +266,7 @@ is_old_name(const char *name)
 static void
 note_algorithms(struct sp_egress *g)
 {
-	struct sp_span key, sig, type;
+	struct sp_span key, sig, type, id = {.n = 0};
 	const char *name[4] = {ssh_get_kex_algo(g->ssh), "?",
 	    ssh_get_cipher_in(g->ssh), ssh_get_hmac_in(g->ssh)};
 	char by[64] = "?";
@@ -275,6 +275,11 @@ note_algorithms(struct sp_egress *g)
 	    sp_get_ssh_string(&sig, 63, &type) == SP_OK)
 		sp_vis(by, sizeof(by), type);
 	name[1] = by;
+	/* libssh has no name for a group exchange; its hash is as long as the
+	 * session id. */
+	if (name[0] == NULL && sp_tap_session_id(&id) == SP_OK)
+		name[0] = id.n == 20 ? "diffie-hellman-group-exchange-sha1" :
+		    "diffie-hellman-group-exchange-sha256";
 	for (size_t i = 0; i < 4; i++) {
 		if (name[i] == NULL)
 			name[i] = "?";
