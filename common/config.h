@@ -40,7 +40,7 @@
 	X(number, alive_tries, "3", 1, 100, "such questions without an answer, then the connection ends") \
 	X(number, rekey_mb, "1024", 0, 65536, "MiB in one direction after which new keys are made; 0: as many as the cipher bears") \
 	X(number, rekey_s, "3600", 0, 86400, "seconds after which new keys are made; 0: never") \
-	X(text, environment, "LANG LC_* TERM COLORTERM TZ", 0, 0, "names that pass from user to target") \
+	X(text, environment, "LANG LC_* TERM COLORTERM NO_COLOR TZ", 0, 0, "names that pass from user to target") \
 	X(text, database, "embedded", 0, 0, "embedded, or a libpq connection string") \
 	X(text, pam_service, "sallyport", 0, 0, "PAM service, in DIR/pam.d") \
 	X(number, debug, "0", 0, 1, "1: debug lines in the log")

@@ -134,6 +134,7 @@ decide_done(void *arg, enum sp_err e)
 		    o->account, o->target, end, may[0] == '\0' ? "" : ": ", may);
 	}
 	sp_approvals_poll(o->b);
+	sp_menus_changed(o->b);
 	decided(o, SP_OK, text);
 }
 
@@ -316,6 +317,7 @@ revoke_done(void *arg, enum sp_err e)
 	n = o->grants == NULL || sp_rows_n(o->grants) == 0 ? 0 :
 	    sp_session_end_where(o->b, o->grant, NULL, NULL, SP_END_REVOKED, text);
 	sp_approvals_poll(o->b);
+	sp_menus_changed(o->b);
 	snprintf(text, sizeof(text), "Request %llu of %s for %s@%s is revoked; "
 	    "%zu running session%s ended.", (unsigned long long)o->num,
 	    o->requester, o->account, o->target, n, n == 1 ? "" : "s");

@@ -69,6 +69,8 @@ void sp_actor_add_group(struct sp_actor *a, struct sp_span group);
  * the policy: the newest policy is loaded, what runs is judged again, waiters
  * are told. (Other nodes get there by NOTIFY.) main.c */
 void sp_broker_changed(struct sp_broker *b);
+/* Menus that are open look again at what can be reached. menu.c */
+void sp_menus_changed(struct sp_broker *b);
 /* Reserved groups: who may read all sessions, who may change the inventory. */
 #define SP_GROUP_AUDITORS "auditors"
 #define SP_GROUP_ADMINS "administrators"

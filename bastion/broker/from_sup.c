@@ -19,6 +19,7 @@ sp_broker_changed(struct sp_broker *b)
 	sp_session_judge_all(b);
 	sp_logins_check(b);
 	sp_approvals_poll(b);
+	sp_menus_changed(b);
 }
 
 void

@@ -162,6 +162,7 @@ conn_end(struct conn *c)
 	while (c->ctxs != NULL)
 		ctx_end(c->ctxs);
 	ctx_end(&c->outer);
+	login_gos_end(c);
 	if (c->peer != NULL)
 		sp_peer_drop(c->peer);
 	c->peer = NULL;

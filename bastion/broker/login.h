@@ -14,6 +14,13 @@ void sp_login_spawn_failed(struct sp_broker *b, uint64_t id, const char *text);
 /* Disconnects every connection of a person (revoked, disabled). */
 void sp_login_drop_person(struct sp_broker *b, const uint8_t person[static 16],
     const char *text);
+/* A session on the channel of a verb of this connection. The callback is called
+ * exactly once: ok true means that it may begin, and a true answer that the
+ * verb has handed its channel over; ok false, that it stays with the verb, and
+ * why. */
+typedef bool (*sp_login_go_cb)(void *arg, bool ok, const char *text);
+void sp_login_go(struct sp_broker *b, uint64_t conn, uint32_t chan,
+    const char *account, const char *target, sp_login_go_cb cb, void *arg);
 size_t sp_login_count(const struct sp_broker *b);
 
 #endif

@@ -104,8 +104,10 @@ struct conn {
 	bool is_stale;			/* a question of it was withdrawn */
 	struct ctx outer, *ctxs;
 	unsigned n_chans;
+	struct go *gos;			/* sessions on channels of verbs */
 };
 
+struct go;
 struct totp_op;
 struct sp_logins {
 	struct conn *conns;
@@ -177,6 +179,8 @@ void login_outer_begin(struct conn *c);
 /* --------------------------------------------------------- login_chan.c */
 void login_on_chan_open(struct conn *c, const struct sp_msg_chan_open *m);
 void chan_end(struct chan *h);
+/* ----------------------------------------------------------- login_go.c */
+void login_gos_end(struct conn *c);
 /* ------------------------------------------------------- login_dialog.c */
 /* An owed approval on the channel's terminal. */
 void chan_dialogue(struct chan *h);

@@ -348,10 +348,11 @@ on_open(void *arg, uint32_t chan, const struct sp_open *o)
 {
 	struct sp_call *c = arg;
 
-	(void)o;
 	if (chan != c->chan || c->started)
 		return;
 	c->started = true;
+	c->cols = o->cols;	/* of this moment */
+	c->lines = o->rows;
 	if (!c->verb->input)
 		c->verb->run(c);
 }
@@ -394,8 +395,18 @@ on_end(void *arg)
 		sp_call_end(c, SP_EXIT_REFUSED);
 }
 
+static void
+on_window(void *arg, uint32_t chan, uint32_t cols, uint32_t rows)
+{
+	struct sp_call *c = arg;
+
+	if (chan == c->chan && c->on_window != NULL)
+		c->on_window(c, cols, rows);
+}
+
 static const struct sp_conduit_ops conduit_ops = {.on_open = on_open,
-    .on_input = on_input, .on_eof = on_eof, .on_end = on_end};
+    .on_input = on_input, .on_eof = on_eof, .on_window = on_window,
+    .on_end = on_end};
 
 static bool
 wants_colour(const struct sp_open *open)
@@ -449,6 +460,8 @@ sp_verb_run(struct sp_broker *b, const struct sp_actor *who, size_t argc,
 	c->stream_arg = arg;
 	c->pty = open->has_pty;
 	c->style.colour = wants_colour(open);
+	c->is_dumb = !open->has_pty || open->term.n == 0 ||
+	    sp_span_is(open->term, "dumb") || sp_span_is(open->term, "unknown");
 	c->style.now_us = sp_now_us();
 	sp_buf_init(&c->input, 256 * 1024);
 	if (!copy_words(c, argc, argv)) {

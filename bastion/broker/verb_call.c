@@ -162,6 +162,15 @@ sp_call_end(struct sp_call *c, uint8_t exit_code)
 }
 
 void
+sp_call_handover(struct sp_call *c)
+{
+	SP_ASSERT(c->conduit != NULL);
+	sp_conduit_handover(c->conduit, c->chan);
+	c->conduit = NULL;
+	call_free(c);
+}
+
+void
 sp_call_fail(struct sp_call *c, uint8_t exit_code, const char *fmt, ...)
 {
 	char t[2000], line[2048];

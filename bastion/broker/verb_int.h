@@ -53,7 +53,8 @@ struct sp_call {
 	} opt[SP_VERB_ARGS_MAX];
 	size_t n_opt;
 	struct sp_style style;
-	bool pty;
+	bool pty, is_dumb;	/* no terminal, or one that only prints lines */
+	uint32_t cols, lines;
 	struct sp_conduit *conduit; /* NULL: plays, or the user went away */
 	uint32_t chan;
 	void (*stream)(void *arg, int fd, uint8_t exit_code, const char *text);
@@ -72,6 +73,7 @@ struct sp_call {
 	 * handler must stop it and call sp_call_end. */
 	void (*on_gone)(struct sp_call *c);
 	void (*on_key)(struct sp_call *c, struct sp_span bytes);
+	void (*on_window)(struct sp_call *c, uint32_t cols, uint32_t rows);
 };
 
 /* ------------------------------------------------------------- arguments */
@@ -150,6 +152,15 @@ SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 
 /* The fingerprints of lines "algo base64", separated by spaces. */
 void sp_target_fingerprints(const char *lines, char *dst, size_t cap);
+/* The channel of a verb that goes on as a session: nothing is written any more,
+ * the conduit hands over, the call ends. */
+void sp_call_handover(struct sp_call *c);
+/* What one can reach, in lines; and on a terminal. */
+void sp_menu_lines(struct sp_call *c);
+void sp_menu_run(struct sp_call *c);
+
+/* "totp", as people know it. */
+const char *sp_mfa_name(uint8_t mfa);
 /* Shows a session by prefix: the rest of `show`. */
 void sp_verb_show_session(struct sp_call *c, const char *prefix);
 /* SHA-256 as lower-case hexadecimal. */

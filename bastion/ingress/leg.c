@@ -206,8 +206,9 @@ on_open_fail(struct sp_chan *ch, struct sp_span s)
 		sp_forward_refuse(ch, 2, why);
 		return SP_OK;
 	}
-	sp_chan_reply(ch, false);
-	sp_queue_text(ch, why, false);
+	/* A request that fails ends OpenSSH before it shows what came with it. */
+	sp_chan_reply(ch, true);
+	sp_queue_text(ch, why, true);
 	sp_queue_status(ch, 255);
 	sp_queue_close(ch);
 	return SP_OK;

@@ -148,7 +148,7 @@ Test(ingress, status_signal_and_failure)
 	cr_assert_eq(simple(w, ARGS("bastion", "sig"), &c), 255);
 	st_client_free(c);
 	cr_assert_eq(simple(w, ARGS("bastion", "fail"), &c), 255);
-	SAYS(c, "exec request failed");
+	SAYS(c, "[sallyport] the target refused it\n");
 	st_client_free(c);
 	cr_assert_eq(simple(w, ARGS("bastion", "refuse me"), &c), 75);
 	SAYS(c, "request 7 is filed\n");
