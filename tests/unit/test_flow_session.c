@@ -769,3 +769,137 @@ Test(flow_session, viewing_is_for_auditors_and_written_first)
 	want_audit("recording_missing");
 	ing_fini(&i);
 }
+
+/* ------------------------------------------------ questions of the target */
+
+static void
+prompt(struct legs *g, const char *text, bool asks, bool other)
+{
+	struct sp_msg_egr_prompt m = {.asks = asks, .echo = 1,
+	    .title = sp_span_str(""), .prompt = sp_span_str(text)};
+
+	memcpy(m.session, g->id, 16);
+	m.session[0] ^= other ? 1 : 0;
+	cr_assert_eq(sp_send_egr_prompt(&g->egr, 0, &m, NULL), SP_OK);
+}
+
+static void
+at_login(struct ing *i, struct legs *g, bool pty)
+{
+	file_and_approve();
+	alice_in(i, "alice");
+	ing_target(i, 1, "core-01", "admin", SP_LOGIN_NONE, SP_LOGIN_ACCEPT);
+	ing_open(i, 1, 1, SP_OPEN_SHELL, "", pty);
+	legs_to_login(g);
+}
+
+static void
+ends_with(struct ing *i, struct legs *g, uint8_t code)
+{
+	cr_expect_eq(want_rec_end(g), code);
+	legs_closed(g, code, "x");
+	legs_fini(g);
+	want_over(g, "ended");
+	ing_fini(i);
+}
+
+Test(flow_session, a_question_without_a_terminal_is_for_later)
+{
+	char text[2049];
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, false);
+	prompt(&g, "Your \033[31mPIN:", true, false);
+	cr_expect_eq(ing_refused(&i, text), 75, "%s", text);
+	cr_expect(strstr(text, "asks \"Your \\x1b[31mPIN:\"") != NULL, "%s", text);
+	cr_expect_eq(count_audit("target_asked"), 1);
+	ends_with(&i, &g, SP_END_TARGET);
+}
+
+Test(flow_session, a_question_goes_to_the_terminal)
+{
+	struct sp_msg_chan_stream s;
+	struct sp_packet k;
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	prompt(&g, "PIN:", true, false);
+	want(&i.l, SP_MSG_chan_stream, &k);
+	cr_assert_eq(sp_dec_chan_stream(k.body, &s), SP_OK);
+	cr_expect_eq(s.shared, 0);
+	cr_expect_eq(s.chan, 1);
+	sp_packet_close_fds(&k);
+	/* The user side is gone: nobody answers, and the egress is told. */
+	want(&g.egr, SP_MSG_egr_answer, &k);
+	{
+		struct sp_msg_egr_answer a;
+
+		cr_assert_eq(sp_dec_egr_answer(k.body, &a), SP_OK);
+		cr_expect_eq(a.ok, 0);
+	}
+	ing_fini(&i);
+	want_rec_end(&g);
+	legs_closed(&g, SP_END_NORMAL, "x");
+	legs_fini(&g);
+	want_over(&g, "ended");
+}
+
+Test(flow_session, an_egress_that_asks_twice_at_once_breaks_the_rules)
+{
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	prompt(&g, "one", true, false);
+	prompt(&g, "two", true, false);
+	ends_with(&i, &g, SP_END_PROTOCOL);
+}
+
+Test(flow_session, an_egress_that_is_ready_before_the_answer_breaks_the_rules)
+{
+	struct sp_msg_egr_ready m = {0};
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	prompt(&g, "one", true, false);
+	memcpy(m.session, g.id, 16);
+	cr_assert_eq(sp_send_egr_ready(&g.egr, 0, &m, NULL), SP_OK);
+	ends_with(&i, &g, SP_END_PROTOCOL);
+}
+
+Test(flow_session, a_question_of_another_session_breaks_the_rules)
+{
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	prompt(&g, "one", true, true);
+	ends_with(&i, &g, SP_END_PROTOCOL);
+}
+
+Test(flow_session, a_target_that_tells_without_end_is_ended)
+{
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	for (int n = 0; n < 17; n++)
+		prompt(&g, "news", false, false);
+	ends_with(&i, &g, SP_END_TARGET);
+	cr_expect_eq(count_audit("target_told"), 16);
+}
+
+Test(flow_session, old_algorithms_where_none_are_allowed_break_the_rules)
+{
+	struct sp_msg_egr_ready m = {.old = 1};
+	struct legs g;
+	struct ing i;
+
+	at_login(&i, &g, true);
+	memcpy(m.session, g.id, 16);
+	cr_assert_eq(sp_send_egr_ready(&g.egr, 0, &m, NULL), SP_OK);
+	ends_with(&i, &g, SP_END_PROTOCOL);
+}
