@@ -123,8 +123,10 @@ sp_chan_free(struct sp_chan *ch)
 	SSH_MESSAGE_FREE(ch->open_msg);
 	if (ch->ch != NULL) {
 		ssh_remove_channel_callbacks(ch->ch, &ch->cb);
-		/* Not finished by the first call when libssh has bytes left. */
-		if (x->state != SP_CTX_DEAD && ssh_channel_is_open(ch->ch) != 0 &&
+		/* Who has closed first is owed a close, though libssh says "not
+		 * open". Not finished by the first call when it has bytes left. */
+		if (x->state != SP_CTX_DEAD && (ch->client_closed ||
+		    ssh_channel_is_open(ch->ch) != 0) &&
 		    !ch->is_calling && ssh_channel_close(ch->ch) == SSH_AGAIN)
 			ssh_channel_close(ch->ch);
 		ssh_channel_free(ch->ch);
