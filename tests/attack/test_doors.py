@@ -130,8 +130,7 @@ def d_subsystem(who):
         got = p.stdout.read(5)                          # or the end, when it is refused
     except OSError:
         got = b""
-    p.kill()
-    p.communicate()
+    sp.drop(p)
     return MARK if got[4:] == b"\2" else b""
 
 
@@ -278,8 +277,7 @@ class Ends(unittest.TestCase):
         finally:
             if finish:
                 finish(p)
-            p.kill()
-            p.communicate()
+            sp.drop(p)
         self.assertEqual(sp.host("verify", row["id"]).code, 0)
 
     def test_idle(self):

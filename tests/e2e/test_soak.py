@@ -158,8 +158,7 @@ class Worker(threading.Thread):
         self.login()
         p = sp.ssh_start(self.who, "core-01", "cat /dev/zero")
         p.stdout.read(self.random.choice([1, 1000000]))
-        p.kill()
-        p.communicate()
+        sp.drop(p)
 
     def half_open(self):
         """Connections that stop at a random step, and garbage."""

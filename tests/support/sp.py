@@ -174,6 +174,18 @@ class Instance:
         self.started.append(p)
         return p
 
+    @staticmethod
+    def drop(p):
+        """Kills a client. Its pipes are not read to their end: a proxy of it may hold them for a while."""
+        p.kill()
+        p.wait()
+        for pipe in (p.stdin, p.stdout, p.stderr):
+            if pipe:
+                try:
+                    pipe.close()
+                except OSError:
+                    pass
+
     def end_mux(self, who):
         """Ends the shared connection, if there is one."""
         subprocess.run(self.ssh_argv(who, ["-O", "exit", "bastion"]), stdin=subprocess.DEVNULL,
