@@ -48,7 +48,7 @@ static enum { FAILURE_NONE, FAILURE_ASKED, FAILURE_LEFT } failure;
 static uint32_t recipient;
 static sp_glass_seen *seen;
 static void *seen_arg;
-static uint64_t heard;		/* packets, of any session */
+static uint64_t packets;	/* heard, of any session */
 
 static bool
 find(const char *name, void *to)
@@ -88,8 +88,15 @@ sp_glass_rekey(ssh_session s, uint64_t bytes, uint32_t seconds)
 		(void)ssh_options_set(s, SSH_OPTIONS_REKEY_TIME, &seconds);
 }
 
+uint64_t
+sp_glass_heard(void)
+{
+	return packets;
+}
+
 enum sp_alive_verdict
-sp_alive_look(struct sp_alive *a, bool is_reading, int64_t now_us)
+sp_alive_look(struct sp_alive *a, uint64_t heard, bool is_reading,
+    int64_t now_us)
 {
 	bool is_fresh = a->heard != heard || a->next_us == 0 || !is_reading;
 
@@ -182,7 +189,7 @@ coming_in(unsigned char *out, int n)
 
 	if (out == NULL || n <= 0)
 		return;
-	heard++;
+	packets++;
 	if (seen == NULL ||
 	    !payload_of(out, (size_t)n, &p, &len) || len == 0)
 		return;

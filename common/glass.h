@@ -66,8 +66,10 @@ struct sp_alive {
 	unsigned asked;
 };
 enum sp_alive_verdict { SP_ALIVE_FINE = 0, SP_ALIVE_ASK, SP_ALIVE_DEAD };
-/* is_reading: false while what comes is left in the socket on purpose. */
-enum sp_alive_verdict sp_alive_look(struct sp_alive *a, bool is_reading,
-    int64_t now_us);
+/* heard: grows with what comes from it. is_reading: false while that is left in
+ * the socket on purpose. */
+enum sp_alive_verdict sp_alive_look(struct sp_alive *a, uint64_t heard,
+    bool is_reading, int64_t now_us);
+uint64_t sp_glass_heard(void);	/* packets of all sessions of this process */
 
 #endif

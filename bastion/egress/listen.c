@@ -255,7 +255,8 @@ sp_listen_step(struct sp_egress *g)
 enum sp_err
 sp_listen_alive(struct sp_egress *g, bool is_reading)
 {
-	switch (sp_alive_look(&g->alive, is_reading, sp_boot_us())) {
+	switch (sp_alive_look(&g->alive, sp_glass_heard(), is_reading,
+	    sp_boot_us())) {
 	case SP_ALIVE_FINE:
 		return SP_OK;
 	case SP_ALIVE_ASK:

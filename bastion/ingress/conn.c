@@ -180,22 +180,24 @@ turn(struct sp_conn *c)
 	}
 }
 
-/* A client that has gone without a word is not waited for. */
+/* A client that has gone without a word is not waited for: nor one of an inner
+ * connection, while the outer one lives. */
 static void
-look_alive(struct sp_conn *c, int64_t now)
+look_alive(struct sp_ctx *x, int64_t now)
 {
-	struct sp_ctx *x = &c->outer;
+	struct sp_conn *c = x->conn;
 
 	if (x->state != SP_CTX_IN)
 		return;
-	switch (sp_alive_look(&c->alive, sp_ctx_may_read(x), now)) {
+	switch (sp_alive_look(&x->alive, x->wire.bytes_in, sp_ctx_may_read(x) &&
+	    sp_ctx_may_read(&c->outer), now)) {
 	case SP_ALIVE_ASK:
 		if (sp_glass_keepalive(x->ssh) != SP_OK)
 			sp_log(SP_DEBUG, "no_keepalive", NULL, "");
 		break;
 	case SP_ALIVE_DEAD:
-		sp_log(SP_INFO, "client_silent", NULL, "conn=%llu peer=%s",
-		    (unsigned long long)c->id, c->peer);
+		sp_log(SP_INFO, "client_silent", NULL, "conn=%llu peer=%s ctx=%u",
+		    (unsigned long long)c->id, c->peer, x->id);
 		x->wire.failed = ETIMEDOUT;
 		break;
 	case SP_ALIVE_FINE:
@@ -207,11 +209,13 @@ look_alive(struct sp_conn *c, int64_t now)
 static void
 tick(struct sp_conn *c, int64_t now)
 {
-	look_alive(c, now);
+	look_alive(&c->outer, now);
 	sp_auth_tick(&c->outer, now);
 	for (size_t i = 0; i < SP_INNER_MAX; i++)
-		if (c->inner[i] != NULL)
+		if (c->inner[i] != NULL) {
+			look_alive(c->inner[i], now);
 			sp_auth_tick(c->inner[i], now);
+		}
 }
 
 /* ---------------------------------------------------------------- the loop */
@@ -230,6 +234,9 @@ nearer(const struct sp_ctx *x, int64_t *at)
 
 	if (d != 0 && d < *at)
 		*at = d;
+	if (x->alive.every_us != 0 && x->alive.next_us != 0 &&
+	    x->state == SP_CTX_IN && x->alive.next_us < *at)
+		*at = x->alive.next_us;
 }
 
 static void
@@ -266,9 +273,6 @@ prepare(struct sp_conn *c, struct waits *w)
 			nearer(c->inner[i], &at);
 	if (c->end_us != 0 && c->end_us < at)
 		at = c->end_us;
-	if (c->alive.every_us != 0 && c->alive.next_us != 0 &&
-	    c->alive.next_us < at)
-		at = c->alive.next_us;
 	w->timeout_ms = at <= now ? 0 : (int)((at - now + 999) / 1000);
 }
 
@@ -389,9 +393,7 @@ sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
 	static struct sp_conn c;
 	int fl = fcntl(tcp, F_GETFL);
 
-	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = m->id, .tcp = tcp,
-	    .alive = {.every_us = (int64_t)f->cfg.alive_s * 1000000,
-	    .tries = (unsigned)f->cfg.alive_tries}};
+	c = (struct sp_conn){.cfg = &f->cfg, .bind = f->bind, .id = m->id, .tcp = tcp};
 	sp_glass_watch(sp_heard, NULL);
 	if (sp_span_cstr(m->peer_addr, c.peer, sizeof(c.peer)) != SP_OK || fl < 0 ||
 	    fcntl(tcp, F_SETFL, fl | O_NONBLOCK) < 0 ||

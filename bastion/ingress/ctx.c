@@ -56,6 +56,8 @@ sp_ctx_init(struct sp_ctx *x, struct sp_conn *c, uint32_t id, int fd,
 	if (rc != SSH_OK || sp_front_options(x->ssh) != SP_OK)
 		return SP_ERR_NOMEM;
 	ssh_set_blocking(x->ssh, 0);
+	x->alive = (struct sp_alive){.every_us = (int64_t)c->cfg->alive_s * 1000000,
+	    .tries = (unsigned)c->cfg->alive_tries};
 	sp_glass_rekey(x->ssh, (uint64_t)c->cfg->rekey_mb << 20,
 	    (uint32_t)c->cfg->rekey_s);
 	sp_auth_init(x);

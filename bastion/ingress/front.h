@@ -178,6 +178,7 @@ struct sp_ctx {
 	uint32_t n_ptys, n_others;
 	char strange[64];	/* a kind of channel that libssh does not know */
 	bool streamlocal_asked;
+	struct sp_alive alive;
 	const char *bye;	/* for the client: why it ends */
 	char why[512];		/* why the session ends, if its stream does not say */
 };
@@ -195,7 +196,6 @@ struct sp_conn {
 	uint32_t next_inner, reports;
 	uint64_t next_corr;
 	char last_words[512];	/* of the broker, before a login */
-	struct sp_alive alive;
 	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
 	bool brk_gone;
 	int64_t end_us;		/* not 0: ends then at the latest */
