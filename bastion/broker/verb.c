@@ -40,7 +40,8 @@ const struct sp_verb sp_verbs[] = {
 	    request, "ACCOUNT@TARGET --reason TEXT [--for 2h] [--ticket T] "
 	    "[--allow shell,upload]",
 	    "ask for access"),
-	ROW("requests", NULL, SP_MAY_ANYONE, "all", 0, 0, requests, "[--all]",
+	ROW("requests", NULL, SP_MAY_ANYONE, "all limit= before=", 0, 0, requests,
+	    "[--all] [--limit N] [--before NUMBER]",
 	    "requests: your own, and those that you may decide"),
 	ROW("show", NULL, SP_MAY_ANYONE, "", 1, 1, show, "NUMBER|SESSION",
 	    "everything about a request or a session"),
@@ -50,8 +51,9 @@ const struct sp_verb sp_verbs[] = {
 	    "NUMBER [--comment TEXT]", "refuse a request"),
 	ROW("revoke", NULL, SP_MAY_ANYONE, "reason=", 1, 1, revoke,
 	    "NUMBER [--reason TEXT]", "take a grant or your own request back"),
-	ROW("sessions", NULL, SP_MAY_ANYONE, "all user= target=", 0, 0,
-	    sessions, "[--all] [--user U] [--target T]", "sessions; --all: ended ones too"),
+	ROW("sessions", NULL, SP_MAY_ANYONE, "all user= target= limit= before=",
+	    0, 0, sessions, "[--all] [--user U] [--target T] [--limit N] "
+	    "[--before SESSION]", "sessions; --all: ended ones too"),
 	ROW("files", NULL, SP_MAY_ANYONE, "", 1, 1, files, "SESSION",
 	    "files that a session moved, with size and SHA-256"),
 	ROW("kill", NULL, SP_MAY_ANYONE, "reason=", 1, 1, kill,

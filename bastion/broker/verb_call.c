@@ -33,6 +33,21 @@ sp_call_has(const struct sp_call *c, const char *opt)
 }
 
 bool
+sp_call_limit(struct sp_call *c, char t[static 24])
+{
+	const char *s = sp_call_opt(c, "limit");
+	uint64_t n = 500;
+
+	if (s != NULL && (sp_u64_parse(sp_span_str(s), 10000, &n) != SP_OK ||
+	    n == 0)) {
+		sp_call_fail(c, SP_EXIT_USAGE, "--limit wants 1 to 10000");
+		return false;
+	}
+	snprintf(t, 24, "%llu", (unsigned long long)n);
+	return true;
+}
+
+bool
 sp_split_ask(const char *s, char account[static SP_NAME_MAX + 1],
     char target[static SP_NAME_MAX + 1])
 {

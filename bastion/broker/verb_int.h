@@ -81,6 +81,8 @@ bool sp_call_has(const struct sp_call *c, const char *opt);
 const char *sp_call_opt(const struct sp_call *c, const char *opt); /* or NULL */
 /* The i-th value of an option that may be given often; NULL past the end. */
 const char *sp_call_opt_n(const struct sp_call *c, const char *opt, size_t i);
+/* --limit: 1 to 10000, 500 without it, as text; false: the call has ended. */
+bool sp_call_limit(struct sp_call *c, char t[static 24]);
 /* Splits "account@target"; both must be valid names. */
 bool sp_split_ask(const char *s, char account[static SP_NAME_MAX + 1],
     char target[static SP_NAME_MAX + 1]);

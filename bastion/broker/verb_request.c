@@ -355,50 +355,94 @@ add_request(struct sp_call *c, struct sp_list *l, size_t i)
 	free(may.json);
 }
 
+/* Everything that belongs to the requests of a condition. */
+#define LOAD_REQUESTS(c, cond, n_, then, ...)                                 \
+	sp_call_load((c), 0, (struct sp_need[]){                              \
+	    {.t = SP_T_REQUESTS, .where = "WHERE " cond " ORDER BY num DESC", \
+	    .p = {__VA_ARGS__}, .n = (n_)},                                   \
+	    {.t = SP_T_PEOPLE, .where = "WHERE id IN (SELECT person_id FROM " \
+	    "requests WHERE " cond ") OR id IN (SELECT approver_id FROM "     \
+	    "decisions WHERE request_id IN (SELECT id FROM requests WHERE "   \
+	    cond "))", .p = {__VA_ARGS__}, .n = (n_)},                        \
+	    {.t = SP_T_ACCOUNTS, .where = "WHERE id IN (SELECT account_id "   \
+	    "FROM requests WHERE " cond ")", .p = {__VA_ARGS__}, .n = (n_)},  \
+	    {.t = SP_T_TARGETS, .where = "WHERE id IN (SELECT target_id FROM " \
+	    "requests WHERE " cond ")", .p = {__VA_ARGS__}, .n = (n_)},       \
+	    {.t = SP_T_DECISIONS, .where = "WHERE request_id IN (SELECT id "  \
+	    "FROM requests WHERE " cond ") ORDER BY at_us",                   \
+	    .p = {__VA_ARGS__}, .n = (n_)},                                   \
+	    {.t = SP_T_GRANTS, .where = "WHERE request_id IN (SELECT id FROM " \
+	    "requests WHERE " cond ")", .p = {__VA_ARGS__}, .n = (n_)}}, 6, (then))
+
+/* The newest of those that one may see: a page holds as many as it says, also
+ * for whom most requests are none of theirs. */
+#define PAGE                                                                  \
+	"num IN (SELECT num FROM requests WHERE num < $1::bigint AND "        \
+	"($3 = '' OR person_id::text = $3 OR approver_group::text = "         \
+	"ANY($4::text[])) AND ($5::bigint = 0 OR (state = 'pending' AND "     \
+	"expires_us > $5::bigint) OR id IN (SELECT request_id FROM grants "   \
+	"WHERE state = 'active' AND ends_us > $5::bigint)) "                  \
+	"ORDER BY num DESC LIMIT $2::bigint)"
+
+/* Names of groups are plain: an array of them needs no quotes. */
+static void
+group_array(const struct sp_actor *a, struct sp_buf *b)
+{
+	enum sp_err e = sp_buf_put_u8(b, '{');
+
+	for (size_t i = 0; e == SP_OK && i < a->n_groups; i++)
+		e = sp_buf_printf(b, "%s%s", i > 0 ? "," : "", a->groups[i]);
+	if (e == SP_OK)
+		e = sp_buf_put(b, "}", 2);
+	SP_ASSERT(e == SP_OK);
+}
+
 static void
 requests_print(struct sp_call *c)
 {
 	struct sp_list *l = sp_list_new(request_cols, N_REQUEST_COLS);
+	size_t n = sp_rows_n(c->rows[0]);
+	char limit[24];
 
-	for (size_t i = 0; i < sp_rows_n(c->rows[0]); i++)
+	for (size_t i = 0; i < n; i++)
 		if (may_see(c, i))
 			add_request(c, l, i);
-	sp_call_end_list(c, l, sp_call_has(c, "all") ? "No requests." :
+	sp_call_list(c, l, sp_call_has(c, "all") ? "No requests." :
 	    "No open requests. requests --all shows those that are over.");
+	sp_list_free(l);
+	if (!sp_call_limit(c, limit))
+		return;
+	if (n > 0 && !c->style.json && n >= strtoul(limit, NULL, 10))
+		sp_call_say(c, "\nThere may be more: requests%s --before %s\n",
+		    sp_call_has(c, "all") ? " --all" : "",
+		    sp_rows_get(c->rows[0], n - 1, "num"));
+	sp_call_end(c, SP_EXIT_OK);
 }
-
-/* Everything that belongs to the requests of a condition. */
-#define LOAD_REQUESTS(c, at, cond, p1, n_, then)                              \
-	sp_call_load((c), (at), (struct sp_need[]){                           \
-	    {.t = SP_T_REQUESTS, .where = "WHERE " cond                       \
-	    " ORDER BY num DESC LIMIT 500", .p = {p1}, .n = (n_)},            \
-	    {.t = SP_T_PEOPLE, .where = "WHERE id IN (SELECT person_id FROM " \
-	    "requests WHERE " cond ") OR id IN (SELECT approver_id FROM "     \
-	    "decisions WHERE request_id IN (SELECT id FROM requests WHERE "   \
-	    cond "))", .p = {p1}, .n = (n_)},                                 \
-	    {.t = SP_T_ACCOUNTS, .where = "WHERE id IN (SELECT account_id "   \
-	    "FROM requests WHERE " cond ")", .p = {p1}, .n = (n_)},           \
-	    {.t = SP_T_TARGETS, .where = "WHERE id IN (SELECT target_id FROM " \
-	    "requests WHERE " cond ")", .p = {p1}, .n = (n_)},                \
-	    {.t = SP_T_DECISIONS, .where = "WHERE request_id IN (SELECT id "  \
-	    "FROM requests WHERE " cond ") ORDER BY at_us", .p = {p1},        \
-	    .n = (n_)},                                                       \
-	    {.t = SP_T_GRANTS, .where = "WHERE request_id IN (SELECT id FROM " \
-	    "requests WHERE " cond ")", .p = {p1}, .n = (n_)}}, 6, (then))
 
 void
 sp_verb_requests(struct sp_call *c)
 {
-	char now[24];
+	const char *before = sp_call_opt(c, "before");
+	SP_BUF_AUTO groups = {.max = 4096};
+	char now[24] = "0", limit[24], me[SP_UUID_TEXT] = "";
+	uint64_t n;
 
-	snprintf(now, sizeof(now), "%lld", (long long)c->style.now_us);
-	if (sp_call_has(c, "all"))
-		LOAD_REQUESTS(c, 0, "num > 0", NULL, 0, requests_print);
-	else
-		LOAD_REQUESTS(c, 0, "(state = 'pending' AND expires_us > "
-		    "$1::bigint OR id IN (SELECT request_id FROM grants WHERE "
-		    "state = 'active' AND ends_us > $1::bigint))", now, 1,
-		    requests_print);
+	if (!sp_call_limit(c, limit))
+		return;
+	if (before != NULL && sp_u64_parse(sp_span_str(before), INT64_MAX, &n) !=
+	    SP_OK) {
+		sp_call_fail(c, SP_EXIT_USAGE, "--before wants the number of a "
+		    "request");
+		return;
+	}
+	if (!sp_call_has(c, "all"))
+		snprintf(now, sizeof(now), "%lld", (long long)c->style.now_us);
+	if (!sp_actor_may_audit(&c->who))
+		sp_uuid_text(me, c->who.person);
+	group_array(&c->who, &groups);
+	LOAD_REQUESTS(c, PAGE, 5, requests_print,
+	    before == NULL ? "9223372036854775807" : before, limit, me,
+	    (const char *)groups.p + groups.off, now);
 }
 
 /* -------------------------------------------------------------------- show */
@@ -487,5 +531,5 @@ sp_verb_show(struct sp_call *c)
 	    sp_u64_parse(sp_span_str(c->pos[0]), INT64_MAX, &n) != SP_OK)
 		sp_verb_show_session(c, c->pos[0]);
 	else
-		LOAD_REQUESTS(c, 0, "num = $1::bigint", c->pos[0], 1, show_print);
+		LOAD_REQUESTS(c, "num = $1::bigint", 1, show_print, c->pos[0]);
 }

@@ -51,26 +51,49 @@ sessions_print(struct sp_call *c)
 {
 	struct sp_list *l = sp_list_new(session_cols, N_SESSION_COLS);
 
-	for (size_t i = 0; i < sp_rows_n(c->rows[0]); i++)
+	size_t n = sp_rows_n(c->rows[0]);
+	char limit[24];
+
+	for (size_t i = 0; i < n; i++)
 		add_session(l, c->rows[0], i);
-	sp_call_end_list(c, l, sp_call_has(c, "all") ? "No sessions." :
+	sp_call_list(c, l, sp_call_has(c, "all") ? "No sessions." :
 	    "No running sessions. sessions --all shows those that are over.");
+	sp_list_free(l);
+	if (!sp_call_limit(c, limit))
+		return;
+	if (n > 0 && !c->style.json && n >= strtoul(limit, NULL, 10))
+		sp_call_say(c, "\nThere may be more: sessions%s --before %.8s\n",
+		    sp_call_has(c, "all") ? " --all" : "",
+		    sp_rows_get(c->rows[0], n - 1, "id"));
+	sp_call_end(c, SP_EXIT_OK);
 }
 
 void
 sp_verb_sessions(struct sp_call *c)
 {
 	const char *user = sp_call_opt(c, "user"), *target = sp_call_opt(c, "target");
-	char me[SP_UUID_TEXT] = "";
+	const char *before = sp_call_opt(c, "before");
+	char me[SP_UUID_TEXT] = "", limit[24];
 
+	if (!sp_call_limit(c, limit))
+		return;
+	if (before != NULL && (strlen(before) < 4 || strlen(before) > 36 ||
+	    before[strspn(before, "0123456789abcdef-")] != '\0')) {
+		sp_call_fail(c, SP_EXIT_USAGE, "--before wants a session: the first "
+		    "four or more characters of its id");
+		return;
+	}
 	if (!sp_actor_may_audit(&c->who))
 		sp_uuid_text(me, c->who.person);
 	sp_call_load(c, 0, (struct sp_need[]){{.sql = SP_SESSION_SELECT
 	    " WHERE ($1 = '' OR person_id::text = $1) AND ($2 = '' OR "
 	    "person_name = $2) AND ($3 = '' OR target_name = $3) AND "
-	    "($4 = 'all' OR ended_us IS NULL) ORDER BY started_us DESC LIMIT 500",
+	    "($4 = 'all' OR ended_us IS NULL) AND ($5 = '' OR started_us < "
+	    "(SELECT min(started_us) FROM sessions WHERE starts_with(id::text, "
+	    "$5::text))) ORDER BY started_us DESC LIMIT $6::bigint",
 	    .p = {me, user == NULL ? "" : user, target == NULL ? "" : target,
-	    sp_call_has(c, "all") ? "all" : ""}, .n = 4}}, 1, sessions_print);
+	    sp_call_has(c, "all") ? "all" : "", before == NULL ? "" : before,
+	    limit}, .n = 6}}, 1, sessions_print);
 }
 
 /* ------------------------------------------------------------ one of them */

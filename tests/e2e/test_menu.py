@@ -275,5 +275,37 @@ class Rights(unittest.TestCase):
         self.assertIn(b"The policy has changed what you may do", err)
 
 
+class Pages(unittest.TestCase):
+    def listed(self, who, *args):
+        r = sp.ssh(who, "bastion", *args, "--json")
+        self.assertEqual(r.code, 0, r)
+        return r.json()
+
+    def test_requests(self):
+        sp.lib('[ -d "$1/people/pia" ] || add_person "$1" pia Pia sysadmins')
+        first, second = [sp.ssh("pia", "bastion", "request", a + "@core-01", "--reason", "page", "--json").json()["id"]
+                         for a in ("admin", "legacy")]
+        # Requests of others, newer ones too, take no place on a page of one's own.
+        sp.ssh("alice", "bastion", "request", "legacy@core-01", "--reason", "newer")
+        one = self.listed("pia", "requests", "--all", "--limit", "1")
+        self.assertEqual([r["id"] for r in one], [second])
+        more = self.listed("pia", "requests", "--all", "--limit", "1", "--before", str(second))
+        self.assertEqual([r["id"] for r in more], [first])
+        self.assertEqual(self.listed("pia", "requests", "--before", str(first)), [])
+        self.assertIn(first, [r["id"] for r in self.listed("bob", "requests")])
+        self.assertIn("--before %s" % second, sp.ssh("pia", "bastion", "requests", "--limit", "1").text)
+        for wrong in (["--limit", "0"], ["--limit", "10001"], ["--before", "x"]):
+            self.assertEqual(sp.ssh("pia", "bastion", "requests", *wrong).code, 2)
+
+    def test_sessions(self):
+        for _ in range(2):
+            self.assertEqual(sp.ssh("oscar", "admin@core-01", "true").code, 0)
+        newest = wait_for(lambda: self.listed("oscar", "sessions", "--all", "--limit", "2"), 60)
+        self.assertEqual(len(newest), 2)
+        older = self.listed("oscar", "sessions", "--all", "--limit", "1", "--before", newest[0]["id"][:13])
+        self.assertEqual([s["id"] for s in older], [newest[1]["id"]])
+        self.assertEqual(sp.ssh("oscar", "bastion", "sessions", "--before", "zz").code, 2)
+
+
 if __name__ == "__main__":
     main()
