@@ -116,6 +116,7 @@ out_drop(void *arg, bool from_user, size_t n)
 {
 	struct sp_files_chan *c = arg;
 
+	c->r->user_input |= from_user;
 	*(from_user ? &c->back_user : &c->back_target) += n;
 	return SP_OK;
 }

@@ -10,6 +10,7 @@
 #define SFTP_HANDLE_MAX 256u	/* the draft's own limit */
 #define SFTP_FILES_MAX 1024u	/* open at once */
 #define SFTP_PENDING_MAX 2048u	/* requests without a reply; more wait */
+#define SFTP_NAMES_MAX (1u << 20)	/* bytes of paths that are remembered */
 #define SFTP_ANSWER_MAX 512u	/* a reply of ours */
 #define SFTP_ANSWERS_MAX (SFTP_PENDING_MAX * SFTP_ANSWER_MAX)
 
@@ -136,7 +137,7 @@ struct sp_sftp {
 	char t_text[200];
 	/* tables */
 	struct sftp_file *files;
-	size_t n_files, n_opening;
+	size_t n_files, n_opening, names;
 	struct sftp_pend *pend;
 	size_t n_pend, cap_pend;
 	char why[200];
@@ -153,8 +154,7 @@ struct sftp_file *sftp_by_handle(struct sp_sftp *x, struct sp_span handle);
 struct sftp_file *sftp_file_new(struct sp_sftp *x, struct sp_span path,
     struct sp_span handle);
 void sftp_unref(struct sp_sftp *x, struct sftp_file *f);
-struct sftp_ask *sftp_ask_new(const struct sp_sftp *x,
-    const struct sftp_req *r);
+struct sftp_ask *sftp_ask_new(struct sp_sftp *x, const struct sftp_req *r);
 /* Counts and hashes content and notes where an extent ended. */
 SP_MUST enum sp_err sftp_content(struct sp_sftp *x, struct sftp_file *f,
     bool up, uint64_t off, struct sp_span s);

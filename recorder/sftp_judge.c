@@ -298,7 +298,8 @@ judge_named(struct sp_sftp *x, struct sftp_req *r)
 	if (v != SFTP_PASS)
 		return v;
 	if (r->shape->reply == FXP_HANDLE &&
-	    x->n_files + x->n_opening >= SFTP_FILES_MAX)
+	    (x->n_files + x->n_opening >= SFTP_FILES_MAX ||
+	    x->names >= SFTP_NAMES_MAX))
 		return sftp_no(x, SP_XFER_FAILURE, "too many files are open");
 	switch (r->shape->way) {
 	case WAY_OPEN:

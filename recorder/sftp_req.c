@@ -296,8 +296,10 @@ remember(struct sp_sftp *x, const struct sftp_req *r)
 		describe(p.ask, r);
 	}
 	e = sftp_add(x, &p);
-	if (e != SP_OK)
-		free(p.ask);
+	if (e != SP_OK) {
+		p.file = NULL;
+		sftp_forget(x, &p);
+	}
 	return e;
 }
 
@@ -427,6 +429,7 @@ user_request(struct sp_sftp *x, struct sp_span *s, uint32_t len, uint8_t type)
 
 	SP_TRY(user_view(x, s, len, type, &view, &content));
 	if (!x->is_ready || x->n_pend >= SFTP_PENDING_MAX ||
+	    (x->names >= SFTP_NAMES_MAX && x->n_pend > 0) ||
 	    x->out->room(x->out->arg, false) < x->answers.len + SFTP_ANSWER_MAX)
 		return stall(x);
 	x->abs.off = x->abs.len = x->abs2.off = x->abs2.len = 0;

@@ -97,13 +97,15 @@ sftp_forget(struct sp_sftp *x, struct sftp_pend *p)
 {
 	if (p->file != NULL)
 		sftp_unref(x, p->file);
+	if (p->ask != NULL)
+		x->names -= p->ask->n_path + p->ask->n_path2;
 	free(p->ask);
 	p->file = NULL;
 	p->ask = NULL;
 }
 
 struct sftp_ask *
-sftp_ask_new(const struct sp_sftp *x, const struct sftp_req *r)
+sftp_ask_new(struct sp_sftp *x, const struct sftp_req *r)
 {
 	struct sp_span a = x->abs.len > 0 ? sp_buf_span(&x->abs) : r->path;
 	struct sp_span b = x->abs2.len > 0 ? sp_buf_span(&x->abs2) : r->path2;
@@ -117,6 +119,7 @@ sftp_ask_new(const struct sp_sftp *x, const struct sftp_req *r)
 		return NULL;
 	k->n_path = a.n;
 	k->n_path2 = b.n;
+	x->names += a.n + b.n;
 	if (a.n > 0)
 		memcpy(k->bytes, a.p, a.n);
 	if (b.n > 0)
@@ -155,6 +158,7 @@ sftp_file_new(struct sp_sftp *x, struct sp_span path, struct sp_span handle)
 	f->next = x->files;
 	x->files = f;
 	x->n_files++;
+	x->names += f->n_path;
 	return f;
 }
 
@@ -169,6 +173,7 @@ sftp_unref(struct sp_sftp *x, struct sftp_file *f)
 		at = &(*at)->next;
 	*at = f->next;
 	x->n_files--;
+	x->names -= f->n_path;
 	sp_xfer_hash_fini(&f->up);
 	sp_xfer_hash_fini(&f->down);
 	free(f);

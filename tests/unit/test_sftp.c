@@ -779,6 +779,40 @@ Test(sftp, more_requests_than_are_remembered)
 	sp_buf_fini(&t.b);
 }
 
+/* Their paths are bounded, too. */
+Test(sftp, longer_paths_than_are_remembered)
+{
+	struct talk t = {0};
+	struct sp_buf b = {0};
+	struct kit k;
+	char path[4001];
+	size_t before;
+
+	memset(path, 'p', 4000);
+	path[0] = '/';
+	path[4000] = '\0';
+	hello(&t);
+	kit_start(&k, BOTH);
+	play(&k, &t, 0);
+	before = k.at_target.len;
+	for (uint32_t i = 0; i < 600; i++)
+		(void)pk_make(&b, REMOVE, "us", i, path);
+	kit_feed(&k, true, sp_buf_span(&b), 0);
+	cr_assert(k.is_stalled);
+	cr_assert_lt(k.at_target.len - before, (1u << 20) + 8192 + 600 * 13);
+	for (uint32_t i = 0; i < 600; i++) {
+		struct sp_buf r = {0};
+
+		kit_feed(&k, false, pk_make(&r, STATUS, "uuss", i, 0, "", ""), 0);
+		sp_buf_fini(&r);
+	}
+	cr_assert(!k.is_stalled);
+	cr_assert_eq(k.at_target.len - before, b.len);
+	kit_stop(&k);
+	sp_buf_fini(&b);
+	sp_buf_fini(&t.b);
+}
+
 Test(sftp, a_handle_that_was_never_given_is_refused)
 {
 	struct talk t = {0};
