@@ -17,6 +17,7 @@ from target import ROOT, Target, reach  # noqa: E402
 POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag t as admin, legacy when source in loopback require mfa totp for 1h
+permit "owed" who group waiters on tag t as legacy when source in loopback require approval 1 of approvers, mfa totp for 1h
 permit "core" who group sysadmins on tag core as admin when source in loopback require mfa totp for 1h
 """
 
@@ -226,6 +227,45 @@ class Prompts(unittest.TestCase):
         read_until(p.stdout, rb"it-is-42", 120)
         p.wait(timeout=60)
         self.assertEqual(p.returncode, 0)
+
+    def test_after_an_approval_on_the_same_terminal(self):
+        """Two dialogues on one channel: the bastion's own, then the target's."""
+        sp.add_person("wanda", "waiters")
+        reach(sp, "wanda", "t-*")
+        self.target("t-wait", "[hidden:Password: =%s] [shown:Ticket: =OPS-8]" % self.password)
+        p = sp.ssh_start("wanda", "-tt", "legacy@t-wait", "echo it-is-$((40+2))", stdin=subprocess.PIPE,
+                         opts=("PreferredAuthentications=publickey",))
+        self.addCleanup(lambda: (p.poll() is None and p.kill(), p.wait()))
+        read_until(p.stdout, rb"Reason: ", 120)
+        p.stdin.write(b"because\r")
+        seen = read_until(p.stdout, rb"approve (\d+)", 120)
+        number = re.search(rb"approve (\d+)", seen).group(1).decode()
+        self.assertEqual(sp.ssh("bob", "bastion", "approve", number, timeout=120).code, 0)
+        read_until(p.stdout, rb"\[t-wait\] Ticket: ", 120)
+        p.stdin.write(b"OPS-8\r")
+        read_until(p.stdout, rb"it-is-42", 120)
+        p.wait(timeout=60)
+        self.assertEqual(p.returncode, 0)
+
+    def test_with_the_target_in_the_login_name(self):
+        self.target("t-name", "[hidden:Password: =%s] [shown:Ticket: =OPS-9]" % self.password)
+        sp.fresh_code("oscar")
+        p = self.talk("-l", "oscar+legacy+t-name", "bastion", "echo it-is-$((40+2))")
+        read_until(p.stdout, rb"\[t-name\] Ticket: ", 120)
+        p.stdin.write(b"OPS-9\r")
+        read_until(p.stdout, rb"it-is-42", 120)
+
+    def test_a_hop_that_asks(self):
+        hop = self.target("t-askhop", "[hidden:Password: =%s] [hidden:Hop code: =77]" % self.password)
+        t = Target(sp, "t-behind", add=False)
+        t.add("--via", "t-askhop", "--via-account", "legacy")
+        p = self.talk("admin@t-behind", "echo it-is-$((40+2))")
+        read_until(p.stdout, rb"\[t-askhop\] Hop code: ", 120)
+        p.stdin.write(b"77\r")
+        read_until(p.stdout, rb"it-is-42", 120)
+        p.wait(timeout=60)
+        self.assertEqual(p.returncode, 0)
+        self.assertIn("Accepted keyboard-interactive/pam for legacy", hop.log())
 
     def test_without_a_terminal_it_is_refused(self):
         self.target("t-noterm", "[hidden:Password: =%s] [hidden:PIN: =1]" % self.password)

@@ -903,3 +903,72 @@ Test(flow_session, old_algorithms_where_none_are_allowed_break_the_rules)
 	cr_assert_eq(sp_send_egr_ready(&g.egr, 0, &m, NULL), SP_OK);
 	ends_with(&i, &g, SP_END_PROTOCOL);
 }
+
+/* ------------------------------------------------------ the way to a target */
+
+struct place {
+	uint8_t target[16], account[16];
+	uint64_t ver;
+};
+
+static void
+put_target(struct place *p, const char *name, const struct place *via,
+    bool enabled)
+{
+	struct sp_change *c = sp_change_new(rig.b->store);
+	char way[SP_UUID_TEXT], t[SP_UUID_TEXT];
+	const char *v[] = {name, "192.0.2.9", "22",
+	    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "core", enabled ? "t" : "f", NULL,
+	    via == NULL ? NULL : way, NULL};
+
+	if (via != NULL)
+		sp_uuid_text(way, via->account);
+	if (p->ver++ > 0) {
+		sp_change_update(c, SP_T_TARGETS, p->target, p->ver - 1, v);
+	} else {
+		sp_uuid_make(p->target);
+		sp_uuid_make(p->account);
+		sp_uuid_text(t, p->target);
+		sp_change_insert(c, SP_T_TARGETS, p->target, v);
+		sp_change_insert(c, SP_T_ACCOUNTS, p->account,
+		    (const char *[]){t, "admin", "1", NULL});
+	}
+	cr_assert_eq(fix_commit(&rig.f, c), SP_OK);
+}
+
+static void
+refused_with(const char *words)
+{
+	char text[2049];
+	struct ing i;
+
+	alice_in(&i, "alice+admin+far");
+	ing_open(&i, 0, 1, SP_OPEN_EXEC, "id", false);
+	cr_expect_eq(ing_refused(&i, text), 1, "%s", text);
+	cr_expect(strstr(text, words) != NULL, "%s", text);
+	ing_fini(&i);
+}
+
+/* Whatever the rows say, however they came to say it. */
+Test(flow_session, ways_are_looked_at_again_for_each_session)
+{
+	struct place far = {.ver = 0}, p[5] = {{.ver = 0}};
+	char names[5][8];
+
+	rig_policy("permit \"far\" who group dba on target far as any\n"
+	    "  require mfa totp for 1h\n");
+	for (size_t i = 0; i < 5; i++) {
+		snprintf(names[i], sizeof(names[i]), "hop-%zu", i);
+		put_target(&p[i], names[i], i == 0 ? NULL : &p[i - 1], true);
+	}
+	put_target(&far, "far", &p[4], true);
+	refused_with("longer than four");
+	put_target(&far, "far", &p[1], true);
+	put_target(&p[0], "hop-0", NULL, false);
+	refused_with("disabled");
+	put_target(&p[0], "hop-0", &far, true);
+	refused_with("back to itself");
+	put_target(&p[0], "hop-0", &p[1], true);
+	refused_with("back to itself");
+	cr_expect_eq(count_audit("session_open"), 0);
+}
