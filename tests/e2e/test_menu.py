@@ -190,7 +190,7 @@ class Menu(unittest.TestCase):
 
     def test_an_account_that_owes_nothing_opens_at_once(self):
         sp.ssh("oscar", "bastion", "whoami")
-        s = Screen("oscar", ["-t", "bastion"])
+        s = Screen("oscar", ["bastion"])
         self.addCleanup(s.close)
         s.wait(r"> admin@core-01 +allowed +up to 1h", absent="legacy")
         s.ready()
