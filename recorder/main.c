@@ -24,6 +24,7 @@ static const struct sp_syscall rows[] = {
     SP_CALL(ftruncate, "the end of the recording; a cut"),
     SP_CALL_IF(fallocate, 1, FALLOC_FL_KEEP_SIZE, "room before it is needed"),
     SP_CALL(fstatfs, "the reserve of the disk"),
+    SP_CALL(fadvise64, "an idle session's file leaves the cache"),
     SP_CALL_IF(setsockopt, 1, SOL_SOCKET, "larger buffers while bulk flows"),
     SP_CALL(mlock, "keys stay out of swap"),
     SP_CALL(munlock, "keys"),

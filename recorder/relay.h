@@ -35,6 +35,7 @@ struct sp_relay {
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];
 	int64_t files_us, sync_by_us, tick_us, target_gone_us, anchor_us;
+	bool has_rested;		/* and nothing came since */
 	uint64_t anchored;
 };
 

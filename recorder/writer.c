@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recorder/writer.h"
 
-#include <malloc.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -433,8 +433,15 @@ rest(struct sp_rec_writer *w)
 	if (has_packers)
 		SP_TRY(next_segment(w));
 	give_room_back(w, 0);
-	malloc_trim(0);
+	/* Nobody reads it soon: the kernel need not keep what is on the disk. */
+	(void)!posix_fadvise(w->disk.fd, 0, 0, POSIX_FADV_DONTNEED);
 	return SP_OK;
+}
+
+bool
+sp_rec_writer_is_resting(const struct sp_rec_writer *w)
+{
+	return w->spoke_us == 0;
 }
 
 enum sp_err

@@ -62,6 +62,7 @@ struct sp_egress {
 	uint32_t last;			/* number of the user's side */
 	struct sp_listens listens;
 	struct sp_alive alive;
+	int64_t quiet_us;		/* then large buffers are given back; 0: done */
 	unsigned acks;			/* TCP_QUICKACK re-armed so often */
 	bool progress;			/* set by anything that moved */
 	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */

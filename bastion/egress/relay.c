@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
  */
 #define PAUSE_BYTES (256u << 10) /* waiting towards the recorder: stop reading */
 #define FLUSH_MS 1000
+#define QUIET_US INT64_C(3000000)	/* then large buffers are given back */
 
 static struct sp_chan *
 find(struct sp_egress *g, uint32_t id, size_t *slot)
@@ -209,13 +211,32 @@ hear_broker(struct sp_egress *g)
 		sp_link_fini(&g->broker);
 }
 
-static int
-alive_ms(const struct sp_egress *g)
+/* Nobody says anything: an idle session should cost little memory. */
+static void
+rest(struct sp_egress *g, bool heard)
 {
-	int64_t left = g->alive.next_us - sp_boot_us();
+	int64_t now = sp_boot_us();
 
-	if (g->alive.every_us == 0)
+	if (heard)
+		g->quiet_us = now + QUIET_US;
+	if (heard || g->quiet_us == 0 || now < g->quiet_us)
+		return;
+	g->quiet_us = 0;
+	sp_stream_trim(&g->rec);
+	malloc_trim(0);
+}
+
+static int
+wait_ms(const struct sp_egress *g)
+{
+	int64_t next = g->alive.every_us == 0 ? INT64_MAX : g->alive.next_us;
+	int64_t left;
+
+	if (g->quiet_us != 0 && g->quiet_us < next)
+		next = g->quiet_us;
+	if (next == INT64_MAX)
 		return -1;
+	left = next - sp_boot_us();
 	return left <= 0 ? 0 : left > 600000000 ? 600000 :
 	    (int)(left / 1000) + 1;
 }
@@ -225,6 +246,7 @@ wait_any(struct sp_egress *g)
 {
 	struct pollfd pf[3] = {{.fd = g->rec.fd, .events = POLLIN},
 	    {.fd = g->tcp, .events = 0}, {.fd = g->broker.fd, .events = POLLIN}};
+	int n;
 
 	if (sp_stream_pending(&g->rec) > 0)
 		pf[0].events |= POLLOUT;
@@ -235,8 +257,10 @@ wait_any(struct sp_egress *g)
 	sp_egress_ack_at_once(g);
 	if (pf[1].events == 0)
 		pf[1].fd = -1;	/* a hang-up must not spin while we pause */
-	if (poll(pf, 3, alive_ms(g)) < 0 && errno != EINTR)
+	n = poll(pf, 3, wait_ms(g));
+	if (n < 0 && errno != EINTR)
 		return SP_ERR_IO;
+	rest(g, n > 0);
 	g->rec_ready |= (pf[0].revents & ~POLLOUT) != 0;
 	g->tcp_ready |= (pf[1].revents & ~POLLOUT) != 0;
 	if ((pf[1].revents & (POLLOUT | POLLERR | POLLHUP)) != 0)

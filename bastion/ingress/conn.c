@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #define END_US 1500000		/* for what the user should still read */
 #define LINGER_US 2000000	/* for what the target should still get */
 #define LEGS_MAX 256
+#define QUIET_US INT64_C(3000000)	/* then large buffers are given back */
 #define TURNS_MAX 16		/* then the sockets are looked at again */
 
 void
@@ -273,6 +275,8 @@ prepare(struct sp_conn *c, struct waits *w)
 			nearer(c->inner[i], &at);
 	if (c->end_us != 0 && c->end_us < at)
 		at = c->end_us;
+	if (c->quiet_us != 0 && c->quiet_us < at)
+		at = c->quiet_us;
 	w->timeout_ms = at <= now ? 0 : (int)((at - now + 999) / 1000);
 }
 
@@ -341,18 +345,36 @@ is_done(const struct sp_conn *c)
 	return c->outer.n_chans == 0;
 }
 
+/* Nobody says anything: an idle session should cost little memory. */
+static void
+rest(struct sp_conn *c, bool heard)
+{
+	int64_t now = sp_boot_us();
+
+	if (heard)
+		c->quiet_us = now + QUIET_US;
+	if (heard || c->quiet_us == 0 || now < c->quiet_us)
+		return;
+	c->quiet_us = 0;
+	for (struct sp_leg *l = c->legs; l != NULL; l = l->next)
+		sp_stream_trim(&l->s);
+	malloc_trim(0);
+}
+
 static void
 loop(struct sp_conn *c)
 {
 	static struct waits w;
+	int n;
 
 	while (!is_done(c)) {
 		prepare(c, &w);
-		if (ppoll(w.pf, 2 + w.n_legs, &(struct timespec){
+		n = ppoll(w.pf, 2 + w.n_legs, &(struct timespec){
 		    .tv_sec = w.timeout_ms / 1000,
-		    .tv_nsec = (long)(w.timeout_ms % 1000) * 1000000L}, NULL) < 0 &&
-		    errno != EINTR)
+		    .tv_nsec = (long)(w.timeout_ms % 1000) * 1000000L}, NULL);
+		if (n < 0 && errno != EINTR)
 			return;
+		rest(c, n > 0);
 		take_events(c, &w);
 		tick(c, sp_boot_us());
 		if (c->brk_gone)

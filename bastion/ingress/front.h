@@ -196,6 +196,7 @@ struct sp_conn {
 	uint32_t next_inner, reports;
 	uint64_t next_corr;
 	char last_words[512];	/* of the broker, before a login */
+	int64_t quiet_us;	/* then large buffers are given back; 0: done */
 	uint32_t acks;		/* TCP_QUICKACK re-armed so often */
 	bool brk_gone;
 	int64_t end_us;		/* not 0: ends then at the latest */
