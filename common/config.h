@@ -27,6 +27,8 @@
 	X(number, max_connections, "4096", 1, 100000, "connections at once")  \
 	X(number, max_startups, "100", 1, 10000, "connections at once that have not logged in") \
 	X(number, max_per_source, "64", 1, 100000, "connections at once from one address") \
+	X(number, children_per_parent, "1000", 1, 1000000,                    \
+	    "connections or sessions until their parent process is executed afresh") \
 	X(text, proxy_peers, "", 0, 0,                                        \
 	    "addresses or networks that speak the PROXY protocol; everybody else must not") \
 	X(number, max_tries, "6", 1, 20, "authentication attempts in a connection") \

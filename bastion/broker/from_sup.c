@@ -125,6 +125,24 @@ on_peer_link(struct sp_broker *b, const struct sp_msg_peer_link *m, int fd)
 		sp_close_fds(&fd, 1);
 }
 
+/* What was decided with the old one stays decided. */
+static void
+reconfig(struct sp_broker *b, const struct sp_msg_reconfig *m)
+{
+	struct sp_config_diag diag;
+	struct sp_config fresh;
+
+	/* The supervisor has parsed it: of another build, if that fails here. */
+	if (sp_config_parse(&fresh, m->config, &diag) != SP_OK) {
+		sp_log(SP_ERROR, "reconfig_refused", NULL, "line=%u text=\"%s\"",
+		    diag.line, sp_vis_str(diag.text));
+		return;
+	}
+	b->cfg = fresh;
+	sp_log_init("broker", fresh.debug != 0);
+	sp_log(SP_INFO, "reconfigured", NULL, "");
+}
+
 static void
 on_spawn_failed(struct sp_broker *b, const struct sp_msg_spawn_failed *m)
 {
@@ -171,6 +189,7 @@ sp_broker_on_sup_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(scan_spawned, sp_session_on_scan_spawned(b, &m, k->fds[0]))
 	TAKE(spawn_failed, on_spawn_failed(b, &m))
 	TAKE(security_event, sp_session_on_security_event(b, "supervisor", &m))
+	TAKE(reconfig, reconfig(b, &m))
 	TAKE(stop, stop(b, m.graceful != 0))
 	default:
 		sp_packet_close_fds(k);

@@ -127,6 +127,7 @@ int sp_pg_newest(void);
 /* ------------------------------------------------------------------- verbs */
 int sp_cmd_init(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_start(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_reload(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_stop(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_status(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_doctor(struct sp_cli *c, int argc, char **argv);

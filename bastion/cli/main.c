@@ -161,6 +161,7 @@ static const struct command {
 	{"init", sp_cmd_init, "init [--embedded | --database CONNINFO] [--demo] "
 	    "[--listen ADDRESS:PORT] DIR"},
 	{"start", sp_cmd_start, "start [--foreground]"},
+	{"reload", sp_cmd_reload, "reload"},
 	{"stop", sp_cmd_stop, "stop"},
 	{"status", sp_cmd_status, "status [--json]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},

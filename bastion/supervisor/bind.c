@@ -117,7 +117,7 @@ split(const char *word, char *host, size_t cap, const char **port)
 }
 
 static enum sp_err
-bind_one(struct sp_instance *in, const char *word)
+bind_one(struct sp_instance *in, const char *word, int *out)
 {
 	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV,
 	    .ai_socktype = SOCK_STREAM}, *ai = NULL;
@@ -143,8 +143,77 @@ bind_one(struct sp_instance *in, const char *word)
 		return SP_ERR_IO;
 	}
 	freeaddrinfo(ai);
-	in->listeners[in->n_listeners++] = fd;
+	*out = fd;
 	return SP_OK;
+}
+
+static int
+find(const struct sp_instance *in, const char *word)
+{
+	for (size_t i = 0; i < in->n_listeners; i++)
+		if (strcmp(in->words[i], word) == 0)
+			return in->listeners[i];
+	return -1;
+}
+
+/* All words of the configuration; those that are served already keep their
+ * socket, and who waits in its queue. */
+static enum sp_err
+bind_words(struct sp_instance *in, struct sp_instance *old)
+{
+	char words[sizeof(in->cfg.listen)], *save = NULL;
+
+	snprintf(words, sizeof(words), "%s", in->cfg.listen);
+	in->n_listeners = 0;
+	for (char *w = strtok_r(words, " \t", &save); w != NULL;
+	    w = strtok_r(NULL, " \t", &save)) {
+		int fd;
+
+		if (in->n_listeners == SP_LISTEN_MAX ||
+		    strlen(w) >= sizeof(in->words[0]) || find(in, w) >= 0) {
+			sp_say(in, "listen: at most %d addresses, each once",
+			    SP_LISTEN_MAX);
+			return SP_ERR_TOOBIG;
+		}
+		if ((fd = find(old, w)) < 0)
+			SP_TRY(bind_one(in, w, &fd));
+		snprintf(in->words[in->n_listeners], sizeof(in->words[0]), "%s", w);
+		in->listeners[in->n_listeners++] = fd;
+	}
+	if (in->n_listeners == 0) {
+		sp_say(in, "listen names no address");
+		return SP_ERR_INVAL;
+	}
+	return SP_OK;
+}
+
+static bool
+has_fd(const struct sp_instance *in, int fd)
+{
+	for (size_t i = 0; i < in->n_listeners; i++)
+		if (in->listeners[i] == fd)
+			return true;
+	return false;
+}
+
+enum sp_err
+sp_instance_relisten(struct sp_instance *in)
+{
+	struct sp_instance *old = calloc(1, sizeof(*old));
+	enum sp_err e;
+
+	if (old == NULL)
+		return SP_ERR_NOMEM;
+	memcpy(old, in, sizeof(*old));
+	e = bind_words(in, old);
+	for (size_t i = 0; e != SP_OK && i < in->n_listeners; i++)
+		if (!has_fd(old, in->listeners[i]))
+			close(in->listeners[i]);
+	for (size_t i = 0; e == SP_OK && i < old->n_listeners; i++)
+		if (!has_fd(in, old->listeners[i]))
+			close(old->listeners[i]);
+	free(old);
+	return e;
 }
 
 /* ------------------------------------------------------- socket activation */
@@ -204,28 +273,13 @@ check_activated(struct sp_instance *in)
 enum sp_err
 sp_instance_bind(struct sp_instance *in)
 {
-	char words[sizeof(in->cfg.listen)], *save = NULL;
-
 	SP_TRY(bind_control(in, "control.sock", &in->control));
 	SP_TRY(bind_control(in, "vault.sock", &in->vault_sock));
 	if (fchdir(in->dir) != 0)
 		return SP_ERR_IO;
 	if (in->is_activated)
 		return check_activated(in);
-	snprintf(words, sizeof(words), "%s", in->cfg.listen);
-	for (char *w = strtok_r(words, " \t", &save); w != NULL;
-	    w = strtok_r(NULL, " \t", &save)) {
-		if (in->n_listeners == SP_LISTEN_MAX) {
-			sp_say(in, "listen: at most %d addresses", SP_LISTEN_MAX);
-			return SP_ERR_TOOBIG;
-		}
-		SP_TRY(bind_one(in, w));
-	}
-	if (in->n_listeners == 0) {
-		sp_say(in, "listen names no address");
-		return SP_ERR_INVAL;
-	}
-	return SP_OK;
+	return sp_instance_relisten(in);
 }
 
 void

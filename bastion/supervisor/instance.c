@@ -26,7 +26,7 @@ const struct sp_role_row sp_role_rows[SP_USERS_COUNT] = {
 };
 
 void
-sp_say(const struct sp_instance *in, const char *fmt, ...)
+sp_say(struct sp_instance *in, const char *fmt, ...)
 {
 	char text[1024], line[2100];
 	va_list ap;
@@ -34,6 +34,7 @@ sp_say(const struct sp_instance *in, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	snprintf(in->said, sizeof(in->said), "%.500s", text);
 	if (in->log >= 0)
 		sp_log(SP_ERROR, "start_failed", NULL, "reason=\"%s\"",
 		    sp_vis_str(text));
@@ -321,6 +322,51 @@ read_host_key(struct sp_instance *in)
 		n = 0;
 	in->host_key[n] = '\0';
 	in->host_key[strcspn(in->host_key, "\r\n")] = '\0';
+}
+
+/* What is opened once, or known to others, stays as it is. */
+static enum sp_err
+check_fixed(struct sp_instance *t, const struct sp_instance *in)
+{
+	if (strcmp(t->cfg.database, in->cfg.database) == 0 &&
+	    strcmp(t->cfg.node, in->cfg.node) == 0)
+		return SP_OK;
+	sp_say(t, "database and node change with a full restart only");
+	return SP_ERR_STATE;
+}
+
+enum sp_err
+sp_instance_reread(struct sp_instance *in)
+{
+	struct sp_instance *t = calloc(1, sizeof(*t));
+	int libexec;
+	enum sp_err e;
+
+	if (t == NULL)
+		return SP_ERR_NOMEM;
+	memcpy(t, in, sizeof(*t));
+	t->conf_text = NULL;
+	if ((e = read_conf(t)) == SP_OK && (e = name_proxies(t)) == SP_OK &&
+	    (e = check_fixed(t, in)) == SP_OK && !in->is_activated)
+		e = sp_instance_relisten(t);
+	if (e != SP_OK) {
+		memcpy(in->said, t->said, sizeof(in->said));
+		free(t->conf_text);
+		free(t);
+		return e;
+	}
+	/* Another directory may stand there now. */
+	libexec = open(in->libexec_path, DIR_FLAGS);
+	if (has_roles(libexec)) {
+		close(t->libexec);
+		t->libexec = libexec;
+	} else {
+		sp_close_fds(&libexec, 1);
+	}
+	free(in->conf_text);
+	memcpy(in, t, sizeof(*in));
+	free(t);
+	return SP_OK;
 }
 
 enum sp_err

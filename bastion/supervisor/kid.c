@@ -135,6 +135,9 @@ ask(struct sp_sup *s, struct sp_kid *k, struct sp_proc *p)
 	set_deadline(s, k, sp_boot_us() + ASK_US);
 	e = send_spawn(&p->link, k);
 	k->wires.n_child = 0;
+	/* An address layout that is guessed at is not the same for ever. */
+	if (++p->n_children >= s->in.cfg.children_per_parent)
+		sp_proc_succeed(s, p->rx);
 	sp_proc_sent(s, p, e);
 }
 
@@ -191,12 +194,21 @@ sp_kid_spawn(struct sp_sup *s, struct sp_kid *k, int first, int kept)
 	return SP_OK;
 }
 
+/* The broker, whose link ends with the child, often asks to kill it before its
+ * parent has told of its end: only our own signal is then no crash. */
+static bool
+is_crash(const struct sp_kid *k, int status)
+{
+	return WIFSIGNALED(status) &&
+	    (!k->killed || WTERMSIG(status) != SIGKILL);
+}
+
 static void
 end(struct sp_sup *s, struct sp_kid *k, int status, int err_no, const char *why)
 {
 	if (k->pid == 0)
 		sp_reply_failed(s, k, err_no, why);
-	else if (WIFSIGNALED(status) && !k->killed)
+	else if (is_crash(k, status))
 		sp_log(SP_WARN, "child_died", k->session, "role=%s child_pid=%d"
 		    " signal=%d", sp_role_rows[parent_of[k->kind]].exe,
 		    (int)k->pid, WTERMSIG(status));
@@ -233,7 +245,7 @@ sp_kid_exited(struct sp_sup *s, struct sp_proc *p,
 
 	if (k == NULL || k->parent != p || m->pid != (uint32_t)k->pid)
 		return SP_ERR_PROTO;
-	crashed = k->pid != 0 && WIFSIGNALED(status) && !k->killed;
+	crashed = k->pid != 0 && is_crash(k, status);
 	if (crashed) {
 		snprintf(text, sizeof(text), "a child of %s died by signal %d",
 		    sp_role_rows[p->rx].exe, WTERMSIG(status));

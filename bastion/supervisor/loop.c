@@ -105,7 +105,9 @@ reap(struct sp_sup *s)
 	pid_t pid;
 
 	while (read(s->sigfd, &si, sizeof(si)) == (ssize_t)sizeof(si))
-		if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT) {
+		if (si.ssi_signo == SIGHUP) {
+			sp_reload(s);
+		} else if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT) {
 			if (s->phase == SP_PHASE_STARTING)
 				s->has_failed = true;
 			begin_stop(s);
@@ -133,6 +135,7 @@ tick(struct sp_sup *s)
 	sp_dial_tick(s, now, &next);
 	sp_auth_tick(s, now, &next);
 	sp_proc_tick(s, now, &next);
+	sp_reload_tick(s);
 	sp_sooner(&next, s->phase_until_us);
 	return next;
 }

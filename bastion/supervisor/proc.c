@@ -41,15 +41,14 @@ sp_proc_ready(struct sp_sup *s, enum sp_rx rx)
 	return p != NULL && p->state == SP_PROC_READY ? p : NULL;
 }
 
-enum sp_err
-sp_proc_start(struct sp_sup *s, enum sp_rx rx)
+static enum sp_err
+begin(struct sp_sup *s, enum sp_rx rx, struct sp_proc **out)
 {
 	struct sp_launch l = {.rx = rx, .n_fds = 1};
 	struct sp_proc *p;
 	int pair[2];
 	enum sp_err e;
 
-	SP_ASSERT(s->slots[rx].cur == NULL);
 	if (s->n_procs >= SP_PROCS_MAX)
 		return SP_ERR_FULL;
 	if ((p = calloc(1, sizeof(*p))) == NULL)
@@ -73,12 +72,33 @@ sp_proc_start(struct sp_sup *s, enum sp_rx rx)
 	p->next = s->procs;
 	s->procs = p;
 	s->n_procs++;
-	s->slots[rx].cur = p;
-	s->slots[rx].restart_us = 0;
+	*out = p;
 	if ((e = sp_link_init(&p->link, pair[0], SP_ROLE_SUP,
 	    sp_role_rows[rx].role, SP_ST_NEW)) != SP_OK)
 		sp_proc_kill(s, p, "no memory for its link");
 	return SP_OK;
+}
+
+enum sp_err
+sp_proc_start(struct sp_sup *s, enum sp_rx rx)
+{
+	SP_ASSERT(s->slots[rx].cur == NULL);
+	SP_TRY(begin(s, rx, &s->slots[rx].cur));
+	s->slots[rx].restart_us = 0;
+	return SP_OK;
+}
+
+void
+sp_proc_succeed(struct sp_sup *s, enum sp_rx rx)
+{
+	struct sp_slot *slot = &s->slots[rx];
+
+	/* Who starts just now starts with all that is new. */
+	if (slot->next != NULL || slot->cur == NULL ||
+	    slot->cur->state != SP_PROC_READY || s->n_procs + 16 > SP_PROCS_MAX)
+		return;
+	if (begin(s, rx, &slot->next) != SP_OK)
+		sp_say(&s->in, "cannot start another %s", sp_role_rows[rx].exe);
 }
 
 /* Back-off grows while a role cannot stay up, and is forgotten when it does. */
@@ -135,7 +155,9 @@ sp_proc_retire(struct sp_sup *s, struct sp_proc *p)
 {
 	struct sp_msg_stop m = {.graceful = 1};
 
-	if (s->slots[p->rx].cur == p) {
+	if (s->slots[p->rx].cur == p && s->slots[p->rx].next != NULL) {
+		s->slots[p->rx].cur = NULL;	/* it is under way already */
+	} else if (s->slots[p->rx].cur == p) {
 		s->slots[p->rx].cur = NULL;
 		restart_later(s, p);
 		/* The first fresh start is at once: people wait for it. */
@@ -170,6 +192,21 @@ on_hello(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 	return sp_proc_say_start(s, p);
 }
 
+static void
+take_over(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_slot *slot = &s->slots[p->rx];
+	struct sp_proc *old = slot->cur;
+
+	if (slot->next != p)
+		return;
+	slot->next = NULL;
+	slot->cur = p;
+	slot->restart_us = 0;
+	if (old != NULL && old->state <= SP_PROC_READY)
+		sp_proc_retire(s, old);
+}
+
 static enum sp_err
 on_started(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 {
@@ -181,6 +218,7 @@ on_started(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 	p->state = SP_PROC_READY;
 	p->link.state = SP_ST_READY;
 	p->deadline_us = 0;
+	take_over(s, p);
 	sp_log(SP_INFO, "role_started", NULL, "role=%s role_pid=%d sandbox=\"%s\"",
 	    sp_role_rows[p->rx].exe, (int)p->pid, sp_vis_tmp(m.sandbox));
 	sp_proc_meet(s, p);
@@ -267,14 +305,21 @@ sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status)
 	if (p->link.fd >= 0)
 		sp_link_fini(&p->link);
 	p->state = SP_PROC_GONE;
-	if (slot->cur == p) {
+	if (slot->next == p) {
+		slot->next = NULL;
+		if (s->in.said[0] == '\0')
+			sp_say(&s->in, "%s, and the one before it goes on", text);
+		if (slot->cur == NULL)
+			restart_later(s, p);
+	} else if (slot->cur == p) {
 		slot->cur = NULL;
 		if (s->phase == SP_PHASE_STARTING && !s->has_failed) {
 			s->has_failed = true;
 			sp_say(&s->in, "%s during the start; the log is"
 			    " %s/log/sallyport.log", text, s->in.path);
 		}
-		restart_later(s, p);
+		if (slot->next == NULL)
+			restart_later(s, p);
 	}
 	sp_kid_parent_gone(s, p);
 	if (p->rx == SP_RX_BROKER) {

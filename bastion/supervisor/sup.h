@@ -26,6 +26,7 @@
  *   accept.*    listening, connections; source.* caps; nets.* who is a proxy
  *   session.*   what the broker asks for
  *   dial.*      connecting to targets
+ *   reload.*    new configuration and executables, while all goes on
  *   loop.*      poll, signals, deadlines, the end
  */
 #define SP_LISTEN_MAX 16
@@ -96,12 +97,14 @@ struct sp_instance {
 	char host_key[1025];	/* the public half, as in its .pub file */
 	char db[1024], node[65];
 	struct sp_nets proxies;
+	char said[512];			/* the last complaint of sp_say */
 	bool is_activated;		/* the listeners are systemd's */
 	int listeners[SP_LISTEN_MAX];
+	char words[SP_LISTEN_MAX][64];	/* as the configuration has them */
 	size_t n_listeners;
 };
 /* Says on the terminal and in the log why the start fails. */
-void sp_say(const struct sp_instance *in, const char *fmt, ...) SP_PRINTF(2, 3);
+void sp_say(struct sp_instance *in, const char *fmt, ...) SP_PRINTF(2, 3);
 /* Opens everything; what is wrong has been said when it returns an error. */
 SP_MUST enum sp_err sp_instance_open(struct sp_instance *in, const char *dir);
 /* Takes the listening sockets that sd_listen_fds(3) describes, if any; before
@@ -110,6 +113,10 @@ void sp_instance_activate(struct sp_instance *in);
 /* Binds the control sockets and the listen addresses (no listen(2) yet on the
  * latter: nobody is let in before everything runs). */
 SP_MUST enum sp_err sp_instance_bind(struct sp_instance *in);
+/* Reads the configuration again and listens as it says now; on an error, which
+ * has been said, nothing has changed. */
+SP_MUST enum sp_err sp_instance_reread(struct sp_instance *in);
+SP_MUST enum sp_err sp_instance_relisten(struct sp_instance *in);
 SP_MUST enum sp_err sp_instance_write_pid(struct sp_instance *in);
 void sp_instance_close(struct sp_instance *in);	/* removes what start made */
 
@@ -139,10 +146,12 @@ struct sp_proc {
 	struct sp_link link;
 	enum sp_proc_state state;
 	bool said_hello;
+	uint64_t n_children;		/* asked for in its life */
 	int64_t since_us, deadline_us;	/* deadline 0: none */
 };
 struct sp_slot {
 	struct sp_proc *cur;		/* STARTING or READY */
+	struct sp_proc *next;		/* STARTING: takes over when READY */
 	int64_t restart_us;		/* 0: no restart is due */
 	unsigned backoff_ms;
 };
@@ -234,7 +243,8 @@ struct sp_sup {
 	uint32_t source_seed;
 	int64_t accept_pause_us;	/* no accept before this */
 	int64_t refusal_said_us;
-	uint64_t n_refused;
+	uint64_t n_refused, n_reloads;
+	bool is_reloading;
 };
 
 /* proc.c */
@@ -243,6 +253,9 @@ struct sp_proc *sp_proc_ready(struct sp_sup *s, enum sp_rx rx); /* or NULL */
 void sp_proc_read(struct sp_sup *s, struct sp_proc *p);
 void sp_proc_sent(struct sp_sup *s, struct sp_proc *p, enum sp_err e);
 void sp_proc_kill(struct sp_sup *s, struct sp_proc *p, const char *why);
+/* A fresh execution that takes over from the present one as soon as it is up;
+ * that one then ends with its last child. */
+void sp_proc_succeed(struct sp_sup *s, enum sp_rx rx);
 void sp_proc_retire(struct sp_sup *s, struct sp_proc *p);
 void sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status);
 void sp_proc_tick(struct sp_sup *s, int64_t now, int64_t *next);
@@ -351,6 +364,10 @@ void sp_dial_abort(struct sp_sup *s, const uint8_t *session, const char *why);
 void sp_dial_drop_all(struct sp_sup *s);
 void sp_dial_tick(struct sp_sup *s, int64_t now, int64_t *next);
 void sp_dial_sweep(struct sp_sup *s);
+
+/* reload.c */
+void sp_reload(struct sp_sup *s);
+void sp_reload_tick(struct sp_sup *s);
 
 /* loop.c */
 int sp_loop_run(struct sp_sup *s);
