@@ -8,10 +8,12 @@ import re
 import select
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 
 from sp import Instance, Result, free_port, wait_for
@@ -21,6 +23,8 @@ POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "owed" who group sysadmins on tag core as admin when source in loopback
   require approval 1 of approvers, mfa totp for 1h
+permit "forwards" who group forwarders on tag core as admin when source in loopback require mfa totp for 8h
+  allow shell, exec, upload, download, subsystem, forward to "127.0.0.1:*", listen at "localhost:*"
 permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 8h
 """
 MATRIX = []     # rows of doc/clients.md, in the order of the files
@@ -38,6 +42,49 @@ def table():
     """The matrix as doc/clients.md shows it."""
     lines = ["| client | way | what | test |", "|---|---|---|---|"]
     return "\n".join(lines + ["| %s | %s | %s | `%s` |" % row for row in MATRIX])
+
+
+class Echo:
+    """A server on loopback that gives back what it gets."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                c, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(c,), daemon=True).start()
+
+    def serve(self, c):
+        with c:
+            while True:
+                piece = c.recv(65536)
+                if not piece:
+                    return
+                c.sendall(piece)
+
+    def close(self):
+        self.listener.close()
+
+
+def there_and_back(s, data):
+    """Sends all and ends; returns what came back until the other side ended too."""
+    def send():
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+    t, got = threading.Thread(target=send, daemon=True), bytearray()
+    t.start()
+    while True:
+        piece = s.recv(65536)
+        if not piece:
+            t.join()
+            return bytes(got)
+        got += piece
 
 
 class Person:

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import pty
+import re
+import socket
 import struct
 import subprocess
 import termios
@@ -198,7 +200,6 @@ class Forwards(unittest.TestCase):
             p.stderr.close()
 
     def nothing(self, port, hello=b""):
-        import socket
         with socket.create_connection(("127.0.0.1", port), timeout=60) as s:
             s.sendall(hello)
             got = b""
@@ -230,3 +231,52 @@ class Forwards(unittest.TestCase):
         self.assertIn(b"remote port forwarding failed", r.err)
         r = self.me.run(["ssh", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9", "admin@core-01", "echo no"])
         self.assertEqual((r.code, r.out), (255, b""), r)
+
+
+class Allowed(unittest.TestCase):
+    """What a rule allows: `forward to "127.0.0.1:*", listen at "localhost:*"`."""
+    @classmethod
+    def setUpClass(cls):
+        cls.me = fixture.person("fwd", "forwarders")
+        cls.me.use_snippet()
+        cls.echo = fixture.Echo()
+        cls.addClassCleanup(cls.echo.close)
+        cls.data = os.urandom(SIZE)
+
+    def setUp(self):
+        r = self.me.run(["ssh", "bastion", "whoami"])
+        self.assertEqual(r.code, 0, r)
+
+    def session(self, *flags, wait=None):
+        p = subprocess.Popen(["ssh", *flags, "admin@core-01", "echo up; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, env=self.me.env(), bufsize=0)
+
+        def stop():
+            p.stdin.close()
+            try:
+                self.assertEqual(p.wait(timeout=60), 0)
+            finally:
+                p.poll() is None and p.kill()
+                p.wait()
+                p.stdout.close()
+                p.stderr.close()
+        self.addCleanup(stop)
+        read_until(p.stdout, rb"up\n", 60)
+        return p
+
+    @cell("OpenSSH `ssh -L`", "where a rule allows it: random data there and back; another place is refused", "snippet")
+    def test_local_forward(self):
+        a, b = free_port(), free_port()
+        p = self.session("-L%d:127.0.0.1:%d" % (a, self.echo.port), "-L%d:127.0.0.2:%d" % (b, self.echo.port))
+        with socket.create_connection(("127.0.0.1", a), timeout=60) as s:
+            self.assertEqual(fixture.there_and_back(s, self.data), self.data)
+        with socket.create_connection(("127.0.0.1", b), timeout=60) as s:
+            self.assertEqual(s.recv(1), b"")
+        self.assertIn(b"open failed", read_until(p.stderr, rb"open failed[^\n]*\n", 60))
+
+    @cell("OpenSSH `ssh -R`", "where a rule allows it: random data there and back", "snippet")
+    def test_remote_forward(self):
+        p = self.session("-R0:127.0.0.1:%d" % self.echo.port)
+        port = int(re.search(rb"Allocated port (\d+)", read_until(p.stderr, rb"Allocated port \d+ ", 60)).group(1))
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as s:
+            self.assertEqual(fixture.there_and_back(s, self.data), self.data)
