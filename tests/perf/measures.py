@@ -110,7 +110,7 @@ def echo(w, sessions, systems=("direct", "jump", "classic", "sallyport")):
 
 def bulk(w, up, far=False):
     """MiB/s of random data through exec; CPU seconds of the middle for a GiB, by role."""
-    systems = ("direct", "jump", "sallyport") if far else ("direct", "jump", "classic", "sallyport")
+    systems = ("direct", "jump", "sallyport") if far else ("direct", "jump", "classic", "sallyport", "digest")
     path, mib = (w.work + "/small", w.o.far_mib) if far else (w.work + "/random", w.o.mib)
     speed, used = {s: [] for s in systems}, {s: [] for s in systems}
     for _ in range(w.o.bulk_rounds):

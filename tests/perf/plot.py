@@ -2,8 +2,8 @@
 """A run as an SVG: small panels of bars, a system a bar, each panel with a scale of its own. No library, no script, one font."""
 from report import number
 
-COLOUR = {"direct": "#8c8c8c", "jump": "#c9a227", "classic": "#b5651d", "sallyport": "#1f5f8b", "sallyj": "#6fa8c9"}
-LABEL = {"direct": "direct", "jump": "ssh -J", "classic": "classic", "sallyport": "Sallyport", "sallyj": "… by -J"}
+COLOUR = {"direct": "#8c8c8c", "jump": "#c9a227", "classic": "#b5651d", "sallyport": "#1f5f8b", "sallyj": "#6fa8c9", "digest": "#6fa8c9"}
+LABEL = {"direct": "direct", "jump": "ssh -J", "classic": "classic", "sallyport": "Sallyport", "sallyj": "… by -J", "digest": "… digest"}
 W, H, COLS, PAD = 300, 176, 3, 18
 
 

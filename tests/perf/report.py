@@ -72,7 +72,8 @@ def notes(d):
         if s in d.get("cpu", {}):
             out.append("CPU of one login, %s: " % NAMES[s] + roles(d["cpu"][s]["roles"], "ms"))
     for way, e in d.get("bulk", {}).items():
-        out.append("CPU of bulk %s: " % way + roles(e["sallyport"]["roles"], "s/GiB"))
+        for s in ("sallyport", "digest"):
+            out.append("%s, bulk %s: %s MiB/s; CPU " % (NAMES[s], way, number(e[s]["mib_s"])) + roles(e[s]["roles"], "s/GiB"))
     for part in ("memory", "idle"):
         for s, m in d.get(part, {}).items():
             if s == "sallyport":
@@ -117,10 +118,11 @@ def bars(d):
             out.append(bar("echo %s %s p50 - (ssh -J + fdatasync), us" % (n, durability),
                            us["p50"] - jump["p50"] - d["fdatasync_us"], 300))
         out.append(bar("echo %s %s p99 / ssh -J" % (n, durability), us["p99"] / jump["p99"], 1.2))
-    for way, limit in (("down", 0.95), ("up", 1.4)):
+    for way, s, limit in (("down", "sallyport", 0.95), ("up", "sallyport", 1.4), ("down", "digest", 1.05), ("up", "digest", 1.7)):
         if "bulk" in d:
             e = d["bulk"][way]
-            out.append(bar("bulk %s / ssh -J" % way, e["sallyport"]["mib_s"] / e["jump"]["mib_s"], limit, False))
+            out.append(bar("bulk %s, %s / ssh -J" % (way, "full" if s == "sallyport" else s), e[s]["mib_s"] / e["jump"]["mib_s"],
+                           limit, False))
     if "farbulk" in d:
         e = d["farbulk"]["up"]
         out.append(bar("bulk up far / direct", e["sallyport"]["mib_s"] / e["direct"]["mib_s"], 1.2, False))

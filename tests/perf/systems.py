@@ -16,13 +16,17 @@ import procs  # noqa: E402
 from sshd import CIPHER, GID, KEX, UID, USER, Delay, Sshd, accounts, keygen, now  # noqa: E402
 
 NAMES = {"direct": "direct ssh", "jump": "ssh -J through OpenSSH", "classic": "shell on a bastion", "sallyport": "Sallyport",
-         "sallyj": "Sallyport by ssh -J"}
+         "sallyj": "Sallyport by ssh -J", "digest": "Sallyport, digest"}
 POLICY = """permit "elevation" who group sysadmins on tag bench as any
   require approval 1 of approvers, mfa totp
   for 8h
 permit "standing" who group load on tag bench as any
   require mfa totp
   for 8h
+permit "digest" who group digest on tag bench as any
+  require mfa totp
+  for 8h
+  record exec digest
 """
 ROLES = ("supervisor", "ingress", "auth", "broker", "vault", "recorder", "egress", "player", "postgres")
 
@@ -80,6 +84,8 @@ class World:
             people.approve(self.sp, self.askpass, p, USER + "@bench")
         self.sp.end_mux("bob")
         self.load = people.People(self.sp, self.work, "p", "load", o.people) if o.people else None
+        # Of what their commands move, a recording keeps length and SHA-256.
+        self.digest = people.People(self.sp, self.work, "d", "digest", 2) if "bulk" in o.only else None
         self.write_configs()
         for role in ("target", "hop", "classic"):
             self.groups.add(role, [getattr(self, role).p.pid])
@@ -139,7 +145,7 @@ class World:
                 host(f, "hop" + tail, at(self.hop.port), key, USER)
                 host(f, "classic" + tail, at(self.classic.port), key, USER)
                 host(f, "jump" + tail, self.target.port, key, USER, "  ProxyJump hop%s\n" % tail)
-        for p in self.granted.all + (self.load.all if self.load else []):
+        for p in self.granted.all + [x for g in (self.load, self.digest) if g for x in g.all]:
             with open("%s/conf-%s" % (self.work, p.name), "w") as f:
                 for tail, port in (("", self.sp.port), ("-far", self.far.to[self.sp.port])):
                     host(f, "sallyport" + tail, port, p.key, "%s+%s+bench" % (p.name, USER))
@@ -150,8 +156,9 @@ class World:
         """argv and environment of one ssh; args: options, then the remote command."""
         env = dict(os.environ, SSH_ASKPASS=self.askpass, SSH_ASKPASS_REQUIRE="force", DISPLAY=":0", SHELL="/bin/sh")
         base, conf, args = system.split("-")[0], self.work + "/conf", list(args)
-        if base in ("sallyport", "sallyj"):
-            p, env["SP_BENCH_CODE"] = login or self.granted.logins(1)[0]
+        if base in ("sallyport", "sallyj", "digest"):
+            p, env["SP_BENCH_CODE"] = login or (self.digest if base == "digest" else self.granted).logins(1)[0]
+            system = system.replace("digest", "sallyport")
             conf += "-" + p.name
         if base == "classic":
             tty = "-tt " if "-tt" in args else "-T "
