@@ -298,6 +298,7 @@ commit_group(struct sp_relay *r, bool *sync, size_t *user_mark)
 			return SP_OK;
 		if (!full)
 			*user_mark = sp_stream_pending(&r->user);
+		r->user_ready = true;
 		sp_relay_take(r);
 	}
 }
@@ -358,7 +359,8 @@ one_batch(struct sp_relay *r)
 	size_t user_mark = sp_stream_pending(&r->user);
 	size_t target_mark = sp_stream_pending(&r->target);
 
-	broker(r);
+	if (r->link_ready)
+		broker(r);
 	if (!r->is_ending)
 		sp_relay_take(r);
 	if (!r->is_ending && r->idle.limit_s != 0)
@@ -478,6 +480,9 @@ relay(struct sp_relay *r)
 			sp_relay_end(r, SP_END_SHUTDOWN, "poll: errno %d", errno);
 			return;
 		}
+		r->user_ready |= (pf[0].revents & ~POLLOUT) != 0;
+		r->target_ready |= (pf[1].revents & ~POLLOUT) != 0;
+		r->link_ready = pf[2].revents != 0;
 		one_batch(r);
 		if (!r->is_ending)
 			timers(r);

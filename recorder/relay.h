@@ -31,6 +31,7 @@ struct sp_relay {
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;
 	bool is_unsafe;		/* the batch lacks a record that it must have */
+	bool user_ready, target_ready, link_ready; /* poll said so */
 	bool user_input;	/* the batch holds something from the user */
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];

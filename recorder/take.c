@@ -387,14 +387,17 @@ static void
 from(struct sp_relay *r, struct sp_stream *s, bool is_user)
 {
 	struct sp_stream *to = is_user ? &r->target : &r->user;
+	bool *ready = is_user ? &r->user_ready : &r->target_ready;
 	size_t room = sp_rec_writer_waiting(r->w) + SP_RELAY_BATCH;
 	struct sp_frame f;
 	enum sp_err e = SP_OK, got = SP_OK;
 
 	if (sp_stream_pending(to) > SP_RELAY_HIGH)
 		return;
-	for (int i = 0; i < 2 && got == SP_OK && s->rx.len < SP_RELAY_BATCH; i++)
-		got = sp_stream_fill(s);
+	for (int i = 0; i < 2 && *ready && got == SP_OK &&
+	    s->rx.len < SP_RELAY_BATCH; i++)
+		*ready = (got = sp_stream_fill(s)) == SP_OK &&
+		    s->rx.len >= SP_RELAY_BATCH / 2;
 	while (!r->is_ending && sp_rec_writer_waiting(r->w) < room &&
 	    (e = sp_stream_next(s, &f)) == SP_OK)
 		one_frame(r, &f, is_user);

@@ -202,6 +202,13 @@ sp_chan_waits_for_window(const struct sp_chan *c)
 	    (c->in.len > 0 && ssh_channel_window_size(c->ch) == 0);
 }
 
+void
+sp_chan_trim(struct sp_chan *c)
+{
+	if (c->in.len == 0)
+		sp_buf_fini(&c->in);
+}
+
 bool
 sp_chan_is_stuck(const struct sp_chan *c)
 {

@@ -119,6 +119,7 @@ SP_MUST enum sp_err sp_chan_frame(struct sp_chan *c, const struct sp_frame *f);
 SP_MUST enum sp_err sp_chan_step(struct sp_chan *c);
 /* Does the target wait for a window that only reading can bring? */
 bool sp_chan_waits_for_window(const struct sp_chan *c);
+void sp_chan_trim(struct sp_chan *c);	/* nothing moves: buffers go */
 /* Does it hold much that the user's side has no credit for? */
 bool sp_chan_is_stuck(const struct sp_chan *c);
 /* The target went away: what is buffered is forwarded, then CLOSE. */

@@ -223,6 +223,9 @@ rest(struct sp_egress *g, bool heard)
 		return;
 	g->quiet_us = 0;
 	sp_stream_trim(&g->rec);
+	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
+		if (g->chans[i] != NULL)
+			sp_chan_trim(g->chans[i]);
 	malloc_trim(0);
 }
 
@@ -313,11 +316,13 @@ begin(struct sp_egress *g)
 int
 sp_egress_relay(struct sp_egress *g)
 {
+	const int room = 1 << 20;	/* a limit: an idle one holds nothing */
 	enum sp_err e = SP_OK;
 
 	if ((g->event = ssh_event_new()) == NULL ||
 	    ssh_event_add_session(g->event, g->ssh) != SSH_OK)
 		return 1;
+	(void)!setsockopt(g->rec.fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	sp_ahead_begin(g->tcp);
 	g->rec_ready = g->tcp_ready = true;
 	begin(g);
