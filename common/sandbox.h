@@ -26,6 +26,12 @@ struct sp_syscall {
 /* What every process of ours needs: memory, clocks, polling, exit, its log. */
 extern const struct sp_syscall sp_syscalls_base[];
 extern const size_t sp_syscalls_n_base;
+/* What each program may do besides, in its calls.c (vault: syscalls.c). */
+#define SP_TABLES(X) X(front) X(auth) X(broker) X(vault) X(recorder) X(egress) X(player)
+#define SP_TABLE_DECLARE(name)                                                \
+	extern const struct sp_syscall sp_##name##_syscalls[];                \
+	extern const size_t sp_##name##_n_syscalls;
+SP_TABLES(SP_TABLE_DECLARE)
 
 /* First thing in main(): no new privileges, not dumpable (no core, no
  * ptrace), RLIMIT_CORE 0, umask 077, SIGPIPE ignored, environment cleared

@@ -16,20 +16,6 @@
 #include "recorder/recover.h"
 #include "recorder/relay.h"
 
-static const struct sp_syscall rows[] = {
-    SP_CALL(pread64, "recovery walks the file"),
-    SP_CALL(pwrite64, "the recording"),
-    SP_CALL(fdatasync, "the recording reaches the disk"),
-    SP_CALL(fsync, "after a cut"),
-    SP_CALL(ftruncate, "the end of the recording; a cut"),
-    SP_CALL_IF(fallocate, 1, FALLOC_FL_KEEP_SIZE, "room before it is needed"),
-    SP_CALL(fstatfs, "the reserve of the disk"),
-    SP_CALL(fadvise64, "an idle session's file leaves the cache"),
-    SP_CALL_IF(setsockopt, 1, SOL_SOCKET, "larger buffers while bulk flows"),
-    SP_CALL(mlock, "keys stay out of swap"),
-    SP_CALL(munlock, "keys"),
-};
-
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
 {
@@ -40,7 +26,7 @@ start(void *ctx, struct sp_packet *p)
 		return SP_ERR_PROTO;
 	/* The first use of calendar time reads the time zone from a file. */
 	sp_time_text(when, sp_now_us(), true);
-	SP_TRY(sp_sandbox_prepare(rows, sizeof(rows) / sizeof(rows[0])));
+	SP_TRY(sp_sandbox_prepare(sp_recorder_syscalls, sp_recorder_n_syscalls));
 	return sp_rec_warm_up();
 }
 
@@ -85,7 +71,7 @@ child(void *ctx, struct sp_packet *p)
 	char level[64] = "";
 
 	(void)ctx;
-	if (sp_sandbox_enter(rows, sizeof(rows) / sizeof(rows[0]), level,
+	if (sp_sandbox_enter(sp_recorder_syscalls, sp_recorder_n_syscalls, level,
 	    sizeof(level)) != SP_OK) {
 		sp_log(SP_ERROR, "sandbox_failed", NULL, "type=%u", p->type);
 		return 1;

@@ -90,9 +90,6 @@ void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
 /* false: drop it */
 bool sp_control_serve(struct sp_vaultd *v, struct sp_control *c);
 
-extern const struct sp_syscall sp_vault_syscalls[];
-extern const size_t sp_vault_n_syscalls;
-
 /* A message's body held a secret: wipes it in the receive buffer. */
 void sp_packet_wipe(struct sp_link *l, const struct sp_packet *p);
 

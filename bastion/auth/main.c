@@ -38,22 +38,6 @@
 #define TEXT_MAX 512
 #define SERVICE_MAX 16384
 
-static const struct sp_syscall calls[] = {
-    SP_CALL_IF(socket, 0, AF_NETLINK, "libaudit: the result of a login"),
-    SP_CALL(getuid, "libpam, libaudit"),
-    SP_CALL(geteuid, "libpam"),
-    SP_CALL(getgid, "libpam"),
-    SP_CALL(getegid, "libpam"),
-    SP_CALL(capget, "libaudit asks whether it might have reported"),
-    SP_CALL_IF(prctl, 0, PR_CAPBSET_READ, "the same"),
-    SP_CALL_IF(prctl, 0, PR_CAP_AMBIENT, "the same; no right can be gained"),
-    SP_CALL(openat, "libaudit looks at /proc; Landlock refuses"),
-    SP_CALL(newfstatat, "libaudit looks at its terminal"),
-    SP_CALL(readlink, "libaudit names the program"),
-    SP_CALL(readlinkat, "libaudit names the program"),
-    SP_CALL_IF(ioctl, 1, TCGETS, "isatty of libaudit"),
-};
-
 struct talk {
 	struct sp_link link;
 	struct sp_pam_host host;
@@ -204,7 +188,7 @@ confine(void)
 #ifndef SP_SANITIZED
 	sp_landlock_restrict(NULL, 0, level, sizeof(level));
 #endif
-	return sp_sandbox_enter(calls, sizeof(calls) / sizeof(calls[0]), level,
+	return sp_sandbox_enter(sp_auth_syscalls, sp_auth_n_syscalls, level,
 	    sizeof(level));
 }
 

@@ -74,8 +74,6 @@ struct sp_egress {
 	bool is_hop;			/* forwards to the next leg; no recorder */
 	ssh_channel forward;
 };
-extern const struct sp_syscall sp_egress_syscalls[];
-extern const size_t sp_egress_n_syscalls;
 
 /* Everything up to an authenticated session; reports failures to the broker
  * itself (egr_failed). SP_OK: egr_ready has been sent. */

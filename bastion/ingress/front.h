@@ -213,9 +213,6 @@ SP_MUST enum sp_err sp_front_start(struct sp_front *f, struct sp_span config,
     int key_fd);
 /* What every session of the front has and the bind cannot say. */
 SP_MUST enum sp_err sp_front_options(ssh_session s);
-/* The system calls of a child, beside the base. */
-extern const struct sp_syscall sp_front_syscalls[];
-extern const size_t sp_front_n_syscalls;
 
 /* ---- conn.c: the loop */
 int sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,

@@ -15,12 +15,6 @@
 
 #define WORD_MS 30000
 
-static const struct sp_syscall rows[] = {
-    SP_CALL(pread64, "the recording"),
-    SP_CALL(mlock, "keys stay out of swap"),
-    SP_CALL(munlock, "keys"),
-};
-
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
 {
@@ -219,7 +213,7 @@ child(void *ctx, struct sp_packet *p)
 	char level[64] = "";
 
 	(void)ctx;
-	if (sp_sandbox_enter(rows, sizeof(rows) / sizeof(rows[0]), level,
+	if (sp_sandbox_enter(sp_player_syscalls, sp_player_n_syscalls, level,
 	    sizeof(level)) != SP_OK) {
 		sp_log(SP_ERROR, "sandbox_failed", NULL, "type=%u", p->type);
 		return 1;
