@@ -34,7 +34,7 @@ static int
 record(struct sp_packet *p)
 {
 	struct sp_msg_spawn_recorder m;
-	struct sp_relay r;
+	static struct sp_relay r;	/* a child has one session */
 	int status = 1, file = p->fds[0];
 
 	if (sp_dec_spawn_recorder(p->body, &m) != SP_OK) {

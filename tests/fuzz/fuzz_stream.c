@@ -68,7 +68,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	    SP_RIGHT_EXEC | SP_RIGHT_FORWARD | SP_RIGHT_LISTEN, .n_forward = 1,
 	    .n_listen = 1, .forward = {{.host = "db", .low = 5432, .high = 5432}},
 	    .listen = {{.host = "db", .low = 0, .high = 65535}}};
-	struct sp_channels s;
+	static struct sp_channels s;
 
 	sp_channels_init(&s, &rules);
 	while (in.n > 0) {
