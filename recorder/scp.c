@@ -127,21 +127,6 @@ note_of(const struct sp_scp *x, uint8_t op, uint32_t result)
 
 /* ---------------------------------------------------- neither scp nor known */
 
-/* rsync begins, on both sides, with its protocol's version as a u32. */
-static void
-look_for_rsync(struct sp_scp *x, bool from_user, struct sp_span s)
-{
-	size_t side = from_user ? 0 : 1, n = x->n_first[side];
-
-	for (size_t i = 0; i < s.n && n < 4; i++)
-		x->first[side][n++] = s.p[i];
-	x->n_first[side] = n;
-	for (size_t i = 0; i < n; i++)
-		if (i == 0 ? x->first[side][0] < 20 || x->first[side][0] > 60 :
-		    x->first[side][i] != 0)
-			x->not_rsync = true;
-}
-
 static enum sp_err
 plain(struct sp_scp *x, bool from_user, struct sp_span s)
 {
@@ -149,7 +134,9 @@ plain(struct sp_scp *x, bool from_user, struct sp_span s)
 
 	if (s.n == 0)
 		return SP_OK;
-	look_for_rsync(x, from_user, s);
+	if (!scp_may_be_rsync(x->first[from_user ? 0 : 1],
+	    &x->n_first[from_user ? 0 : 1], s))
+		x->not_rsync = true;
 	if (!x->not_rsync)
 		SP_TRY(sp_xfer_hash_put(x->s, h, h->next, s));
 	return x->out->pass(x->out->arg, from_user, s, false);

@@ -90,3 +90,14 @@ scp_look(struct sp_span s, struct scp_line *l)
 		*l = k;
 	return v;
 }
+
+bool
+scp_may_be_rsync(uint8_t first[static 4], size_t *n, struct sp_span s)
+{
+	for (size_t i = 0; i < s.n && *n < 4; i++)
+		first[(*n)++] = s.p[i];
+	for (size_t i = 0; i < *n; i++)
+		if (i == 0 ? first[0] < 20 || first[0] > 60 : first[i] != 0)
+			return false;
+	return true;
+}

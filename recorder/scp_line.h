@@ -21,4 +21,8 @@ enum scp_look {
 /* l is written on SCP_LINE only and borrows from s. */
 enum scp_look scp_look(struct sp_span s, struct scp_line *l);
 
+/* rsync begins, on both sides, with its protocol's version as a u32. first has
+ * the n bytes that this side began with; s adds to them. */
+bool scp_may_be_rsync(uint8_t first[static 4], size_t *n, struct sp_span s);
+
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The files that a session moved, from the audit log alone. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,14 +145,17 @@ files_print(struct sp_call *c)
 {
 	struct sp_list *l = sp_list_new(files_cols,
 	    sizeof(files_cols) / sizeof(files_cols[0]));
+	char more[100];
 	uint64_t unlisted = 0;
 
 	for (size_t i = 0; i < sp_rows_n(c->rows[1]); i++)
 		add_event(l, c->rows[1], i, &unlisted);
+	snprintf(more, sizeof(more), "%llu more, in the recording alone: export "
+	    "%.8s --format records", (unsigned long long)unlisted,
+	    sp_rows_get(c->rows[0], 0, "id"));
 	if (unlisted > 0)
-		sp_call_say(c, "%llu more are in the recording alone: export "
-		    "%.8s --format records\n", (unsigned long long)unlisted,
-		    sp_rows_get(c->rows[0], 0, "id"));
+		sp_list_add(l, (const char *[]){NULL, NULL, NULL, "unlisted", NULL,
+		    NULL, NULL, NULL, NULL, more, NULL, NULL});
 	sp_call_end_list(c, l, "No files were transferred by sftp or scp.");
 }
 

@@ -162,7 +162,8 @@ session_print(struct sp_call *c)
 		sp_call_say(c, "ALLOWS  %s\n", sp_vis(allows, sizeof(allows),
 		    sp_span_str(sp_rows_get(c->rows[0], 0, "rules"))));
 	if (!c->style.json && sp_actor_may_watch(&c->who))
-		sp_call_say(c, "\nSee it: replay %.8s   Prove it: verify %.8s\n",
+		sp_call_say(c, "\nSee it: replay %.8s   Prove it: verify %.8s   "
+		    "Its files: files %.8s\n", sp_rows_get(c->rows[0], 0, "id"),
 		    sp_rows_get(c->rows[0], 0, "id"),
 		    sp_rows_get(c->rows[0], 0, "id"));
 	sp_list_free(l);

@@ -261,3 +261,43 @@ Test(recorder_files, content_that_is_not_kept, .timeout = 120)
 	    "bytes=600000"));
 	over(&g, SP_END_KILLED);
 }
+
+/* However much is done, the audit log gets a bounded number of events, and then
+ * how many lines are missing. */
+Test(recorder_files, more_than_the_audit_log_takes, .timeout = 120)
+{
+	enum { ROUNDS = 18, EACH = 1000 };
+	struct sp_xfer_note n;
+	uint64_t granted = 9;
+	const char *total;
+	struct rig_opt o;
+	struct rig g;
+
+	begin(&g, &o, &download);
+	hello(&g);
+	for (uint32_t i = 0; i < ROUNDS; i++) {
+		struct sp_buf b = {0};
+		size_t want = user.data.len;
+		uint32_t more;
+
+		for (uint32_t k = 0; k < EACH; k++)
+			(void)pk_make(&b, 13, "us", i * EACH + k, "/some/name");
+		want = b.len;
+		granted += want;
+		u(&g, b);
+		UNTIL(&g, user.credit >= granted - 9);
+		UNTIL(&g, user.data.len >= 9 + (i + 1) * EACH * 30);
+		more = (uint32_t)(want * 4);
+		rig_send_user(&g, SP_FRAME_CREDIT, 1, sp_span_of(&more, 4));
+		g.events[0] = '\0';
+		rig_pump(&g, NULL, 0);
+	}
+	g.events[0] = '\0';
+	cr_assert_eq(shutdown(g.user.fd, SHUT_WR), 0);
+	rig_wait_closed(&g);
+	total = strstr(g.events, "op=total");
+	cr_assert_not_null(total, "%s", g.events);
+	cr_assert_not_null(strstr(total, "refused=18000 unlisted="), "%s", total);
+	cr_assert_eq(notes(&g, SP_XFER_REMOVE, &n), ROUNDS * EACH);
+	over(&g, SP_END_LEG_DIED);
+}
