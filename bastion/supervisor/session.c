@@ -393,6 +393,17 @@ tell_child_end(struct sp_sup *s, const struct sp_kid *k, uint16_t role,
 	sp_proc_sent(s, b, sp_send_session_child_end(&b->link, 0, &m, NULL));
 }
 
+/* A recorder that was killed before its first word leaves a file that no row
+ * names and nobody recovers. */
+static bool
+is_empty(const struct sp_sup *s, const char *name)
+{
+	struct stat st;
+
+	return fstatat(s->in.recordings, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    S_ISREG(st.st_mode) && st.st_size == 0;
+}
+
 static void
 recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
     int status)
@@ -404,10 +415,9 @@ recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
 	x->rec = NULL;
 	if (k->pid != 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		close_name(s, x->id);
-	if (is_nothing && k->kind == SP_KID_RECORDER) {
-		file_name(name, x->id, "open");		/* nothing in it yet */
+	file_name(name, x->id, "open");
+	if (k->kind == SP_KID_RECORDER && (is_nothing || is_empty(s, name)))
 		unlinkat(s->in.recordings, name, 0);
-	}
 	sp_close_fds(&x->kept, 1);
 	x->kept = -1;
 	tell_child_end(s, k, SP_ROLE_REC, status);

@@ -168,12 +168,14 @@ is_over(struct rig *g)
 	return rig_is_closed(g);
 }
 
-/* The target floods until the recorder gives up. */
+/* The target floods until the recorder gives up. Some is let through first: what
+ * came as one batch that does not fit is not passed on at all. */
 static void
 flood(struct rig *g)
 {
 	static uint8_t block[65536];
-	int64_t until = sp_boot_us() + 20000000;
+	int64_t until = sp_boot_us() + 50000000;
+	size_t sent = 0;
 
 	for (size_t k = 0; k < sizeof(block); k++)
 		block[k] = (uint8_t)rnd(256);
@@ -181,9 +183,11 @@ flood(struct rig *g)
 		uint8_t more[4] = {0, 0, 1, 0};
 
 		if (sp_stream_pending(&g->target) < (1u << 20) &&
-		    !g->target.eof)
-			(void)!sp_stream_put(&g->target, SP_FRAME_DATA, 1, 1,
-			    sp_span_of(block, sizeof(block)));
+		    !g->target.eof && (g->at_user.len > 100000 ||
+		    sent < g->at_user.len + 2 * sizeof(block)) &&
+		    sp_stream_put(&g->target, SP_FRAME_DATA, 1, 1,
+		    sp_span_of(block, sizeof(block))) == SP_OK)
+			sent += sizeof(block);
 		if (!g->user.eof && sp_stream_pending(&g->user) < 65536) {
 			(void)!sp_stream_put(&g->user, SP_FRAME_CREDIT, 0, 1,
 			    sp_span_of(more, 4));
