@@ -362,6 +362,19 @@ has_file(const uint8_t *id, const char *ext, struct stat *st)
 }
 
 void
+write_recording(const uint8_t *id)
+{
+	char text[SP_UUID_TEXT], path[256];
+	int fd;
+
+	sp_uuid_text(text, id);
+	snprintf(path, sizeof(path), "%s/recordings/%s.open", rig.inst, text);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	cr_assert(fd >= 0 && write(fd, "x", 1) == 1);
+	close(fd);
+}
+
+void
 say_exited(int ix, uint64_t id, uint32_t pid, uint32_t status)
 {
 	struct sp_msg_exited m = {.id = id, .pid = pid, .status = status};

@@ -54,6 +54,8 @@ void rig_down(void);
 int dial_in(void);
 int dial_from(const char *addr);
 bool is_closed(int fd);
+/* What the recorder would write first: the file is not empty any more. */
+void write_recording(const uint8_t *id);
 bool has_file(const uint8_t *id, const char *ext, struct stat *st);
 void say_exited(int ix, uint64_t id, uint32_t pid, uint32_t status);
 void say_spawned(int ix, uint64_t id, uint32_t pid);

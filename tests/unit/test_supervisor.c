@@ -516,6 +516,23 @@ Test(supervisor, another_address_after_a_failed_one)
 	rig_down();
 }
 
+Test(supervisor, a_recorder_killed_before_its_first_word_leaves_no_file)
+{
+	const uint8_t sid[16] = {0xac, 10};
+	struct stat st;
+	uint64_t rec;
+
+	rig_up("");
+	rec = begin_session(sid, 4242);
+	cr_assert(has_file(sid, "open", &st) && st.st_size == 0);
+	say_exited(REC, rec, 4242, SIGKILL);
+	expect_drop(&rig.p[BRK].link, SP_MSG_security_event);
+	expect_child_end(SP_ROLE_REC, SIGKILL);
+	cr_expect(!has_file(sid, "open", &st));
+	cr_expect(!has_file(sid, "spr", &st));
+	rig_down();
+}
+
 Test(supervisor, dead_recorder_leaves_its_file_and_a_fresh_parent_follows)
 {
 	const uint8_t sid[16] = {0xac, 9};
@@ -527,6 +544,7 @@ Test(supervisor, dead_recorder_leaves_its_file_and_a_fresh_parent_follows)
 
 	rig_up("");
 	rec = begin_session(sid, 4242);
+	write_recording(sid);
 	memcpy(m.session, sid, 16);
 	cr_assert_eq(sp_send_recover(&rig.p[BRK].link, 5, &m, NULL), SP_OK);
 	cr_expect_eq(expect_failed(5), EBUSY);
