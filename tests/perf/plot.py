@@ -34,11 +34,16 @@ def text(x, y, s, size=11, anchor="start", fill="#222", weight="normal"):
         x, y, size, anchor, fill, weight, s)
 
 
+def words(value, tail):
+    return number(value) + (" (%s)" % number(tail) if tail is not None else "")
+
+
 def panel(x, y, title, unit, better, values, whiskers):
     out = [text(x, y + 13, title, 12, weight="bold"), text(x, y + 28, "%s, %s is better" % (unit, better), 10, fill="#666")]
     # A long tail is drawn to the edge and its number said; the bars keep their scale.
     top = max(values.values()) * (1.6 if whiskers else 1.0)
-    left, right = x + 62, x + W - PAD - 46
+    longest = max(len(words(v, whiskers.get(k))) for k, v in values.items())
+    left, right = x + 62, x + W - PAD - 10 - 6 * longest
     step = (H - 52) / max(5, len(values))
     for i, (s, v) in enumerate(values.items()):
         at, h = y + 40 + i * step, step * 0.68
@@ -50,8 +55,7 @@ def panel(x, y, title, unit, better, values, whiskers):
             reach = left + (right - left) * min(1.0, whiskers[s] / top)
             out.append('<path d="M%.1f %.1fH%.1f" stroke="%s" stroke-width="1.5"/>' % (end, at + h / 2, max(reach, end), COLOUR[s]))
             end = max(end, reach)
-        words = number(v) + (" (%s)" % number(whiskers[s]) if s in whiskers else "")
-        out.append(text(end + 5, at + h - 4, words, 10))
+        out.append(text(end + 5, at + h - 4, words(v, whiskers.get(s)), 10))
     return out
 
 
