@@ -35,17 +35,9 @@ def tearDownModule():
     sp.close()
 
 
-def configure(**settings):
-    path = sp.dir + "/sallyport.conf"
-    with open(path) as f:
-        lines = [x for x in f.read().split("\n") if x.split(" ")[0] not in settings]
-    with open(path, "w") as f:
-        f.write("\n".join(lines + ["%s %s" % kv for kv in settings.items()]) + "\n")
-
-
 def restart(**settings):
     sp.host("stop", check=True)
-    configure(**settings)
+    sp.configure(**settings)
     sp.host("start", check=True)
 
 
@@ -222,12 +214,12 @@ class Proxy(unittest.TestCase):
     def test_what_is_no_network(self):
         sp.host("stop", check=True)
         try:
-            configure(proxy_peers="10.0.0.1/8")
+            sp.configure(proxy_peers="10.0.0.1/8")
             r = sp.host("start")
             self.assertNotEqual(r.code, 0)
             self.assertIn("proxy_peers: 10.0.0.1/8 is no address or network", r.text)
         finally:
-            configure(proxy_peers=PROXY_AT + " ::1")
+            sp.configure(proxy_peers=PROXY_AT + " ::1")
             sp.host("start", check=True)
 
 
@@ -275,7 +267,7 @@ class Activation(unittest.TestCase):
 
     def test_sockets_of_systemd(self):
         sp.host("stop", check=True)
-        configure(proxy_peers="", listen="127.0.0.1:1")     # a port that it would not get
+        sp.configure(proxy_peers="", listen="127.0.0.1:1")     # a port that it would not get
         ports = [free_port(), free_port()]
         with open(sp.dir + "/activate.log", "wb") as log:
             p = self.activate(["127.0.0.1:%d" % ports[0], "[::1]:%d" % ports[1]],
@@ -313,7 +305,7 @@ class Activation(unittest.TestCase):
             if p.poll() is None:
                 p.kill()
                 p.wait()
-            configure(listen="127.0.0.1:%d" % sp.port)
+            sp.configure(listen="127.0.0.1:%d" % sp.port)
             sp.host("start", check=True)
 
     def test_descriptors_that_are_no_listening_sockets(self):

@@ -32,16 +32,8 @@ def tearDownModule():
     sp.close()
 
 
-def configure(**settings):
-    path = sp.dir + "/sallyport.conf"
-    with open(path) as f:
-        lines = [x for x in f.read().split("\n") if x.split(" ")[0] not in settings]
-    with open(path, "w") as f:
-        f.write("\n".join(lines + ["%s %s" % kv for kv in settings.items()]) + "\n")
-
-
 def reload_with(**settings):
-    configure(**settings)
+    sp.configure(**settings)
     sp.host("reload", check=True)
 
 
@@ -186,12 +178,12 @@ class Reload(unittest.TestCase):
             try:
                 for change, text in (({"node": "elsewhere"}, "full restart"), ({"proxy_peers": "10.0.0.1/8"}, "10.0.0.1/8 is no address"),
                                      ({"listen": "127.0.0.1:%d %s" % (sp.port, at)}, "cannot listen on " + at)):
-                    configure(**change)
+                    sp.configure(**change)
                     self.refused(text)
                     with open(sp.dir + "/sallyport.conf", "w") as f:
                         f.write(good)
                 # Read by the supervisor alone, past the check of the CLI.
-                configure(max_tries="none")
+                sp.configure(max_tries="none")
                 n = len(sp.audit("reload_failed"))
                 os.kill(supervisor(), signal.SIGHUP)
                 wait_for(lambda: len(sp.audit("reload_failed")) > n, 60, "its refusal")

@@ -106,6 +106,14 @@ class Instance:
             raise AssertionError("sallyport %s: %r" % (" ".join(args), r))
         return r
 
+    def configure(self, **settings):
+        """Writes these settings into the configuration; read at the next start or reload."""
+        path = self.dir + "/sallyport.conf"
+        with open(path) as f:
+            lines = [x for x in f.read().split("\n") if x.split(" ")[0] not in settings]
+        with open(path, "w") as f:
+            f.write("\n".join(lines + ["%s %s" % kv for kv in settings.items()]) + "\n")
+
     def load_policy(self, text):
         path = self.dir + "/test.policy"
         with open(path, "w") as f:
