@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "vault/kinds.h"
 #include "vault/vaultd.h"
-#include "vault/sshkey.h"
 #include "vault/poison.h"
 
 /* What an administrator did to the vault is an audit event as well. */
@@ -95,10 +95,8 @@ on_seal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 static enum sp_err
 take_secret(const struct sp_msg_vc_secret_new *m, struct sp_secret *s)
 {
-	if (m->generate == 0)
-		return sp_secret_import(m->kind, m->clear, m->passphrase, s);
-	return m->kind == SP_CRED_SSH_KEY ? sp_secret_random(s, 32) :
-	    SP_ERR_INVAL;
+	return m->generate == 0 ? sp_secret_import(m->kind, m->clear,
+	    m->passphrase, s) : sp_secret_make(m->kind, s);
 }
 
 static enum sp_err
@@ -116,8 +114,8 @@ on_secret_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	memcpy(row.id, m.id, 16);
 	memcpy(row.owner, m.owner, 16);
 	e = v->root.is_open ? take_secret(&m, &s) : SP_ERR_SEALED;
-	if (e == SP_OK && m.kind == SP_CRED_SSH_KEY)
-		e = sp_sshkey_blob(&s, &blob);
+	if (e == SP_OK)
+		e = sp_secret_shown(m.kind, &s, &blob);
 	if (e == SP_OK)
 		e = sp_secret_seal(&v->root, &row, sp_span_of(s.p, s.n), &sealed);
 	sp_packet_wipe(&c->link, p);

@@ -11,9 +11,8 @@
 
 #include "common/log.h"
 #include "vault/hostsig.h"
-#include "vault/lease_int.h"
+#include "vault/kinds.h"
 #include "vault/sshcert.h"
-#include "vault/sshkey.h"
 #include "vault/poison.h"
 
 static const char *const state_name[] = {"new", "wait_link", "wait_lease",
@@ -201,11 +200,11 @@ check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
 	SP_SECRET_AUTO s = {0};
 	enum sp_err e;
 
-	if (m->kind == SP_CRED_SSH_CERT)
-		return m->sealed.n == 0 ? SP_OK : no(text, SP_ERR_INVAL,
-		    "a certificate needs no stored secret");
-	if (m->kind != SP_CRED_SSH_KEY && m->kind != SP_CRED_SSH_PASSWORD)
+	if (!sp_kind_is(m->kind, SP_KIND_ACCOUNT))
 		return no(text, SP_ERR_INVAL, "no such kind of credential");
+	if (!sp_kind_is(m->kind, SP_KIND_STORED))
+		return m->sealed.n == 0 ? SP_OK : no(text, SP_ERR_INVAL,
+		    "this kind of credential needs no stored secret");
 	if (!sp_span_eq(sp_span_of(m->secret_owner, 16),
 	    sp_span_of(m->target, 16))) {
 		t->ops.event(t->ops.arg, "secret_of_other_target", m->session, "");
@@ -213,8 +212,8 @@ check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
 		    "another target");
 	}
 	e = sp_secret_unseal(t->root, &r, m->sealed, &s);
-	if (e == SP_OK && m->kind == SP_CRED_SSH_KEY)
-		e = sp_sshkey_check(&s);
+	if (e == SP_OK && sp_kind_ops(m->kind)->check != NULL)
+		e = sp_kind_ops(m->kind)->check(&s);
 	if (e == SP_ERR_CRYPTO) {
 		t->ops.event(t->ops.arg, "secret_row_broken", m->session,
 		    "the sealed secret is not this row's");

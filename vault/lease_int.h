@@ -2,6 +2,7 @@
 #ifndef SP_VAULT_LEASE_INT_H
 #define SP_VAULT_LEASE_INT_H
 
+#include "common/kinds.h"
 #include "vault/lease.h"
 
 /* Shared by lease.c (the table and a lease's life) and lease_use.c (what an
@@ -9,7 +10,9 @@
 struct sp_lease {
 	enum sp_lease_state state;	/* sp_lease_set_state() only */
 	struct sp_leases *table;
-	uint8_t session[16], kind;
+	uint8_t session[16];
+	uint8_t kind;		/* 0: there is no lease yet; else one that
+				 * sp_kind_ops() knows */
 	char account[65], target_name[65], source[65];
 	struct sp_buf pins, sealed;
 	struct sp_secret_row row;
@@ -38,6 +41,8 @@ struct sp_leases {
 /* The one setter. A transition that is not in the table is a bug of ours. */
 void sp_lease_set_state(struct sp_lease *l, enum sp_lease_state to);
 bool sp_lease_is_over_time(const struct sp_lease *l);
+/* Why what this kind gives cannot be had in this state; NULL when it can. */
+const char *sp_lease_not_now(const struct sp_lease *l, enum sp_kind_gives wants);
 /* Tells the broker, ends the lease; sp_lease_refuse gives SP_ERR_DENIED. */
 void sp_lease_abort(struct sp_lease *l, const char *what, const char *detail);
 SP_MUST enum sp_err sp_lease_refuse(struct sp_lease *l, const char *what,

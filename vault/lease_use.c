@@ -8,16 +8,16 @@
 #include <unistd.h>
 
 #include "vault/hostsig.h"
-#include "vault/lease_int.h"
-#include "vault/sshcert.h"
+#include "vault/kinds.h"
 #include "vault/sshkey.h"
 #include "vault/userauth.h"
 #include "vault/poison.h"
 
-/* Why a request cannot be served in this state; NULL when it can. */
-static const char *
-not_now(const struct sp_lease *l, bool wants_key)
+const char *
+sp_lease_not_now(const struct sp_lease *l, enum sp_kind_gives wants)
 {
+	const struct sp_kind *k;
+
 	if (sp_lease_is_over_time(l))
 		return "lease_expired";
 	switch (l->state) {
@@ -37,8 +37,8 @@ not_now(const struct sp_lease *l, bool wants_key)
 	}
 	if (!l->table->root->is_open)
 		return "vault_sealed";
-	return wants_key == (l->kind == SP_CRED_SSH_PASSWORD) ?
-	    "credential_not_granted" : NULL;
+	k = sp_kind_find(l->kind);
+	return k == NULL || k->gives != wants ? "credential_not_granted" : NULL;
 }
 
 /* -------------------------------------------------------------- host_proof */
@@ -94,50 +94,17 @@ is_proved_for(const struct sp_lease *l, struct sp_span session_id)
 /* ------------------------------------------------------------------- agent */
 
 static enum sp_err
-make_cert(struct sp_lease *l)
-{
-	SP_SECRET_AUTO seed = {0}, sk = {0};
-	struct sp_cert_wish w = {.account = l->account,
-	    .target_name = l->target_name, .source = l->source,
-	    .serial = l->serial, .rights = l->rights, .now_us = sp_now_us(),
-	    .not_after_us = l->not_after_us};
-	uint8_t pk[32];
-
-	SP_TRY(sp_secret_random(&seed, 32));
-	SP_TRY(sp_secret_new(&sk, 64));
-	if (crypto_sign_seed_keypair(pk, sk.p, seed.p) != 0)
-		return SP_ERR_CRYPTO;
-	memcpy(w.session, l->session, 16);
-	w.pk = pk;
-	SP_TRY(sp_cert_mint(l->table->root, &w, &l->blob));
-	sp_secret_move(&l->key, &sk);
-	return SP_OK;
-}
-
-static enum sp_err
-open_key(struct sp_lease *l)
-{
-	SP_SECRET_AUTO kept = {0};
-
-	SP_TRY(sp_secret_unseal(l->table->root, &l->row, sp_buf_span(&l->sealed),
-	    &kept));
-	SP_TRY(sp_sshkey_blob(&kept, &l->blob));
-	sp_secret_move(&l->key, &kept);
-	return SP_OK;
-}
-
-static enum sp_err
 make_key(struct sp_lease *l)
 {
 	sp_buf_reset(&l->blob);
-	return l->kind == SP_CRED_SSH_KEY ? open_key(l) : make_cert(l);
+	return sp_kind_ops(l->kind)->identity(l);
 }
 
 static enum sp_err
 on_identity(void *arg, struct sp_buf *blob)
 {
 	struct sp_lease *l = arg;
-	const char *why = not_now(l, true);
+	const char *why = sp_lease_not_now(l, SP_GIVES_AGENT);
 	enum sp_err e;
 
 	if (why != NULL)
@@ -172,33 +139,17 @@ wrong_with(const struct sp_lease *l, struct sp_span blob, struct sp_span data)
 }
 
 static enum sp_err
-make_signature(struct sp_lease *l, struct sp_span data, struct sp_buf *signature)
-{
-	struct sp_userauth u;
-	uint8_t sig[64];
-
-	if (l->kind == SP_CRED_SSH_KEY) {
-		SP_TRY(sp_userauth_parse(data, &u));
-		return sp_sshkey_sign(&l->key, u.algo, data, signature);
-	}
-	if (crypto_sign_detached(sig, NULL, data.p, data.n, l->key.p) != 0)
-		return SP_ERR_CRYPTO;
-	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_str("ssh-ed25519")));
-	return sp_buf_put_ssh_string(signature, sp_span_of(sig, sizeof(sig)));
-}
-
-static enum sp_err
 on_sign(void *arg, struct sp_span blob, struct sp_span data,
     struct sp_buf *signature)
 {
 	struct sp_lease *l = arg;
-	const char *why = not_now(l, true);
+	const char *why = sp_lease_not_now(l, SP_GIVES_AGENT);
 
 	if (why == NULL)
 		why = wrong_with(l, blob, data);
 	if (why != NULL)
 		return sp_lease_refuse(l, why, "a signature was asked for");
-	if (make_signature(l, data, signature) != SP_OK)
+	if (sp_kind_ops(l->kind)->sign(l, data, signature) != SP_OK)
 		return sp_lease_refuse(l, "credential_failed", "signing");
 	sp_lease_set_state(l, SP_LEASE_USED);
 	l->table->ops.used(l->table->ops.arg, l->session, l->kind);
@@ -264,7 +215,7 @@ hand_out(struct sp_lease *l, uint64_t corr)
 static enum sp_err
 on_take_password(struct sp_lease *l, struct sp_packet *p)
 {
-	const char *why = not_now(l, false);
+	const char *why = sp_lease_not_now(l, SP_GIVES_PASSWORD);
 	struct sp_msg_take_password m;
 	enum sp_err e;
 
@@ -289,6 +240,8 @@ sp_lease_message(struct sp_lease *l, struct sp_packet *p)
 		e = on_host_proof(l, p);
 	else if (p->type == SP_MSG_take_password)
 		e = on_take_password(l, p);
+	else if (l->kind != 0 && sp_kind_ops(l->kind)->message != NULL)
+		e = sp_kind_ops(l->kind)->message(l, p);
 	sp_packet_close_fds(p);
 	if (e == SP_ERR_TOOBIG)
 		e = SP_ERR_PROTO;

@@ -31,11 +31,8 @@ SP_MUST enum sp_err sp_secret_seal(const struct sp_root *r,
 SP_MUST enum sp_err sp_secret_unseal(const struct sp_root *r,
     const struct sp_secret_row *row, struct sp_span sealed,
     struct sp_secret *clear);
-/* What a person hands in, checked and brought to the form that is kept: a
- * password (no NUL, no line end), a TOTP seed (16 to 64 bytes), an account's
- * private key (sshkey.h; pass opens an encrypted one). */
+/* What a person hands in is brought to the form that is kept by its kind:
+ * sp_secret_import() of vault/kinds.h. */
 #define SP_KEY_FILE_MAX 8192
-SP_MUST enum sp_err sp_secret_import(uint8_t kind, struct sp_span given,
-    struct sp_span pass, struct sp_secret *out);
 
 #endif

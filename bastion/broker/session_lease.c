@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/where.h"
 #include "bastion/broker/session_int.h"
+#include "common/kinds.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +85,9 @@ need_secret(struct sp_session *s, size_t i, void (*next)(struct sp_session *))
 	struct secret_op *o;
 	struct sess_leg *l;
 
-	while (i < s->n_legs && s->legs[i].ask->cred_kind == SP_CRED_SSH_CERT)
+	while (i < s->n_legs && sp_kind_is(s->legs[i].ask->cred_kind,
+	    SP_KIND_ACCOUNT) && !sp_kind_is(s->legs[i].ask->cred_kind,
+	    SP_KIND_STORED))
 		i++;
 	if (i == s->n_legs) {
 		next(s);
@@ -92,8 +95,7 @@ need_secret(struct sp_session *s, size_t i, void (*next)(struct sp_session *))
 	}
 	l = &s->legs[i];
 	o = calloc(1, sizeof(*o));
-	if (o == NULL || (l->ask->cred_kind != SP_CRED_SSH_KEY &&
-	    l->ask->cred_kind != SP_CRED_SSH_PASSWORD)) {
+	if (o == NULL || !sp_kind_is(l->ask->cred_kind, SP_KIND_ACCOUNT)) {
 		free(o);
 		fail(s, SP_END_TARGET, "The credential of this account is not usable",
 		    "it is of an unknown kind");
@@ -174,7 +176,7 @@ ask_lease(struct sp_session *s)
 		m.not_after = s->ends_us;
 	memcpy(m.session, l->id, 16);
 	memcpy(m.target, l->ask->target, 16);
-	if (l->ask->cred_kind != SP_CRED_SSH_CERT) {
+	if (sp_kind_is(l->ask->cred_kind, SP_KIND_STORED)) {
 		memcpy(m.secret_id, l->ask->secret, 16);
 		memcpy(m.secret_owner, l->secret_owner, 16);
 	}

@@ -8,6 +8,7 @@
 #include "bastion/broker/flow.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
+#include "common/kinds.h"
 
 /* ----------------------------------------------------------------- listing */
 
@@ -123,24 +124,6 @@ static const struct sp_col account_cols[] = {
 	{"has_secret", "SECRET", SP_COL_BOOL},
 };
 
-static const char *
-kind_name(int64_t kind)
-{
-	return kind == SP_CRED_SSH_CERT ? "cert" : kind == SP_CRED_SSH_KEY ?
-	    "key" : kind == SP_CRED_SSH_PASSWORD ? "password" : "?";
-}
-
-static const char *
-kind_number(const char *name)
-{
-	static const char one[] = {'0' + SP_CRED_SSH_CERT, 0};
-	static const char two[] = {'0' + SP_CRED_SSH_KEY, 0};
-	static const char three[] = {'0' + SP_CRED_SSH_PASSWORD, 0};
-
-	return strcmp(name, "cert") == 0 ? one : strcmp(name, "key") == 0 ?
-	    two : three;
-}
-
 static void
 accounts_print(struct sp_call *c)
 {
@@ -151,7 +134,7 @@ accounts_print(struct sp_call *c)
 		sp_list_add(l, (const char *[]){sp_rows_get(a, i, "id"),
 		    sp_rows_get(a, i, "name"), sp_rows_name(c->rows[0],
 		    sp_rows_get(a, i, "target_id"), "name"),
-		    kind_name(sp_rows_i64(a, i, "kind")),
+		    sp_kind_name(sp_rows_i64(a, i, "kind")),
 		    sp_rows_get(a, i, "secret_id") != NULL ? "t" : "f"});
 	sp_call_end_list(c, l,
 	    "No accounts yet. Add one: account add ACCOUNT@TARGET --kind cert");
@@ -173,7 +156,8 @@ struct account {
 	uint8_t id[16], secret[16];
 	char secret_text[SP_UUID_TEXT];
 	char *sealed;		/* "\x" and hex */
-	char kind[16];
+	const struct sp_kind *kind;
+	char number[SP_NUM_TEXT];	/* the kind's, as text */
 };
 
 static void
@@ -194,7 +178,7 @@ account_added(struct sp_call *c)
 	sp_broker_changed(c->b);
 	sp_uuid_text(id, a->id);
 	sp_call_did(c, id, "added", "Account %s at %s added (%s).", a->account,
-	    a->target, a->kind);
+	    a->target, a->kind->name);
 }
 
 static void
@@ -212,14 +196,14 @@ account_insert(struct sp_call *c)
 	}
 	target = sp_rows_get(c->rows[0], 0, "id");
 	detail = sp_call_detail("account", a->account, "target", a->target, "kind",
-	    a->kind, NULL);
+	    a->kind->name, NULL);
 	ch = sp_change_new(c->b->store);
 	sp_uuid_make(a->id);
 	if (a->sealed != NULL)
 		sp_change_insert(ch, SP_T_SECRETS, a->secret, (const char *[]){
-		    target, kind_number(a->kind), a->sealed});
+		    target, a->number, a->sealed});
 	sp_change_insert(ch, SP_T_ACCOUNTS, a->id, (const char *[]){target,
-	    a->account, kind_number(a->kind), a->sealed != NULL ? a->secret_text : NULL});
+	    a->account, a->number, a->sealed != NULL ? a->secret_text : NULL});
 	sp_change_audit(ch, "account_add", c->who.name, NULL, detail);
 	free(detail);
 	sp_call_commit(c, ch, "account add", account_added);
@@ -238,8 +222,8 @@ take_sealed(struct sp_call *c, struct account *a)
 	    sp_uuid_parse(a->secret, sp_span_str(id)) != SP_OK) {
 		sp_call_fail(c, SP_EXIT_USAGE, "a %s is sealed by the vault on "
 		    "the host: sallyport account add %s@%s --kind %s "
-		    "--%s-stdin", a->kind, a->account, a->target, a->kind,
-		    a->kind);
+		    "--%s-stdin", a->kind->name, a->account, a->target,
+		    a->kind->name, a->kind->name);
 		return false;
 	}
 	sp_uuid_text(a->secret_text, a->secret);
@@ -249,11 +233,35 @@ take_sealed(struct sp_call *c, struct account *a)
 	return true;
 }
 
+/* false: the call has ended. */
+static bool
+take_kind(struct sp_call *c, struct account *a)
+{
+	const char *sep = " is one of ";
+	const struct sp_kind *k;
+	SP_BUF_AUTO text = {.max = 1024};
+
+	a->kind = sp_kind_named(sp_call_opt(c, "kind"));
+	if (a->kind != NULL && (a->kind->flags & SP_KIND_ACCOUNT) != 0) {
+		sp_i64_text(a->number, a->kind->number);
+		return (a->kind->flags & SP_KIND_STORED) == 0 ||
+		    take_sealed(c, a);
+	}
+	for (size_t i = 0; (k = sp_kind_nth(SP_KIND_ACCOUNT, i)) != NULL; i++) {
+		if (sp_buf_printf(&text, "%s%s (%s)", sep, k->name, k->words) !=
+		    SP_OK)
+			break;
+		sep = ", ";
+	}
+	sp_call_fail(c, SP_EXIT_USAGE, "--kind%.*s", (int)text.len,
+	    (const char *)sp_buf_span(&text).p);
+	return false;
+}
+
 void
 sp_verb_account_add(struct sp_call *c)
 {
 	struct account *a = calloc(1, sizeof(*a));
-	const char *kind = sp_call_opt(c, "kind");
 
 	SP_ASSERT(a != NULL);
 	c->state = a;
@@ -262,14 +270,7 @@ sp_verb_account_add(struct sp_call *c)
 		sp_call_fail(c, SP_EXIT_USAGE, "say it as ACCOUNT@TARGET");
 		return;
 	}
-	if (kind == NULL || (strcmp(kind, "cert") != 0 &&
-	    strcmp(kind, "key") != 0 && strcmp(kind, "password") != 0)) {
-		sp_call_fail(c, SP_EXIT_USAGE, "--kind is cert (made by the "
-		    "vault for each session), key or password");
-		return;
-	}
-	snprintf(a->kind, sizeof(a->kind), "%s", kind);
-	if (strcmp(kind, "cert") != 0 && !take_sealed(c, a))
+	if (!take_kind(c, a))
 		return;
 	sp_call_load(c, 0, (struct sp_need[]){{.t = SP_T_TARGETS,
 	    .where = "WHERE name = $1", .p = {a->target}, .n = 1}}, 1,

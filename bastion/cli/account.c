@@ -8,9 +8,11 @@
 #include <json-c/json.h>
 
 #include "bastion/cli/cli.h"
+#include "common/kinds.h"
 
 struct new_secret {
-	const char *kind, *key_file, *pass_file;
+	const struct sp_kind *kind;
+	const char *key_file, *pass_file;
 	bool from_stdin, generate;
 };
 struct sealed {
@@ -123,7 +125,7 @@ seal_secret(const struct sp_cli *c, const struct new_secret *n,
 		rc = seal_once(c, m, out, &e);
 		if (rc != SP_EXIT_OK || e == SP_OK)
 			return rc;
-		if (e != SP_ERR_DENIED || m->kind != SP_CRED_SSH_KEY)
+		if (e != SP_ERR_DENIED || !sp_kind_is(m->kind, SP_KIND_FILE))
 			return seal_failed(e);
 		rc = key_passphrase(n->pass_file, n->from_stdin, &pass);
 		if (rc != SP_EXIT_OK)
@@ -148,7 +150,8 @@ print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
 static int
 read_secret(const struct new_secret *n, struct sp_buf *clear)
 {
-	const char *kind = n->kind;
+	bool is_file = (n->kind->flags & SP_KIND_FILE) != 0;
+	const char *kind = n->kind->name;
 	enum sp_err e;
 
 	if (n->generate)
@@ -158,8 +161,8 @@ read_secret(const struct new_secret *n, struct sp_buf *clear)
 	else if (!n->from_stdin)
 		return sp_cli_fail(SP_EXIT_USAGE, "give it with --%s-stdin%s: an "
 		    "argument would be seen by everybody on this host", kind,
-		    strcmp(kind, "key") == 0 ? ", --key-file FILE or --generate" : "");
-	else if (strcmp(kind, "key") == 0)
+		    is_file ? ", --key-file FILE or --generate" : "");
+	else if (is_file)
 		e = sp_cli_read_fd(STDIN_FILENO, clear);
 	else
 		e = sp_cli_secret_line("Password of the account: ", clear);
@@ -174,10 +177,8 @@ add_with_secret(const struct sp_cli *c, const char *where,
     const struct new_secret *n, struct sp_span clear)
 {
 	struct sealed s = {.hex = {.max = 32768}, .public_key = {.max = 2048}};
-	const char *kind = n->kind;
 	struct sp_msg_vc_secret_new m = {.version = 1, .clear = clear,
-	    .generate = n->generate, .kind = strcmp(kind, "key") == 0 ? SP_CRED_SSH_KEY :
-	    SP_CRED_SSH_PASSWORD};
+	    .generate = n->generate, .kind = n->kind->number};
 	const char *at = strchr(where, '@');
 	char id[SP_UUID_TEXT];
 	int rc;
@@ -192,57 +193,83 @@ add_with_secret(const struct sp_cli *c, const char *where,
 	if (rc == SP_EXIT_OK) {
 		char *argv[] = {(char[]){"account"}, (char[]){"add"},
 		    (char *)(uintptr_t)where, (char[]){"--kind"},
-		    (char *)(uintptr_t)kind, (char[]){"--secret-id"}, id,
+		    (char *)(uintptr_t)n->kind->name, (char[]){"--secret-id"}, id,
 		    (char[]){"--sealed"},
 		    (char *)(uintptr_t)sp_buf_span(&s.hex).p,
 		    c->json ? (char[]){"--json"} : NULL, NULL};
 
 		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
 	}
-	if (rc == SP_EXIT_OK && m.kind == SP_CRED_SSH_KEY)
+	if (rc == SP_EXIT_OK && s.public_key.len > 0)
 		print_public(c, where, sp_buf_span(&s.public_key));
 	sp_buf_fini(&s.hex);
 	sp_buf_fini(&s.public_key);
 	return rc;
 }
 
+static int
+usage(void)
+{
+	return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
+	    "ACCOUNT@TARGET --kind cert | --kind password --password-stdin | "
+	    "--kind key --key-file FILE [--passphrase-file FILE] | --kind key "
+	    "--generate");
+}
+
+/* Of each kind its own: --password-stdin, --key-stdin. */
+static bool
+take_stdin_flag(int *argc, char **argv, const struct sp_kind *kind)
+{
+	const struct sp_kind *k;
+	bool is_given = false;
+	char flag[64];
+
+	for (size_t i = 0; (k = sp_kind_nth(SP_KIND_ACCOUNT | SP_KIND_STORED, i)) !=
+	    NULL; i++) {
+		snprintf(flag, sizeof(flag), "--%s-stdin", k->name);
+		if (sp_cli_flag(argc, argv, flag) && k == kind)
+			is_given = true;
+	}
+	return is_given;
+}
+
+/* Nothing to seal: the verb as it was said. */
+static int
+made_later(const struct sp_cli *c, int argc, char **argv,
+    const struct sp_kind *kind)
+{
+	char *said[32] = {NULL};
+
+	if (argc < 0 || argc > 28)
+		return usage();
+	for (int i = 0; i < argc; i++)
+		said[i] = argv[i];
+	said[argc] = (char[]){"--kind"};
+	said[argc + 1] = (char *)(uintptr_t)kind->name;
+	return sp_cli_verb(c, argc + 2, said, -1, NULL);
+}
+
 int
 sp_cmd_account(struct sp_cli *c, int argc, char **argv)
 {
 	SP_BUF_AUTO clear = {.max = 8192};
-	bool pw = sp_cli_flag(&argc, argv, "--password-stdin");
-	bool key = sp_cli_flag(&argc, argv, "--key-stdin");
 	struct new_secret n = {
-	    .generate = sp_cli_flag(&argc, argv, "--generate"),
-	    .key_file = sp_cli_value(&argc, argv, "--key-file"),
-	    .pass_file = sp_cli_value(&argc, argv, "--passphrase-file")};
-	const char *kind;
+	    .kind = sp_kind_named(sp_cli_value(&argc, argv, "--kind"))};
 	int rc;
 
-	for (int i = 2; i + 1 < argc; i++)
-		if (strcmp(argv[i], "--kind") == 0 &&
-		    strcmp(argv[i + 1], "cert") == 0)
-			return sp_cli_verb(c, argc, argv, -1, NULL);
-	kind = sp_cli_value(&argc, argv, "--kind");
+	if (n.kind == NULL || (n.kind->flags & SP_KIND_ACCOUNT) == 0)
+		return usage();
+	if ((n.kind->flags & SP_KIND_STORED) == 0)
+		return made_later(c, argc, argv, n.kind);
+	n.from_stdin = take_stdin_flag(&argc, argv, n.kind);
+	n.generate = sp_cli_flag(&argc, argv, "--generate") &&
+	    (n.kind->flags & SP_KIND_MADE) != 0;
+	n.key_file = sp_cli_value(&argc, argv, "--key-file");
+	n.pass_file = sp_cli_value(&argc, argv, "--passphrase-file");
 	(void)sp_cli_flag(&argc, argv, "--json");
-	if (kind != NULL && strcmp(kind, "cert") == 0) {
-		char *cert[] = {argv[0], argv[1], argc > 2 ? argv[2] : (char[]){""},
-		    (char[]){"--kind=cert"}, c->json ? (char[]){"--json"} : NULL,
-		    NULL};
-
-		return sp_cli_verb(c, c->json ? 5 : 4, cert, -1, NULL);
-	}
-	if (argc != 3 || kind == NULL ||
-	    (strcmp(kind, "key") != 0 && strcmp(kind, "password") != 0))
-		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
-		    "ACCOUNT@TARGET --kind cert | --kind password "
-		    "--password-stdin | --kind key --key-file FILE "
-		    "[--passphrase-file FILE] | --kind key --generate");
-	n.kind = kind;
-	n.from_stdin = strcmp(kind, "key") == 0 ? key : pw;
-	n.generate = n.generate && strcmp(kind, "key") == 0;
+	if (argc != 3)
+		return usage();
 	rc = read_secret(&n, &clear);
 	return rc == SP_EXIT_OK ?
 	    add_with_secret(c, argv[2], &n, sp_buf_span(&clear)) : rc;
 }
-

@@ -7,6 +7,7 @@
 
 #include "bastion/egress/egress.h"
 #include "bastion/egress/tap.h"
+#include "common/kinds.h"
 
 /*
  * The login at the target with what the lease gives, and nothing twice. A
@@ -292,14 +293,15 @@ enum sp_err
 sp_egress_authenticate(struct sp_egress *g, uint8_t method, uint32_t ms)
 {
 	struct auth a = {.g = g, .ms = ms};
+	const struct sp_kind *kind = sp_kind_find(method);
 	int rc = SSH_AUTH_ERROR;
 
 	clock_anew(&a);
-	if (method == SP_CRED_SSH_PASSWORD)
+	if (kind != NULL && kind->gives == SP_GIVES_PASSWORD)
 		rc = with_password(&a);
-	else if (method == SP_CRED_SSH_CERT || method == SP_CRED_SSH_KEY)
+	else if (kind != NULL && kind->gives == SP_GIVES_AGENT)
 		rc = by_agent(&a);
-	if (rc == SSH_AUTH_PARTIAL && method != SP_CRED_SSH_PASSWORD)
+	if (rc == SSH_AUTH_PARTIAL && kind->gives == SP_GIVES_AGENT)
 		rc = go_on(&a);
 	explicit_bzero(a.password, sizeof(a.password));
 	return rc == SSH_AUTH_SUCCESS ? SP_OK : SP_ERR_DENIED;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "tests/unit/vault_kit.h"
+#include "vault/kinds.h"
 #include "vault/rows.h"
 #include "vault/totp.h"
 

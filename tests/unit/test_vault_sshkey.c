@@ -16,6 +16,7 @@
 #include "vault/bcrypt.h"
 #include "vault/hostsig.h"
 #include "vault/secrets.h"
+#include "vault/kinds.h"
 #include "vault/sshkey.h"
 
 #define PASS "correct horse"
