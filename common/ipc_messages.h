@@ -172,11 +172,16 @@ enum sp_link_state {
 	M(v_sign_r, 0x009f, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
+	M(v_rotate_make, 0x0140, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)    \
+	M(v_rotate_made, 0x0141, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	M(v_rotate_lease, 0x0142, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	/* -- vault and one egress, vault and one player -- */                \
 	M(host_proof, 0x00b0, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(host_proof_r, 0x00b1, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)       \
 	M(take_password, 0x00b2, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_LIVE, 0)     \
 	M(password, 0x00b3, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 1)           \
+	M(take_rotation, 0x0143, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_LIVE, 0)     \
+	M(rotation, 0x0144, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 1)           \
 	M(play_keys, 0x00b8, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)        \
 	M(play_keys_r, 0x00b9, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)        \
 	/* -- broker and one player -- */                                     \
@@ -403,11 +408,12 @@ enum sp_link_state {
 /* session: the leg, here and in what an egress says. method: enum
  * sp_cred_kind. host_keys: SSH public key blobs, each as an SSH string, one
  * after the other: the pins. legacy 1: old algorithms may be used. forward_port
- * not 0: it is a hop, and forwards to this address once it has logged in. */
+ * not 0: it is a hop, and forwards to this address once it has logged in.
+ * rotates 1: it takes the secrets of a rotation and does nothing else. */
 #define SP_FIELDS_egr_start(F)                                                \
 	F(uuid, session, 0) F(str, account, 64) F(u8, method, 0)              \
 	F(bytes, host_keys, 8192) F(u32, deadline_ms, 0) F(u8, legacy, 0)     \
-	F(str, forward_addr, 64) F(u16, forward_port, 0)
+	F(str, forward_addr, 64) F(u16, forward_port, 0) F(u8, rotates, 0)
 /* algorithms: what was negotiated, in words. old 1: one of them is legacy. */
 #define SP_FIELDS_egr_ready(F)                                                \
 	F(uuid, session, 0) F(u8, old, 0) F(str, algorithms, 512)
@@ -469,6 +475,23 @@ enum sp_link_state {
 #define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
 #define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0)
 #define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
+/* A fresh password or key, sealed for the row (id, version, owner). rule: what a
+ * password must be (vault/passgen.h). tag: see `rotation`. */
+#define SP_FIELDS_v_rotate_make(F)                                            \
+	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
+	F(str, rule, 256)
+#define SP_FIELDS_v_rotate_made(F)                                            \
+	F(u8, err, 0) F(bytes, sealed, 8192) F(h32, tag, 0)                   \
+	F(bytes, public_key, 2048)
+/* The session's lease, granted and not used yet, is one for a rotation: after
+ * its login the egress may take these two, once. account: whose secret they are.
+ * Of both: the row, owned by the lease's target. old_sealed empty: the login is
+ * another account's, the old one is not needed. */
+#define SP_FIELDS_v_rotate_lease(F)                                           \
+	F(uuid, session, 0) F(str, account, 64) F(u8, kind, 0)                \
+	F(uuid, owner, 0) F(uuid, new_id, 0) F(u64, new_version, 0)           \
+	F(bytes, new_sealed, 8192) F(u8, old_kind, 0) F(uuid, old_id, 0)      \
+	F(u64, old_version, 0) F(bytes, old_sealed, 8192)
 
 /* The host's key and its signature over the exchange hash, both as they stood
  * in the key exchange reply (RFC 5656, 4; RFC 8731). */
@@ -477,6 +500,14 @@ enum sp_link_state {
 #define SP_FIELDS_take_password(F) F(bytes, session_id, 64)
 /* fds: a sealed memfd with the password */
 #define SP_FIELDS_password(F) F(u32, len, 0)
+#define SP_FIELDS_take_rotation(F) F(bytes, session_id, 64)
+/* fds: a sealed memfd with the old and the new secret, each a u32 length and the
+ * bytes: of a password itself, of a key its public blob (its private half never
+ * leaves the vault). The tags stand for them in the recording: BLAKE2b-256 with a
+ * key of the vault over row id, version and secret; all zero for none. */
+#define SP_FIELDS_rotation(F)                                                 \
+	F(str, account, 64) F(u8, kind, 0) F(u32, len, 0) F(h32, old_tag, 0)  \
+	F(h32, new_tag, 0)
 /* sealed: lane keys as they stand in the recording header,
  * u8 lane and 97 bytes each (common/signed.h) */
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
@@ -545,6 +576,8 @@ enum sp_cred_kind {
 	SP_CRED_SSH_PASSWORD = 3,
 	SP_CRED_TOTP_SEED = 4,
 };
+/* Which of a rotation's secrets: in the stream's WANTS and SECRET. */
+enum sp_which { SP_WHICH_OLD = 1, SP_WHICH_NEW = 2 };
 enum sp_end_code {
 	SP_END_NORMAL = 0,	/* by the user or the target */
 	SP_END_EXPIRED = 1,

@@ -89,7 +89,8 @@ lists_ok(const struct sp_rules *r)
 static bool
 rules_ok(const struct sp_rules *r)
 {
-	return (r->rights & ~SP_RIGHT_ALL) == 0 && r->file_body <= SP_BODY_DIGEST &&
+	return ((r->rights & ~SP_RIGHT_ALL) == 0 ||
+	    r->rights == SP_RIGHT_ROTATE) && r->file_body <= SP_BODY_DIGEST &&
 	    r->exec_body <= SP_BODY_DIGEST && lists_ok(r);
 }
 

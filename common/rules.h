@@ -27,6 +27,9 @@ enum sp_rights {
 	SP_RIGHT_LISTEN = 1 << 6,	/* -R: only on `listen` */
 };
 #define SP_RIGHT_ALL 0x7fu
+/* Beyond ALL: no policy gives it and no grant has it. A session of the broker's
+ * own that sets a secret at its target; it opens ROTATE and nothing else. */
+#define SP_RIGHT_ROTATE 0x100u
 
 enum sp_body {			/* what a recording keeps of bulk content */
 	SP_BODY_FULL = 0,

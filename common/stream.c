@@ -53,13 +53,15 @@ sp_open_kind_name(uint8_t kind)
 	static const char *const names[] = {"unknown", "shell", "exec",
 	    "subsystem", "forward", "reverse", "listen"};
 
+	if (kind == SP_OPEN_ROTATE)
+		return "rotate";
 	return names[kind < sizeof(names) / sizeof(names[0]) ? kind : 0];
 }
 
-static bool
-is_forward(const struct sp_open *o)
+bool
+sp_open_is_forward(uint8_t kind)
 {
-	return o->kind >= SP_OPEN_FORWARD;
+	return kind >= SP_OPEN_FORWARD && kind <= SP_OPEN_LISTEN;
 }
 
 /* Without terminal modes a payload ends at the environment, as it did before
@@ -67,7 +69,7 @@ is_forward(const struct sp_open *o)
 static enum sp_err
 encode_tail(struct sp_buf *b, const struct sp_open *o)
 {
-	if (!is_forward(o))
+	if (!sp_open_is_forward(o->kind))
 		return o->modes.n == 0 ? SP_OK : sp_buf_put_bytes(b, o->modes);
 	SP_TRY(sp_buf_put_bytes(b, o->host));
 	SP_TRY(sp_buf_put_u32(b, o->port));
@@ -134,8 +136,12 @@ check_forward(const struct sp_open *o)
 static enum sp_err
 check_open(const struct sp_open *o)
 {
-	if (is_forward(o))
+	if (sp_open_is_forward(o->kind))
 		return check_forward(o);
+	if (o->kind == SP_OPEN_ROTATE && (o->has_pty != 0 || o->command.n == 0 ||
+	    (o->cols | o->rows | o->xpixels | o->ypixels) != 0 ||
+	    o->term.n + o->env.n > 0))
+		return SP_ERR_PROTO;
 	if (o->kind < SP_OPEN_SHELL || o->has_pty > 1 ||
 	    (o->kind == SP_OPEN_SUBSYSTEM && o->command.n == 0) ||
 	    has_nul(o->command) || has_nul(o->term))
@@ -146,7 +152,7 @@ check_open(const struct sp_open *o)
 static enum sp_err
 decode_tail(struct sp_span *s, struct sp_open *o)
 {
-	if (!is_forward(o)) {
+	if (!sp_open_is_forward(o->kind)) {
 		if (s->n == 0)
 			return SP_OK;
 		SP_TRY(sp_get_bytes(s, MODES_MAX, &o->modes));
@@ -166,7 +172,7 @@ sp_open_decode(struct sp_span s, struct sp_open *o)
 
 	SP_TRY(sp_get_u8(&s, &t.kind));
 	SP_TRY(sp_get_u8(&s, &t.has_pty));
-	if (t.kind > SP_OPEN_LISTEN)
+	if (t.kind > SP_OPEN_LISTEN && t.kind != SP_OPEN_ROTATE)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_get_u32(&s, &t.cols));
 	SP_TRY(sp_get_u32(&s, &t.rows));

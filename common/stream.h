@@ -79,7 +79,14 @@
 	/* str: why */                                                        \
 	F(LISTEN_FAIL, 18, false, true, 1024)                                 \
 	/* no more connections; those that are open go on. No answer. */      \
-	F(UNLISTEN, 19, true, false, 0)
+	F(UNLISTEN, 19, true, false, 0)                                       \
+	/* Of a ROTATE channel. u8 enum sp_which: its program waits for that    \
+	 * secret */                                                          \
+	F(WANTS, 32, false, true, 1)                                          \
+	/* From the user's side, in answer to WANTS, u8: type it. From the     \
+	 * target's, when that was done: u8, u32 bytes, 32 bytes: the tag that \
+	 * stands for it (ipc_messages.h, rotation). The secret is in neither. */ \
+	F(SECRET, 33, true, true, 37)
 
 enum sp_frame_type {
 #define SP_FRAME_ENUM(name, num, user, target, cap) SP_FRAME_##name = (num),
@@ -105,8 +112,14 @@ enum sp_open_kind {
 	/* Never in a stream: in chan_open, where a LISTEN is what a session
 	 * begins with. host and port are what it will bind. */
 	SP_OPEN_LISTEN = 6,
+	/* By the broker itself, where the rules say so: command is the name of
+	 * one of the egress's own programs (bastion/egress/rotate.c), nothing
+	 * else is set. Only WANTS, SECRET, CREDIT and CLOSE go to the target. */
+	SP_OPEN_ROTATE = 16,
 };
 const char *sp_open_kind_name(uint8_t kind); /* "shell", ..., "unknown" */
+/* Has a host and a port, and neither program nor terminal. */
+bool sp_open_is_forward(uint8_t kind);
 
 /* The payload of OPEN. env: pairs of SSH-style u32-length name and value,
  * little-endian lengths; at most 32 pairs. Kinds up to SUBSYSTEM have what

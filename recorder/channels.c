@@ -136,6 +136,7 @@ rights_of(const struct sp_open *o)
 		    SP_RIGHT_UPLOAD | SP_RIGHT_DOWNLOAD : SP_RIGHT_SUBSYSTEM;
 	return o->kind == SP_OPEN_SHELL ? SP_RIGHT_SHELL :
 	    o->kind == SP_OPEN_EXEC ? SP_RIGHT_EXEC :
+	    o->kind == SP_OPEN_ROTATE ? SP_RIGHT_ROTATE :
 	    o->kind == SP_OPEN_FORWARD ? SP_RIGHT_FORWARD : 0;
 }
 
@@ -155,6 +156,7 @@ is_permitted(struct sp_channels *s, const struct sp_open *o)
 	snprintf(s->why, sizeof(s->why), "%s is not permitted in this session",
 	    o->kind == SP_OPEN_SHELL ? "a shell" :
 	    o->kind == SP_OPEN_EXEC ? "running a command" :
+	    o->kind == SP_OPEN_ROTATE ? "changing a secret" :
 	    sp_span_is(o->command, "sftp") ? "transferring files" :
 	    "a subsystem");
 	return (r->rights & rights_of(o)) != 0;
@@ -169,7 +171,8 @@ judge_open(struct sp_channels *s, const struct sp_frame *f)
 
 	if (sp_open_decode(f->payload, &o) != SP_OK)
 		return sp_channels_fault(s, f, true, "a broken payload");
-	if (o.kind > SP_OPEN_FORWARD || (f->chan & SP_STREAM_REVERSE) != 0)
+	if (o.kind == SP_OPEN_REVERSE || o.kind == SP_OPEN_LISTEN ||
+	    (f->chan & SP_STREAM_REVERSE) != 0)
 		return sp_channels_fault(s, f, true, "not the user's to open");
 	if (!sp_channels_take_number(&s->user, f->chan))
 		return sp_channels_fault(s, f, true, "a number that was used");
@@ -298,13 +301,47 @@ take_request(struct sp_channels *s, struct sp_channel *c,
 
 	if (is_exit == from_user || (!is_exit && f->type != SP_FRAME_WINDOW &&
 	    f->type != SP_FRAME_SIGNAL && f->type != SP_FRAME_BREAK) ||
-	    c->kind >= SP_OPEN_FORWARD)
+	    sp_open_is_forward(c->kind))
 		return sp_channels_fault(s, f, from_user, "not allowed here");
 	if (f->payload.n != want)
 		return sp_channels_fault(s, f, from_user, "a broken payload");
 	if (is_exit && c->has_exited)
 		return sp_channels_fault(s, f, from_user, "a second exit");
 	c->has_exited |= is_exit;
+	return SP_FRAME_PASS;
+}
+
+/* A rotation's channel: the target says which secret its program waits for, the
+ * user's side says that it be typed, and hears what stands for it. Nothing else
+ * ever goes to the target. */
+static enum sp_frame_verdict
+take_secret(struct sp_channels *s, struct sp_channel *c,
+    const struct sp_frame *f, bool from_user)
+{
+	size_t want = f->type == SP_FRAME_WANTS || from_user ? 1 : 37;
+	uint8_t slot = 0;
+
+	if (c->kind != SP_OPEN_ROTATE)
+		return sp_channels_fault(s, f, from_user, "not allowed here");
+	if (f->payload.n != want)
+		return sp_channels_fault(s, f, from_user, "a broken payload");
+	slot = f->payload.p[0];
+	if (slot != SP_WHICH_OLD && slot != SP_WHICH_NEW)
+		return sp_channels_fault(s, f, from_user, "a broken payload");
+	if (f->type == SP_FRAME_WANTS) {
+		if (c->wanted != 0 || c->given != 0)
+			return sp_channels_fault(s, f, from_user, "a second question");
+		c->wanted = slot;
+	} else if (from_user) {
+		if (c->wanted != slot)
+			return sp_channels_fault(s, f, true, "what nobody asked for");
+		c->wanted = 0;
+		c->given = slot;
+	} else {
+		if (c->given != slot)
+			return sp_channels_fault(s, f, false, "what was not given");
+		c->given = 0;
+	}
 	return SP_FRAME_PASS;
 }
 
@@ -324,11 +361,16 @@ judge(struct sp_channels *s, struct sp_channel *c, const struct sp_frame *f,
 	if (f->type == SP_FRAME_CLOSE)
 		return take_close(c, closed, from_user ? c->target_closed :
 		    c->user_closed);
+	if (c->kind == SP_OPEN_ROTATE && from_user &&
+	    f->type != SP_FRAME_SECRET && f->type != SP_FRAME_CREDIT)
+		return sp_channels_fault(s, f, true, "not allowed here");
 	if (f->type == SP_FRAME_CREDIT)
 		v = take_credit(s, f, from_user, from_user ? &c->to_user :
 		    &c->to_target);
 	else if (!is_opener && !c->is_open)
 		return sp_channels_fault(s, f, from_user, "before OPEN_OK");
+	else if (f->type == SP_FRAME_WANTS || f->type == SP_FRAME_SECRET)
+		v = take_secret(s, c, f, from_user);
 	else if (f->type == SP_FRAME_DATA || f->type == SP_FRAME_EOF)
 		v = from_user ? take_bytes(s, f, true, &c->user_eof,
 		    &c->to_target) : take_bytes(s, f, false, &c->target_eof,

@@ -27,6 +27,7 @@ struct sp_channel {
 	bool is_failed;		/* OPEN_FAIL was sent, by the other end or by us */
 	bool is_ours;		/* refused by us: the other end never saw it */
 	bool user_eof, target_eof, user_closed, target_closed, has_exited;
+	uint8_t wanted, given;	/* ROTATE: the slot of WANTS, of SECRET */
 	uint64_t to_target, to_user;	/* credit left, in bytes */
 };
 

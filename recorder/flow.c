@@ -12,7 +12,7 @@ sp_flow_describe(char *dst, size_t cap, const struct sp_open *o)
 {
 	char host[300], origin[300];
 
-	if (o->kind < SP_OPEN_FORWARD) {
+	if (!sp_open_is_forward(o->kind)) {
 		char text[600];
 
 		snprintf(dst, cap, "%s%s%s", sp_open_kind_name(o->kind),

@@ -78,7 +78,9 @@ enum sp_rec_chunk_type {
 	K(LISTEN_FAIL, 20, "listen_fail")                                     \
 	K(UNLISTEN, 21, "unlisten")                                           \
 	K(FILE, 24, "file")                                                   \
-	K(SAID, 25, "said")
+	K(SAID, 25, "said")                                                   \
+	K(WANTS, 32, "wants")                                                 \
+	K(SECRET, 33, "secret")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),

@@ -81,6 +81,14 @@ form_of(const struct sp_frame *f, bool from_user, struct form *o)
 	case SP_FRAME_UNLISTEN:
 		o->kind = SP_RECORD_UNLISTEN;
 		return SP_OK;
+	case SP_FRAME_WANTS:
+		o->kind = SP_RECORD_WANTS;
+		return SP_OK;
+	case SP_FRAME_SECRET:
+		if (from_user)
+			o->lane = SP_LANE_IN;
+		o->kind = SP_RECORD_SECRET;
+		return SP_OK;
 	case SP_FRAME_EOF:
 	case SP_FRAME_CLOSE:
 		o->kind = f->type == SP_FRAME_EOF ? SP_RECORD_EOF :
@@ -109,13 +117,13 @@ tell_open(struct sp_relay *r, const struct sp_frame *f)
 	if (sp_open_decode(f->payload, &o) != SP_OK)
 		return;
 	sp_vis(text, sizeof(text), o.command);
-	if (o.kind >= SP_OPEN_FORWARD)
+	if (sp_open_is_forward(o.kind))
 		sp_flow_describe(detail, sizeof(detail), &o);
 	else if (o.kind == SP_OPEN_SHELL)
 		snprintf(detail, sizeof(detail), "shell");
 	else
 		snprintf(detail, sizeof(detail), "%s: %s",
-		    o.kind == SP_OPEN_EXEC ? "exec" : "subsystem", text);
+		    sp_open_kind_name(o.kind), text);
 	if (o.has_pty != 0)
 		snprintf(detail + strlen(detail), sizeof(detail) - strlen(detail),
 		    " (pty %ux%u)", o.cols, o.rows);
@@ -202,7 +210,7 @@ begin_flow(struct sp_relay *r, const struct sp_frame *f)
 	bool digest = r->rules->exec_body == SP_BODY_DIGEST;
 
 	SP_TRY(sp_open_decode(f->payload, &o));
-	if (o.kind >= SP_OPEN_FORWARD ||
+	if (sp_open_is_forward(o.kind) ||
 	    (digest && o.kind == SP_OPEN_EXEC && o.has_pty == 0))
 		return sp_flow_new(&r->flows, f->chan, &o, digest);
 	return SP_OK;

@@ -15,11 +15,16 @@
 #define TARGETS(C)                                                            \
 	C(name, TEXT, 0) C(addr, TEXT, 1) C(port, INT, 1)                     \
 	C(host_keys, TEXT, 1) C(tags, TEXT, 1) C(enabled, BOOL, 1)            \
-	C(more_addrs, TEXT, LATER) C(via, UUID, LATER) C(legacy, BOOL, LATER)
+	C(more_addrs, TEXT, LATER) C(via, UUID, LATER) C(legacy, BOOL, LATER) \
+	C(reconcile, UUID, LATER)
 #define ACCOUNTS(C)                                                           \
 	C(target_id, UUID, 0) C(name, TEXT, 0) C(kind, INT, 1)                \
-	C(secret_id, UUID, 1)
-#define SECRETS(C) C(owner_id, UUID, 0) C(kind, INT, 1) C(sealed, BYTES, 1)
+	C(secret_id, UUID, 1) C(rotate, TEXT, LATER)                          \
+	C(password_rule, TEXT, LATER)
+#define SECRETS(C)                                                            \
+	C(owner_id, UUID, 0) C(kind, INT, 1) C(sealed, BYTES, 1)              \
+	C(account_id, UUID, LATER) C(version, INT, LATER)                     \
+	C(state, TEXT, LATER) C(made_us, INT, LATER) C(tag, BYTES, LATER)
 #define POLICIES(C)                                                           \
 	C(seq, INT, 0) C(body, TEXT, 0) C(hash, TEXT, 0)                      \
 	C(loaded_by, TEXT, 0) C(loaded_us, INT, 0)
@@ -38,11 +43,16 @@
 	C(target_id, UUID, 0) C(starts_us, INT, 0) C(ends_us, INT, 1)         \
 	C(rights, INT, 0) C(state, TEXT, 1) C(ended_by, TEXT, 1)              \
 	C(rules, BYTES, ONCE)
+#define ROTATIONS(C)                                                          \
+	C(state, TEXT, 1) C(why, TEXT, 1) C(due_us, INT, 1)                   \
+	C(last_us, INT, 1) C(failures, INT, 1) C(node, TEXT, 1)               \
+	C(claimed_us, INT, 1)
 #define TABLES(T)                                                             \
 	T(PEOPLE, people) T(PERSON_KEYS, person_keys)                         \
 	T(MEMBERSHIPS, memberships) T(TOTP, totp) T(TARGETS, targets)         \
 	T(ACCOUNTS, accounts) T(SECRETS, secrets) T(POLICIES, policies)       \
-	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)
+	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)  \
+	T(ROTATIONS, rotations)
 
 #define LATER 2	/* may change, and came after rows had been sealed without it */
 #define ONCE 3	/* the same, and never changes */

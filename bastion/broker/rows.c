@@ -8,7 +8,6 @@
 enum { COL_ID, COL_VER, COL_SEAL, COL_FIRST };
 #define CHECKS_AHEAD 64		/* questions to the vault at once, of one load */
 #define ROWS_MAX 100000
-#define COLS_MAX 24
 
 struct sp_rows *
 sp_rows_new(PGresult *res)
@@ -103,6 +102,13 @@ uint64_t
 sp_rows_ver(const struct sp_rows *r, size_t row)
 {
 	return (uint64_t)sp_rows_i64(r, row, "ver");
+}
+
+uint64_t
+sp_rows_secret_ver(const struct sp_rows *r, size_t row)
+{
+	return sp_rows_get(r, row, "version") == NULL ? sp_rows_ver(r, row) :
+	    (uint64_t)sp_rows_i64(r, row, "version");
 }
 
 uint64_t
@@ -232,7 +238,7 @@ ask(struct load *l, size_t row)
 {
 	SP_BUF_AUTO canon = {.max = SP_CANON_MAX + 4096};
 	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
-	const char *values[COLS_MAX];
+	const char *values[SP_COLS_MAX];
 	struct sp_msg_v_row_check m = {.table = sp_span_str(sp_tables[l->t].name)};
 	struct check *k;
 	const PGresult *r = l->rows->res;
@@ -330,7 +336,7 @@ sp_store_load(struct sp_store *s, enum sp_table t, const char *where,
 	const char *text;
 
 	SP_ASSERT(l != NULL && t < SP_T_COUNT_ &&
-	    sp_tables[t].n_cols <= COLS_MAX);
+	    sp_tables[t].n_cols <= SP_COLS_MAX);
 	SP_ASSERT(sp_select_text(&sql, t, where) == SP_OK);
 	text = (const char *)sql.p + sql.off;
 	*l = (struct load){.s = s, .t = t, .cb = cb, .arg = arg};

@@ -70,7 +70,7 @@ got_secret(void *arg, enum sp_err e, struct sp_rows *r)
 		    "its row is missing or was changed; an administrator must set "
 		    "it again");
 	} else if (s->state == SESS_SERIAL) {
-		l->secret_ver = sp_rows_ver(r, 0);
+		l->secret_ver = sp_rows_secret_ver(r, 0);
 		need_secret(s, l->i + 1, o->next);
 	}
 	free(o);

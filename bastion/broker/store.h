@@ -19,7 +19,7 @@
 enum sp_table {
 	SP_T_PEOPLE, SP_T_PERSON_KEYS, SP_T_MEMBERSHIPS, SP_T_TOTP,
 	SP_T_TARGETS, SP_T_ACCOUNTS, SP_T_SECRETS, SP_T_POLICIES,
-	SP_T_REQUESTS, SP_T_DECISIONS, SP_T_GRANTS,
+	SP_T_REQUESTS, SP_T_DECISIONS, SP_T_GRANTS, SP_T_ROTATIONS,
 	SP_T_COUNT_
 };
 /* The registry: name and columns in canonical order (id, ver, seal are not in
@@ -40,6 +40,8 @@ int64_t sp_rows_i64(const struct sp_rows *r, size_t row, const char *col); /* 0 
 bool sp_rows_uuid(const struct sp_rows *r, size_t row, const char *col,
     uint8_t u[static 16]);	/* false for NULL or not a uuid; u is zeroed */
 uint64_t sp_rows_ver(const struct sp_rows *r, size_t row);
+/* Of a row of `secrets`: the version that its seal has in its additional data. */
+uint64_t sp_rows_secret_ver(const struct sp_rows *r, size_t row);
 size_t sp_rows_n_broken(const struct sp_rows *r); /* dropped for their seal */
 /* bytea column to bytes; SP_ERR_NOTFOUND for NULL */
 SP_MUST enum sp_err sp_rows_bytes(const struct sp_rows *r, size_t row,
@@ -84,7 +86,10 @@ uint64_t sp_rows_affected(const struct sp_rows *r);
  * again: an insert that finds its own id with the same seal counts as done. */
 struct sp_change;
 struct sp_change *sp_change_new(struct sp_store *s);
-/* cols/values: every column of the table, in the registry's order. */
+/* cols/values: every column of the table, in the registry's order. Columns that
+ * came later are the last ones: say (const char *[SP_COLS_MAX]){...}, and those
+ * that you do not name are NULL. */
+#define SP_COLS_MAX 24
 void sp_change_insert(struct sp_change *c, enum sp_table t,
     const uint8_t id[static 16], const char *const *values);
 /* Only if the row is still at `ver`; else the change fails with SP_ERR_STATE. */

@@ -186,6 +186,7 @@ account_insert(struct sp_call *c)
 {
 	struct account *a = c->state;
 	struct sp_change *ch;
+	char id[SP_UUID_TEXT], now[SP_NUM_TEXT];
 	const char *target;
 	char *detail;
 
@@ -199,10 +200,12 @@ account_insert(struct sp_call *c)
 	    a->kind->name, NULL);
 	ch = sp_change_new(c->b->store);
 	sp_uuid_make(a->id);
+	sp_uuid_text(id, a->id);
 	if (a->sealed != NULL)
-		sp_change_insert(ch, SP_T_SECRETS, a->secret, (const char *[]){
-		    target, a->number, a->sealed});
-	sp_change_insert(ch, SP_T_ACCOUNTS, a->id, (const char *[]){target,
+		sp_change_insert(ch, SP_T_SECRETS, a->secret,
+		    (const char *[SP_COLS_MAX]){target, a->number, a->sealed, id,
+		    "1", "current", sp_i64_text(now, sp_now_us())});
+	sp_change_insert(ch, SP_T_ACCOUNTS, a->id, (const char *[SP_COLS_MAX]){target,
 	    a->account, a->number, a->sealed != NULL ? a->secret_text : NULL});
 	sp_change_audit(ch, "account_add", c->who.name, NULL, detail);
 	free(detail);
@@ -309,11 +312,14 @@ account_drop(struct sp_call *c)
 	detail = sp_call_detail("account", c->pos[0], NULL);
 	ch = sp_change_new(c->b->store);
 	sp_change_delete(ch, SP_T_ACCOUNTS, id, sp_rows_ver(c->rows[0], 0));
-	if (sp_rows_n(c->rows[1]) == 1) {
-		(void)sp_rows_uuid(c->rows[1], 0, "id", secret);
+	for (size_t i = 0; i < sp_rows_n(c->rows[1]); i++) {
+		(void)sp_rows_uuid(c->rows[1], i, "id", secret);
 		sp_change_delete(ch, SP_T_SECRETS, secret,
-		    sp_rows_ver(c->rows[1], 0));
+		    sp_rows_ver(c->rows[1], i));
 	}
+	if (sp_rows_n(c->rows[3]) == 1)
+		sp_change_delete(ch, SP_T_ROTATIONS, id,
+		    sp_rows_ver(c->rows[3], 0));
 	sp_change_audit(ch, "account_remove", c->who.name, NULL, detail);
 	free(detail);
 	sp_call_commit(c, ch, "account remove", account_removed);
@@ -338,8 +344,10 @@ sp_verb_account_remove(struct sp_call *c)
 	    {.t = SP_T_ACCOUNTS, .where = "WHERE id IN " ACCOUNT_OF,
 	    .p = {a->account, a->target}, .n = 2},
 	    {.t = SP_T_SECRETS, .where = "WHERE id IN (SELECT secret_id FROM "
-	    "accounts WHERE id IN " ACCOUNT_OF ")",
+	    "accounts WHERE id IN " ACCOUNT_OF ") OR account_id IN " ACCOUNT_OF,
 	    .p = {a->account, a->target}, .n = 2},
 	    {.t = SP_T_TARGETS, .where = "WHERE via IN " ACCOUNT_OF,
-	    .p = {a->account, a->target}, .n = 2}}, 3, account_drop);
+	    .p = {a->account, a->target}, .n = 2},
+	    {.t = SP_T_ROTATIONS, .where = "WHERE id IN " ACCOUNT_OF,
+	    .p = {a->account, a->target}, .n = 2}}, 4, account_drop);
 }

@@ -37,6 +37,8 @@ open_channel(struct sp_egress *g, const struct sp_frame *f)
 	if (f->chan == 0 || find(g, f->chan, &slot) != NULL)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_open_decode(f->payload, &o));
+	if (o.kind == SP_OPEN_ROTATE)
+		return SP_ERR_PROTO;	/* rotate.c's alone */
 	for (slot = 0; slot < SP_EGRESS_CHANS; slot++)
 		if (g->chans[slot] == NULL)
 			break;

@@ -294,6 +294,8 @@ chan_frame(struct sp_leg *l, struct sp_chan *ch, const struct sp_frame *f)
 	case SP_FRAME_LISTEN_OK:
 	case SP_FRAME_LISTEN_FAIL:
 	case SP_FRAME_UNLISTEN:
+	case SP_FRAME_WANTS:
+	case SP_FRAME_SECRET:
 	case SP_FRAME_OPEN:
 	case SP_FRAME_WINDOW:
 	case SP_FRAME_SIGNAL:

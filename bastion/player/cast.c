@@ -25,7 +25,7 @@ consider(struct cast *c, const struct sp_rec_record *r)
 
 	if (sp_open_decode(r->data, &o) != SP_OK)
 		return;
-	if (o.kind >= SP_OPEN_FORWARD) {
+	if (sp_open_is_forward(o.kind)) {
 		c->others++;	/* no terminal, whatever it carried */
 		return;
 	}

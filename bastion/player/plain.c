@@ -220,7 +220,7 @@ begin_track(struct plain *k, const struct sp_rec_record *r)
 	if (r->chan == 0 || find(k, r->chan) != NULL ||
 	    sp_open_decode(r->data, &o) != SP_OK)
 		return;
-	if (o.kind >= SP_OPEN_FORWARD) {
+	if (sp_open_is_forward(o.kind)) {
 		sp_flow_describe(text, sizeof(text), &o);
 		say(k, r->chan, text);
 		return;

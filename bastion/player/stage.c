@@ -97,7 +97,7 @@ enter(struct stage *s, const struct sp_rec_record *r)
 	struct actor *a;
 
 	if (r->chan == 0 || find(s, r->chan) != NULL ||
-	    sp_open_decode(r->data, &o) != SP_OK || o.kind >= SP_OPEN_FORWARD)
+	    sp_open_decode(r->data, &o) != SP_OK || sp_open_is_forward(o.kind))
 		return SP_OK;
 	if (o.has_pty == 0)
 		o.cols = o.rows = 0;

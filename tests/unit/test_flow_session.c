@@ -917,7 +917,7 @@ put_target(struct place *p, const char *name, const struct place *via,
 {
 	struct sp_change *c = sp_change_new(rig.b->store);
 	char way[SP_UUID_TEXT], t[SP_UUID_TEXT];
-	const char *v[] = {name, "192.0.2.9", "22",
+	const char *v[SP_COLS_MAX] = {name, "192.0.2.9", "22",
 	    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "core", enabled ? "t" : "f", NULL,
 	    via == NULL ? NULL : way, NULL};
 
@@ -931,7 +931,7 @@ put_target(struct place *p, const char *name, const struct place *via,
 		sp_uuid_text(t, p->target);
 		sp_change_insert(c, SP_T_TARGETS, p->target, v);
 		sp_change_insert(c, SP_T_ACCOUNTS, p->account,
-		    (const char *[]){t, "admin", "1", NULL});
+		    (const char *[SP_COLS_MAX]){t, "admin", "1", NULL});
 	}
 	cr_assert_eq(fix_commit(&rig.f, c), SP_OK);
 }

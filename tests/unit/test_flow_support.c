@@ -48,10 +48,10 @@ target(const char *name, uint8_t id[static 16], uint8_t account[static 16])
 {
 	char t[SP_UUID_TEXT];
 
-	insert(SP_T_TARGETS, id, (const char *[]){name, "192.0.2.7", "22",
+	insert(SP_T_TARGETS, id, (const char *[SP_COLS_MAX]){name, "192.0.2.7", "22",
 	    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", "core", "t", NULL, NULL, NULL});
 	sp_uuid_text(t, id);
-	insert(SP_T_ACCOUNTS, account, (const char *[]){t, "admin", "1", NULL});
+	insert(SP_T_ACCOUNTS, account, (const char *[SP_COLS_MAX]){t, "admin", "1", NULL});
 }
 
 void

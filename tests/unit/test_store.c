@@ -87,10 +87,10 @@ Test(store, bytes_and_nulls_come_back)
 	sp_uuid_make(a);
 	sp_uuid_make(s);
 	sp_uuid_text(tid, t);
-	sp_change_insert(c, SP_T_TARGETS, t, (const char *[]){"core-01",
+	sp_change_insert(c, SP_T_TARGETS, t, (const char *[SP_COLS_MAX]){"core-01",
 	    "192.0.2.1", "22", "ssh-ed25519 AAAA\n", "", "t", NULL, NULL, NULL});
-	sp_change_insert(c, SP_T_SECRETS, s, (const char *[]){tid, "3", "\\x0001ff"});
-	sp_change_insert(c, SP_T_ACCOUNTS, a, (const char *[]){tid, "root", "1", NULL});
+	sp_change_insert(c, SP_T_SECRETS, s, (const char *[SP_COLS_MAX]){tid, "3", "\\x0001ff"});
+	sp_change_insert(c, SP_T_ACCOUNTS, a, (const char *[SP_COLS_MAX]){tid, "root", "1", NULL});
 	cr_assert_eq(fix_commit(&f, c), SP_OK);
 	fix_load(&f, &l, SP_T_ACCOUNTS, "JOIN targets ON targets.id ="
 	    " accounts.target_id WHERE targets.name = $1", "core-01");
@@ -472,10 +472,10 @@ same_canon(const char *const *a, const char *const *b)
  * counts as soon as it says something. */
 Test(store_canon, later_columns)
 {
-	const char *old[] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, NULL};
-	const char *addrs[] = {"t", "192.0.2.1", "22", "k", "", "t", "[::1]:22",
+	const char *old[SP_COLS_MAX] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, NULL};
+	const char *addrs[SP_COLS_MAX] = {"t", "192.0.2.1", "22", "k", "", "t", "[::1]:22",
 	    NULL, NULL};
-	const char *legacy[] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, "t"};
+	const char *legacy[SP_COLS_MAX] = {"t", "192.0.2.1", "22", "k", "", "t", NULL, NULL, "t"};
 	SP_BUF_AUTO six = {.max = 4096}, canon = {.max = 4096};
 
 	for (size_t i = 0; i < 6; i++)
