@@ -185,7 +185,8 @@ sp_ask_account(struct sp_ask *a, const struct sp_rows *r, size_t row)
 	const char *name = sp_rows_get(r, row, "name");
 
 	if (!sp_rows_uuid(r, row, "id", a->account) ||
-	    !sp_name_is_valid(sp_span_str(name)))
+	    !sp_name_is_valid(sp_span_str(name)) ||
+	    sp_rows_bool(r, row, "disabled"))
 		return SP_ERR_INVAL;
 	snprintf(a->account_name, sizeof(a->account_name), "%s", name);
 	a->cred_kind = (uint8_t)sp_rows_i64(r, row, "kind");

@@ -297,7 +297,8 @@ look(struct run *m)
 	m->load_err = SP_OK;
 	m->looked_us = sp_boot_us();
 	load(m, ROWS_TARGETS, SP_T_TARGETS, "WHERE enabled ORDER BY name", NULL, 0);
-	load(m, ROWS_ACCOUNTS, SP_T_ACCOUNTS, "ORDER BY name", NULL, 0);
+	load(m, ROWS_ACCOUNTS, SP_T_ACCOUNTS,
+	    "WHERE disabled IS NOT TRUE ORDER BY name", NULL, 0);
 	load(m, ROWS_GRANTS, SP_T_GRANTS, "WHERE person_id = $1 AND "
 	    "state = 'active'", p, 1);
 	load(m, ROWS_REQUESTS, SP_T_REQUESTS, "WHERE person_id = $1 AND "

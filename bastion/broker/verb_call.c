@@ -47,6 +47,21 @@ sp_call_limit(struct sp_call *c, char t[static 24])
 	return true;
 }
 
+void
+sp_call_more(struct sp_call *c, const struct sp_rows *page, const char *verb,
+    const char *last)
+{
+	const char *s = sp_call_opt(c, "limit");
+	uint64_t n = 500;
+
+	if (s != NULL && sp_u64_parse(sp_span_str(s), 10000, &n) != SP_OK)
+		return;
+	if (!c->style.json && last[0] != '\0' &&
+	    sp_rows_n(page) + sp_rows_n_broken(page) >= n)
+		sp_call_say(c, "\nThere may be more: %s --after %s\n", verb,
+		    sp_vis_str(last));
+}
+
 bool
 sp_split_ask(const char *s, char account[static SP_NAME_MAX + 1],
     char target[static SP_NAME_MAX + 1])

@@ -83,6 +83,9 @@ const char *sp_call_opt(const struct sp_call *c, const char *opt); /* or NULL */
 const char *sp_call_opt_n(const struct sp_call *c, const char *opt, size_t i);
 /* --limit: 1 to 10000, 500 without it, as text; false: the call has ended. */
 bool sp_call_limit(struct sp_call *c, char t[static 24]);
+/* A page that is full says how the next one is asked for (not as JSON). */
+void sp_call_more(struct sp_call *c, const struct sp_rows *page,
+    const char *verb, const char *last);
 /* Splits "account@target"; both must be valid names. */
 bool sp_split_ask(const char *s, char account[static SP_NAME_MAX + 1],
     char target[static SP_NAME_MAX + 1]);
@@ -145,15 +148,26 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \
 	X(users_enable) X(users_key_add) X(users_key_remove)                  \
 	X(users_group_add) X(users_group_remove) X(users_totp_store)          \
-	X(targets_list) X(target_add) X(target_remove) X(target_set)          \
+	X(targets_list) X(target_show) X(target_add) X(target_remove) X(target_set)          \
 	X(target_switch)                                                      \
-	X(account_list) X(account_add) X(account_remove)
+	X(account_list) X(account_show) X(account_add) X(account_set)        \
+	X(account_switch) X(account_remove)                                   \
+	X(secret_list) X(secret_show) X(secret_store) X(secret_remove)        \
+	X(grants)
 #define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
 SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 #undef SP_VERB_HANDLER_DECL
 
 /* The fingerprints of lines "algo base64", separated by spaces. */
 void sp_target_fingerprints(const char *lines, char *dst, size_t cap);
+/* The account c->pos[0]: rows 0 its target, 1 itself, 2 all versions of its
+ * secret (the newest first), 3 targets that it leads to, 4 its rotation. */
+void sp_account_load(struct sp_call *c, void (*then)(struct sp_call *c));
+void sp_account_drop_secrets(const struct sp_call *c, struct sp_change *ch);
+/* One account is in rows 1; else the call has ended. */
+bool sp_account_found(struct sp_call *c, uint8_t id[static 16]);
+/* "{a,b}" and a NUL, for = ANY($1::text[]). */
+void sp_actor_group_array(const struct sp_actor *a, struct sp_buf *b);
 /* The channel of a verb that goes on as a session: nothing is written any more,
  * the conduit hands over, the call ends. */
 void sp_call_handover(struct sp_call *c);

@@ -121,7 +121,8 @@ sp_menu_lines(struct sp_call *c)
 	sp_uuid_text(id, c->who.person);
 	sp_call_load(c, 0, (struct sp_need[]){
 	    {.t = SP_T_TARGETS, .where = "WHERE enabled ORDER BY name"},
-	    {.t = SP_T_ACCOUNTS, .where = "ORDER BY name"},
+	    {.t = SP_T_ACCOUNTS, .where = "WHERE disabled IS NOT TRUE "
+	    "ORDER BY name"},
 	    {.t = SP_T_GRANTS, .where = "WHERE person_id = $1 AND "
 	    "state = 'active'", .p = {id}, .n = 1},
 	    {.t = SP_T_REQUESTS, .where = "WHERE person_id = $1 AND "

@@ -385,8 +385,8 @@ add_request(struct sp_call *c, struct sp_list *l, size_t i)
 	"ORDER BY num DESC LIMIT $2::bigint)"
 
 /* Names of groups are plain: an array of them needs no quotes. */
-static void
-group_array(const struct sp_actor *a, struct sp_buf *b)
+void
+sp_actor_group_array(const struct sp_actor *a, struct sp_buf *b)
 {
 	enum sp_err e = sp_buf_put_u8(b, '{');
 
@@ -439,7 +439,7 @@ sp_verb_requests(struct sp_call *c)
 		snprintf(now, sizeof(now), "%lld", (long long)c->style.now_us);
 	if (!sp_actor_may_audit(&c->who))
 		sp_uuid_text(me, c->who.person);
-	group_array(&c->who, &groups);
+	sp_actor_group_array(&c->who, &groups);
 	LOAD_REQUESTS(c, PAGE, 5, requests_print,
 	    before == NULL ? "9223372036854775807" : before, limit, me,
 	    (const char *)groups.p + groups.off, now);

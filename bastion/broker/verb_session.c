@@ -18,7 +18,7 @@ static const struct sp_col session_cols[] = {
 	{"end_code", NULL, SP_COL_NUMBER}, {"recovered", NULL, SP_COL_BOOL},
 	{"rule", NULL, SP_COL_TEXT}, {"policy_hash", NULL, SP_COL_TEXT},
 	{"grant", NULL, SP_COL_TEXT}, {"node", NULL, SP_COL_TEXT},
-	{"head", NULL, SP_COL_TEXT}, {"allows", NULL, SP_COL_TEXT},
+	{"head", NULL, SP_COL_TEXT}, {"allows", "ALLOWS", SP_COL_TEXT},
 	{"reason", "ENDED BECAUSE", SP_COL_TEXT},
 };
 #define N_SESSION_COLS (sizeof(session_cols) / sizeof(session_cols[0]))

@@ -68,19 +68,39 @@ users_print(struct sp_call *c)
 
 	for (size_t i = 0; i < sp_rows_n(c->rows[0]); i++)
 		add_person(c, l, i);
-	sp_call_end_list(c, l, "Nobody yet. Add somebody on the host: sallyport "
+	sp_call_list(c, l, sp_call_has(c, "after") || sp_call_has(c, "group") ?
+	    "Nobody." : "Nobody yet. Add somebody on the host: sallyport "
 	    "users add NAME --display TEXT --group sysadmins --key 'ssh-ed25519 "
 	    "...' --totp");
+	sp_list_free(l);
+	sp_call_more(c, c->rows[0], "users list", sp_rows_n(c->rows[0]) == 0 ? "" :
+	    sp_rows_get(c->rows[0], sp_rows_n(c->rows[0]) - 1, "name"));
+	sp_call_end(c, SP_EXIT_OK);
 }
+
+#define PAGE "(SELECT id FROM people WHERE name::text > $1 AND ($2 = '' OR id "   \
+	"IN (SELECT person_id FROM memberships WHERE group_name = $2)) "      \
+	"ORDER BY name LIMIT $3::bigint)"
 
 void
 sp_verb_users_list(struct sp_call *c)
 {
+	const char *after = sp_call_opt(c, "after"), *group = sp_call_opt(c, "group");
+	char limit[24];
+
+	if (!sp_call_limit(c, limit))
+		return;
+	after = after == NULL ? "" : after;
+	group = group == NULL ? "" : group;
 	sp_call_load(c, 0, (struct sp_need[]){
-	    {.t = SP_T_PEOPLE, .where = "ORDER BY name"},
-	    {.t = SP_T_MEMBERSHIPS, .where = "ORDER BY group_name"},
-	    {.t = SP_T_PERSON_KEYS, .where = ""},
-	    {.t = SP_T_TOTP, .where = ""}}, 4, users_print);
+	    {.t = SP_T_PEOPLE, .where = "WHERE id IN " PAGE " ORDER BY name",
+	    .p = {after, group, limit}, .n = 3},
+	    {.t = SP_T_MEMBERSHIPS, .where = "WHERE person_id IN " PAGE
+	    " ORDER BY group_name", .p = {after, group, limit}, .n = 3},
+	    {.t = SP_T_PERSON_KEYS, .where = "WHERE person_id IN " PAGE,
+	    .p = {after, group, limit}, .n = 3},
+	    {.t = SP_T_TOTP, .where = "WHERE person_id IN " PAGE,
+	    .p = {after, group, limit}, .n = 3}}, 4, users_print);
 }
 
 static void

@@ -10,36 +10,19 @@
 #include "bastion/cli/cli.h"
 #include "common/kinds.h"
 
-struct new_secret {
-	const struct sp_kind *kind;
-	const char *key_file, *pass_file;
-	bool from_stdin, generate;
-};
-struct sealed {
-	struct sp_buf hex, public_key;
-};
-
 static int
 target_id(const struct sp_cli *c, const char *name, uint8_t id[static 16])
 {
-	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
-	    NULL};
+	char *argv[] = {(char[]){"target"}, (char[]){"show"},
+	    (char *)(uintptr_t)name, (char[]){"--json"}, NULL};
 	int rc;
-	json_object *a = sp_cli_ask_json(c, 3, argv, &rc);
-	bool found = false;
+	json_object *o = sp_cli_ask_json(c, 4, argv, &rc);
+	const char *t = sp_cli_text_field(o, "id");
 
-	for (size_t i = 0; a != NULL && i < json_object_array_length(a); i++) {
-		json_object *o = json_object_array_get_idx(a, i);
-		const char *n = sp_cli_text_field(o, "name"), *t = sp_cli_text_field(o, "id");
-
-		if (n != NULL && t != NULL && strcmp(n, name) == 0 &&
-		    sp_uuid_parse(id, sp_span_str(t)) == SP_OK)
-			found = true;
-	}
-	json_object_put(a);
-	if (rc == SP_EXIT_OK && !found)
-		rc = sp_cli_fail(SP_EXIT_REFUSED, "there is no target %s: "
-		    "sallyport targets list", name);
+	if (rc == SP_EXIT_OK &&
+	    (t == NULL || sp_uuid_parse(id, sp_span_str(t)) != SP_OK))
+		rc = sp_cli_fail(SP_EXIT_LATER, "the broker said something else");
+	json_object_put(o);
 	return rc;
 }
 
@@ -83,7 +66,7 @@ seal_failed(enum sp_err e)
 
 static int
 seal_once(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
-    struct sealed *out, enum sp_err *err)
+    struct sp_sealed *out, enum sp_err *err)
 {
 	struct sp_msg_vc_secret_new_r r = {.err = SP_ERR_PROTO};
 	struct sp_packet p;
@@ -112,9 +95,9 @@ seal_once(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
 	return rc;
 }
 
-static int
-seal_secret(const struct sp_cli *c, const struct new_secret *n,
-    struct sp_msg_vc_secret_new *m, struct sealed *out)
+int
+sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
+    struct sp_msg_vc_secret_new *m, struct sp_sealed *out)
 {
 	SP_BUF_AUTO pass = {.max = 1024};
 	enum sp_err e = SP_OK;
@@ -134,8 +117,8 @@ seal_secret(const struct sp_cli *c, const struct new_secret *n,
 }
 
 /* The line for the target's authorized_keys. */
-static void
-print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
+void
+sp_cli_print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
 {
 	SP_BUF_AUTO b64 = {.max = 8192};
 	struct sp_span rest = blob, type;
@@ -147,8 +130,8 @@ print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
 	    (const char *)sp_buf_span(&b64).p, where);
 }
 
-static int
-read_secret(const struct new_secret *n, struct sp_buf *clear)
+int
+sp_cli_read_secret(const struct sp_new_secret *n, struct sp_buf *clear)
 {
 	bool is_file = (n->kind->flags & SP_KIND_FILE) != 0;
 	const char *kind = n->kind->name;
@@ -174,9 +157,9 @@ read_secret(const struct new_secret *n, struct sp_buf *clear)
 
 static int
 add_with_secret(const struct sp_cli *c, const char *where,
-    const struct new_secret *n, struct sp_span clear)
+    const struct sp_new_secret *n, struct sp_span clear)
 {
-	struct sealed s = {.hex = {.max = 32768}, .public_key = {.max = 2048}};
+	struct sp_sealed s = {.hex = {.max = 32768}, .public_key = {.max = 2048}};
 	struct sp_msg_vc_secret_new m = {.version = 1, .clear = clear,
 	    .generate = n->generate, .kind = n->kind->number};
 	const char *at = strchr(where, '@');
@@ -189,7 +172,7 @@ add_with_secret(const struct sp_cli *c, const char *where,
 		return rc;
 	sp_uuid_make(m.id);
 	sp_uuid_text(id, m.id);
-	rc = seal_secret(c, n, &m, &s);
+	rc = sp_cli_seal(c, n, &m, &s);
 	if (rc == SP_EXIT_OK) {
 		char *argv[] = {(char[]){"account"}, (char[]){"add"},
 		    (char *)(uintptr_t)where, (char[]){"--kind"},
@@ -201,7 +184,7 @@ add_with_secret(const struct sp_cli *c, const char *where,
 		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
 	}
 	if (rc == SP_EXIT_OK && s.public_key.len > 0)
-		print_public(c, where, sp_buf_span(&s.public_key));
+		sp_cli_print_public(c, where, sp_buf_span(&s.public_key));
 	sp_buf_fini(&s.hex);
 	sp_buf_fini(&s.public_key);
 	return rc;
@@ -253,7 +236,7 @@ int
 sp_cmd_account(struct sp_cli *c, int argc, char **argv)
 {
 	SP_BUF_AUTO clear = {.max = 8192};
-	struct new_secret n = {
+	struct sp_new_secret n = {
 	    .kind = sp_kind_named(sp_cli_value(&argc, argv, "--kind"))};
 	int rc;
 
@@ -269,7 +252,7 @@ sp_cmd_account(struct sp_cli *c, int argc, char **argv)
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc != 3)
 		return usage();
-	rc = read_secret(&n, &clear);
+	rc = sp_cli_read_secret(&n, &clear);
 	return rc == SP_EXIT_OK ?
 	    add_with_secret(c, argv[2], &n, sp_buf_span(&clear)) : rc;
 }

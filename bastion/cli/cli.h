@@ -155,4 +155,24 @@ struct json_object *sp_cli_ask_json(const struct sp_cli *c, int argc,
     char *const *argv, int *rc);
 const char *sp_cli_text_field(struct json_object *o, const char *key);
 
+/* account.c: a secret on its way from the caller to the vault. */
+struct sp_new_secret {
+	const struct sp_kind *kind;
+	const char *key_file, *pass_file;
+	bool from_stdin, generate;
+};
+struct sp_sealed {
+	struct sp_buf hex, public_key;	/* hex ends with a NUL */
+};
+struct sp_msg_vc_secret_new;
+/* Reads it from the file or standard input; nothing for one to be generated. */
+int sp_cli_read_secret(const struct sp_new_secret *n, struct sp_buf *clear);
+/* Asks the vault, and for the passphrase of an encrypted key. */
+int sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
+    struct sp_msg_vc_secret_new *m, struct sp_sealed *out);
+/* The line for the target's authorized_keys. */
+void sp_cli_print_public(const struct sp_cli *c, const char *where,
+    struct sp_span blob);
+int sp_cmd_secret(struct sp_cli *c, int argc, char **argv);
+
 #endif

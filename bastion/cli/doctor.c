@@ -427,12 +427,12 @@ static void
 exam_targets(struct exam *x)
 {
 	SP_BUF_AUTO out = {.max = 1 << 24}, names = {.max = 1024};
-	char *argv[] = {(char[]){"targets"}, (char[]){"list"}, (char[]){"--json"},
-	    NULL};
+	char *argv[] = {(char[]){"targets"}, (char[]){"list"},
+	    (char[]){"--limit=10000"}, (char[]){"--json"}, NULL};
 	json_object *a = NULL;
 	size_t n = 0;
 
-	if (sp_cli_verb(x->c, 3, argv, -1, &out) != SP_EXIT_OK ||
+	if (sp_cli_verb(x->c, 4, argv, -1, &out) != SP_EXIT_OK ||
 	    sp_buf_put_u8(&out, 0) != SP_OK ||
 	    (a = json_tokener_parse((const char *)sp_buf_span(&out).p)) == NULL)
 		return;		/* what is wrong has been said above */

@@ -180,6 +180,8 @@ usage(FILE *f)
 	fprintf(f, "  users add NAME ... --totp [--qr], users totp NAME [--qr]\n"
 	    "  account add ACCOUNT@TARGET --kind password --password-stdin\n"
 	    "  account add ACCOUNT@TARGET --kind key --key-file FILE\n"
+	    "  secret add|set ACCOUNT@TARGET --password-stdin | --key-file FILE |\n"
+	    "    --key-stdin | --generate\n"
 	    "  verify FILE --key HEX|FILE\n\n"
 	    "Every other verb is the bastion's own: sallyport help\n");
 	return SP_EXIT_USAGE;
@@ -223,6 +225,8 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 		return sp_cmd_users(c, argc, argv);
 	if (is_two(argc, argv, "account", "add"))
 		return sp_cmd_account(c, argc, argv);
+	if (is_two(argc, argv, "secret", "add") || is_two(argc, argv, "secret", "set"))
+		return sp_cmd_secret(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&
 	    (strchr(argv[1], '/') != NULL || access(argv[1], R_OK) == 0))
 		return sp_cmd_verify_file(c, argc, argv);
