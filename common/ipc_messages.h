@@ -175,6 +175,11 @@ enum sp_link_state {
 	M(v_rotate_make, 0x0140, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)    \
 	M(v_rotate_made, 0x0141, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
 	M(v_rotate_lease, 0x0142, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
+	M(v_challenge, 0x0150, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(v_challenge_r, 0x0151, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	M(v_approval, 0x0152, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(v_approval_r, 0x0153, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)     \
+	M(v_reveal, 0x0154, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
 	/* -- vault and one egress, vault and one player -- */                \
 	M(host_proof, 0x00b0, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(host_proof_r, 0x00b1, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)       \
@@ -200,7 +205,15 @@ enum sp_link_state {
 	M(vc_totp_new, 0x00e5, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(vc_totp_new_r, 0x00e6, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
 	M(vc_status_r, 0x00e7, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)        \
-	M(vc_done, 0x00e8, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
+	M(vc_done, 0x00e8, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)            \
+	M(vc_rule_set, 0x0155, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(vc_rule_set_r, 0x0156, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
+	M(vc_reveal, 0x0157, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(vc_reveal_r, 0x0158, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)        \
+	M(vc_kit_begin, 0x0159, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(vc_kit_add, 0x015a, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(vc_kit_end, 0x015b, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(vc_kit_r, 0x015c, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
 
 /* ------------------------------------------------------------------ fields
  * One macro a message: F(kind, name, cap). Descriptors are listed in the
@@ -450,16 +463,45 @@ enum sp_link_state {
  * 2: it matched, but the vault has seen it before (opens nothing, and is no
  * guess that counts towards a lock). */
 #define SP_FIELDS_v_totp_check_r(F) F(u8, ok, 0) F(u64, step, 0)
+/* A release rule (common/release.h) is owed for a request: the vault makes the
+ * text that is signed for it. kind: enum sp_challenge_kind; life_us: how long
+ * the request waits. own_keys: the sealed rows of the requester's keys, each
+ * uuid id, u64 version, h32 mac, bytes canon. */
+#define SP_FIELDS_v_challenge(F)                                              \
+	F(uuid, request, 0) F(u64, number, 0) F(u8, kind, 0)                  \
+	F(uuid, person, 0) F(str, person_name, 64) F(str, account, 64)        \
+	F(uuid, target, 0) F(str, target_name, 64) F(bytes, rule, 8192)       \
+	F(str, reason, 1024) F(u64, seconds, 0) F(u64, life_us, 0)            \
+	F(bytes, own_keys, 16384)
+#define SP_FIELDS_v_challenge_r(F)                                            \
+	F(u8, err, 0) F(str, text, 256) F(bytes, challenge, 4096)
+/* Is this SSHSIG an approval of that challenge? person: whose, by the rule. */
+#define SP_FIELDS_v_approval(F)                                               \
+	F(bytes, rule, 8192) F(bytes, challenge, 4096) F(bytes, signature, 8192)
+#define SP_FIELDS_v_approval_r(F)                                             \
+	F(u8, err, 0) F(uuid, person, 0) F(str, key, 64) F(str, text, 256)
+/* A request to show a credential is approved: the vault keeps it, for whoever
+ * asks on the host (vc_reveal), once, for a minute. */
+#define SP_FIELDS_v_reveal(F)                                                 \
+	F(uuid, request, 0) F(u64, number, 0) F(u8, kind, 0)                  \
+	F(str, account, 64) F(uuid, target, 0) F(str, target_name, 64)        \
+	F(uuid, secret_id, 0) F(u64, secret_version, 0)                       \
+	F(uuid, secret_owner, 0) F(bytes, sealed, 8192) F(bytes, rule, 8192)  \
+	F(bytes, challenge, 4096) F(bytes, approvals, 24576)
 /* The right to one login: account at the target with the pinned host keys,
  * until not_after. For SP_CRED_PASSWORD/SP_CRED_KEY the sealed secret's row.
  * source: the address that the certificate is good from ("" for none). legacy 1:
- * the host may prove its key by SHA-1; what the vault signs never is. */
+ * the host may prove its key by SHA-1; what the vault signs never is. rule: the
+ * secret's release rule, with the challenge of the request and the SSHSIGs of
+ * those who approved (each as bytes), or nothing of it. */
 #define SP_FIELDS_v_lease(F)                                                  \
 	F(uuid, session, 0) F(u8, kind, 0) F(str, account, 64)                \
 	F(uuid, target, 0) F(str, target_name, 64) F(bytes, host_keys, 8192)  \
 	F(i64, not_after, 0) F(u64, serial, 0) F(u32, rights, 0)              \
 	F(str, source, 64) F(uuid, secret_id, 0) F(u64, secret_version, 0)    \
-	F(uuid, secret_owner, 0) F(bytes, sealed, 8192) F(u8, legacy, 0)
+	F(uuid, secret_owner, 0) F(bytes, sealed, 8192) F(u8, legacy, 0)      \
+	F(bytes, rule, 8192) F(bytes, challenge, 4096)                        \
+	F(bytes, approvals, 24576)
 #define SP_FIELDS_v_lease_r(F) F(u8, err, 0) F(str, text, 256)
 #define SP_FIELDS_v_lease_end(F) F(uuid, session, 0)
 /* Sent once, when the one login was signed for or the password handed out. */
@@ -546,6 +588,32 @@ enum sp_link_state {
 /* seed: for the person's own device, shown once */
 #define SP_FIELDS_vc_totp_new_r(F) F(u8, err, 0) F(bytes, sealed, 1024) F(bytes, seed, 64)
 #define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
+/* Seals the secret of the row anew, at the next version, bound to a new rule (or
+ * to none): rule has the version after the old one's. */
+#define SP_FIELDS_vc_rule_set(F)                                              \
+	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
+	F(bytes, sealed, 8192) F(bytes, old_rule, 8192) F(bytes, rule, 8192)
+#define SP_FIELDS_vc_rule_set_r(F)                                            \
+	F(u8, err, 0) F(str, text, 256) F(bytes, sealed, 8192)
+#define SP_FIELDS_vc_reveal(F) F(uuid, request, 0)
+/* clear: shown once. what: "account@target" */
+#define SP_FIELDS_vc_reveal_r(F)                                              \
+	F(u8, err, 0) F(str, text, 256) F(str, what, 128) F(u8, kind, 0)      \
+	F(bytes, clear, 8192)
+/* A break-glass kit (vault/kit.h): begin, add each credential (vc_done), end
+ * (vc_kit_r). shares: k-of-n shares as text, a line each. */
+#define SP_FIELDS_vc_kit_begin(F)                                             \
+	F(uuid, kit, 0) F(u8, k, 0) F(u8, n, 0) F(i64, expires_us, 0)         \
+	F(str, note, 256)
+#define SP_FIELDS_vc_kit_add(F)                                               \
+	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
+	F(bytes, sealed, 8192) F(bytes, rule, 8192) F(str, account, 64)       \
+	F(str, target_name, 64) F(str, addr, 64) F(u16, port, 0)              \
+	F(str, host_keys, 4096)
+#define SP_FIELDS_vc_kit_end(F) F(uuid, kit, 0)
+#define SP_FIELDS_vc_kit_r(F)                                                 \
+	F(u8, err, 0) F(str, text, 256) F(h32, receipt_key, 0)                \
+	F(bytes, file, 49152) F(bytes, shares, 8192)
 
 /* ------------------------------------------------------------------ values */
 

@@ -191,6 +191,9 @@ static const struct {
     {SP_MSG_v_sign_close, on_sign_close},
     {SP_MSG_v_sign_audit, on_sign_audit},
     {SP_MSG_v_play_grant, on_play_grant},
+    {SP_MSG_v_challenge, sp_on_challenge},
+    {SP_MSG_v_approval, sp_on_approval},
+    {SP_MSG_v_reveal, sp_on_reveal_ready},
 };
 
 static enum sp_err
@@ -234,6 +237,7 @@ sp_broker_drop(struct sp_vaultd *v)
 	/* Nobody is left who could end what it granted. */
 	sp_leases_end_unused(v->leases, "the broker is gone");
 	sp_plays_end_all(v->plays);
+	sp_reveals_drop(v, INT64_MAX);
 }
 
 void

@@ -170,6 +170,10 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 		return on_secret_new(v, c, p);
 	case SP_MSG_vc_totp_new:
 		return on_totp_new(v, c, p);
+	case SP_MSG_vc_rule_set:
+		return sp_on_rule_set(v, c, p);
+	case SP_MSG_vc_reveal:
+		return sp_on_reveal(v, c, p);
 	default:
 		return SP_ERR_PROTO;
 	}

@@ -12,6 +12,8 @@
 #include "common/log.h"
 #include "vault/hostsig.h"
 #include "vault/kinds.h"
+#include "vault/lease_int.h"
+#include "vault/release.h"
 #include "vault/sshcert.h"
 #include "vault/poison.h"
 
@@ -187,14 +189,38 @@ row_of(const struct sp_msg_v_lease *m)
 
 	memcpy(r.id, m->secret_id, 16);
 	memcpy(r.owner, m->secret_owner, 16);
+	sp_rule_digest(m->rule, r.rule);
 	return r;
+}
+
+/* The secret's own rule, if it has one: who has signed for this? */
+static enum sp_err
+check_release(struct sp_leases *t, const struct sp_msg_v_lease *m,
+    int64_t now_us, char text[static 256])
+{
+	struct sp_release_wish w = {.kind = SP_CHALLENGE_SESSION,
+	    .secret = m->secret_id, .target = m->target, .account = m->account,
+	    .target_name = m->target_name, .rule = m->rule,
+	    .challenge = m->challenge, .approvals = m->approvals,
+	    .not_after = m->not_after};
+	char by[256];
+	enum sp_err e;
+
+	if (m->rule.n == 0)
+		return SP_OK;
+	e = sp_release_check(t->root, &w, now_us, by, text);
+	if (e != SP_OK)
+		t->ops.event(t->ops.arg, "release_refused", m->session, text);
+	else
+		sp_log(SP_INFO, "released", m->session, "signed_by=\"%s\"", by);
+	return e;
 }
 
 /* A stored secret must open now, so that a swapped row is refused before
  * anybody has connected for it. */
 static enum sp_err
 check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
-    char text[static 256])
+    int64_t now_us, char text[static 256])
 {
 	struct sp_secret_row r = row_of(m);
 	SP_SECRET_AUTO s = {0};
@@ -220,7 +246,8 @@ check_secret(struct sp_leases *t, const struct sp_msg_v_lease *m,
 		return no(text, e, "the stored secret does not open: its row was "
 		    "changed, or belongs elsewhere");
 	}
-	return e == SP_OK ? e : no(text, e, sp_err_text(e));
+	return e == SP_OK ? check_release(t, m, now_us, text) :
+	    no(text, e, sp_err_text(e));
 }
 
 static enum sp_err
@@ -249,7 +276,7 @@ check_grant(struct sp_leases *t, const struct sp_msg_v_lease *m, int64_t now_us,
 	    (source[0] != '\0' && !sp_addr_is_numeric(source)))
 		return no(text, SP_ERR_INVAL, "the source is not a numeric "
 		    "address");
-	return check_secret(t, m, text);
+	return check_secret(t, m, now_us, text);
 }
 
 static enum sp_err

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -82,7 +83,10 @@ sp_vaultd_init(struct sp_vaultd *v)
 	v->leases = sp_leases_new(&v->root, &ops);
 	v->plays = sp_plays_new(&v->root, &ops);
 	v->spent = sp_totp_spent_new();
-	if (v->leases == NULL || v->plays == NULL || v->spent == NULL) {
+	v->releases = sp_releases_new();
+	v->root.releases = v->releases;
+	if (v->leases == NULL || v->plays == NULL || v->spent == NULL ||
+	    v->releases == NULL) {
 		sp_vaultd_fini(v);
 		return SP_ERR_NOMEM;
 	}
@@ -96,6 +100,10 @@ sp_vaultd_fini(struct sp_vaultd *v)
 	sp_leases_free(v->leases);
 	sp_plays_free(v->plays);
 	sp_totp_spent_free(v->spent);
+	sp_releases_free(v->releases);
+	free(v->reveals);
+	v->releases = v->root.releases = NULL;
+	v->reveals = NULL;
 	v->leases = NULL;
 	v->plays = NULL;
 	v->spent = NULL;
@@ -139,6 +147,7 @@ sp_vaultd_load(struct sp_vaultd *v, int dirfd)
 
 	if (fstatat(dirfd, "..", &st, 0) == 0)
 		v->owner = st.st_uid;
+	sp_releases_load(v->releases, dirfd);
 	v->state_fault = load_fault(sp_state_load(dirfd, &v->state));
 	if (v->state_fault != NULL) {
 		sp_log(SP_ERROR, "vault_state", NULL, "fault=\"%s\"",
@@ -162,7 +171,12 @@ sp_vaultd_unseal(struct sp_vaultd *v, struct sp_span passphrase)
 		return SP_ERR_STATE;
 	if (v->state_fault != NULL)
 		return SP_ERR_NOTFOUND;
-	return sp_root_open(&v->root, &v->state, passphrase);
+	SP_TRY(sp_root_open(&v->root, &v->state, passphrase));
+	if (sp_releases_open(v->releases, &v->root) != SP_OK)
+		sp_vaultd_event(v, "release_table_broken", NULL, "the file releases "
+		    "of the vault's directory is not what the vault wrote: no "
+		    "account's credential opens until it is restored");
+	return SP_OK;
 }
 
 void
@@ -171,6 +185,7 @@ sp_vaultd_seal(struct sp_vaultd *v)
 	sp_root_close(&v->root);
 	sp_leases_end_unused(v->leases, "the vault was sealed");
 	sp_plays_end_all(v->plays);
+	sp_reveals_drop(v, INT64_MAX);
 	/* What ciphers and hashes spilled below this frame goes as well. */
 	sodium_stackzero(STACK_BYTES);
 }
@@ -254,6 +269,8 @@ wait_ms(const struct sp_vaultd *v, int most_ms)
 
 	if (sp_plays_due_us(v->plays) < due)
 		due = sp_plays_due_us(v->plays);
+	if (sp_reveals_due_us(v) < due)
+		due = sp_reveals_due_us(v);
 	for (size_t i = 0; i < v->n_ctl; i++)
 		if (v->ctl[i].due_us < due)
 			due = v->ctl[i].due_us;
@@ -322,5 +339,6 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 		sp_control_accept(v);
 	sp_leases_tick(v->leases, sp_now_us(), sp_boot_us());
 	sp_plays_tick(v->plays, sp_boot_us());
+	sp_reveals_drop(v, sp_boot_us());
 	return SP_OK;
 }

@@ -199,7 +199,7 @@ sp_root_close(struct sp_root *r)
 	sp_secret_free(&r->audit);
 	sp_secret_free(&r->ca);
 	sp_secret_free(&r->rec);
-	*r = (struct sp_root){0};
+	*r = (struct sp_root){.releases = r->releases};
 }
 
 const struct sp_kek *

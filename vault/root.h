@@ -18,8 +18,10 @@ struct sp_kek {
 	struct sp_secret key;
 };
 
+struct sp_releases;
 struct sp_root {
 	bool is_open;
+	struct sp_releases *releases;	/* release.h; not ours, survives a seal */
 	size_t n_keks;
 	struct sp_kek keks[SP_KEKS_MAX];
 	struct sp_secret audit, ca;	/* Ed25519 secret keys, 64 bytes */

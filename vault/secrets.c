@@ -6,23 +6,33 @@
 
 #include "common/ipc_messages.h"
 #include "common/text.h"
+#include "vault/release.h"
 #include "vault/poison.h"
 
 #define FORMAT 1
+#define FORMAT_RULE 2
 #define PAD 64
 #define HEAD_BYTES (4 + 1 + 4 + 32 + SP_WRAPPED_KEY)
 static const uint8_t magic[4] = {'S', 'P', 'S', 'C'};
+
+static uint8_t
+format_of(const struct sp_secret_row *row)
+{
+	return sodium_is_zero(row->rule, sizeof(row->rule)) ? FORMAT : FORMAT_RULE;
+}
 
 static enum sp_err
 row_aad(const struct sp_secret_row *row, uint32_t epoch, struct sp_buf *b)
 {
 	SP_TRY(sp_buf_put_bytes(b, sp_span_str("sallyport secret v1")));
-	SP_TRY(sp_buf_put_u8(b, FORMAT));
+	SP_TRY(sp_buf_put_u8(b, format_of(row)));
 	SP_TRY(sp_buf_put_u32(b, epoch));
 	SP_TRY(sp_buf_put_u8(b, row->kind));
 	SP_TRY(sp_buf_put(b, row->id, 16));
 	SP_TRY(sp_buf_put_u64(b, row->version));
-	return sp_buf_put(b, row->owner, 16);
+	SP_TRY(sp_buf_put(b, row->owner, 16));
+	return format_of(row) == FORMAT ? SP_OK :
+	    sp_buf_put(b, row->rule, sizeof(row->rule));
 }
 
 static enum sp_err
@@ -74,7 +84,7 @@ sp_secret_seal(const struct sp_root *r, const struct sp_secret_row *row,
 	    sp_span_of(plain.p, plain.n), &body));
 	SP_TRY(commitment(&dek, sp_buf_span(&body).p, sp_buf_span(&aad), commit));
 	SP_TRY(sp_buf_put(out, magic, sizeof(magic)));
-	SP_TRY(sp_buf_put_u8(out, FORMAT));
+	SP_TRY(sp_buf_put_u8(out, format_of(row)));
 	SP_TRY(sp_buf_put_u32(out, kek->epoch));
 	SP_TRY(sp_buf_put(out, commit, sizeof(commit)));
 	SP_TRY(sp_buf_put(out, wrapped, sizeof(wrapped)));
@@ -125,6 +135,9 @@ sp_secret_unseal(const struct sp_root *r, const struct sp_secret_row *row,
 
 	if (!r->is_open)
 		return SP_ERR_SEALED;
+	if (row->kind != SP_CRED_TOTP_SEED &&
+	    !sp_releases_is_last(r->releases, row->id, row->rule))
+		return SP_ERR_CRYPTO;
 	if (sealed.n <= HEAD_BYTES + SP_AEAD_OVERHEAD ||
 	    sp_get(&sealed, sizeof(magic), &m) != SP_OK ||
 	    sp_get_u8(&sealed, &format) != SP_OK ||
@@ -132,7 +145,7 @@ sp_secret_unseal(const struct sp_root *r, const struct sp_secret_row *row,
 	    sp_get(&sealed, 32, &commit) != SP_OK ||
 	    sp_get(&sealed, SP_WRAPPED_KEY, &wrapped) != SP_OK ||
 	    !sp_span_eq(sp_span_of(m, 4), sp_span_of(magic, 4)) ||
-	    format != FORMAT || epoch == 0 ||
+	    format != format_of(row) || epoch == 0 ||
 	    (kek = sp_root_kek(r, SP_KEK_SECRETS, epoch)) == NULL)
 		return SP_ERR_CRYPTO;
 	SP_TRY(row_aad(row, epoch, &aad));

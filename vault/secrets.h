@@ -12,7 +12,8 @@
  *
  * Additional data of both encryptions, canonical, built from the request and
  * never from what was read: label, format, epoch, kind, row id, version,
- * owner. XChaCha20-Poly1305 does not commit to its key: `commit` is BLAKE2b-256
+ * owner; in format 2 (format 1 for a secret without one) also the digest of its
+ * release rule (release.h), which must be the last one that it was given. XChaCha20-Poly1305 does not commit to its key: `commit` is BLAKE2b-256
  * keyed with the data key over the nonce and the additional data, checked
  * first. The clear text is a u32 length, the bytes, and zeros up to a multiple
  * of 64: a reader of the database does not learn how long a password is.
@@ -21,6 +22,7 @@ struct sp_secret_row {
 	uint8_t kind;		/* enum sp_cred_kind */
 	uint8_t id[16], owner[16];
 	uint64_t version;
+	uint8_t rule[32];	/* of its release rule; zero for none */
 };
 #define SP_SECRET_CLEAR_MAX 4096
 #define SP_TOTP_SEED_BYTES 20

@@ -8,6 +8,7 @@
 #include "common/sandbox.h"
 #include "vault/lease.h"
 #include "vault/play.h"
+#include "vault/release.h"
 #include "vault/root.h"
 #include "vault/totp.h"
 
@@ -51,6 +52,8 @@ struct sp_vaultd {
 	struct sp_leases *leases;
 	struct sp_plays *plays;
 	struct sp_totp_spent *spent;
+	struct sp_releases *releases;
+	struct sp_reveal *reveals;	/* reveal.c */
 	struct sp_link sup, brk;
 	int listen_fd;
 	uid_t owner;
@@ -89,6 +92,18 @@ void sp_control_accept(struct sp_vaultd *v);
 void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
 /* false: drop it */
 bool sp_control_serve(struct sp_vaultd *v, struct sp_control *c);
+
+/* release_calls.c: what broker.c and control.c hand on */
+SP_MUST enum sp_err sp_on_challenge(struct sp_vaultd *v, struct sp_packet *p);
+SP_MUST enum sp_err sp_on_approval(struct sp_vaultd *v, struct sp_packet *p);
+SP_MUST enum sp_err sp_on_rule_set(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+/* reveal.c: a credential that is to be shown waits here for a minute. */
+SP_MUST enum sp_err sp_on_reveal_ready(struct sp_vaultd *v, struct sp_packet *p);
+SP_MUST enum sp_err sp_on_reveal(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+void sp_reveals_drop(struct sp_vaultd *v, int64_t boot_us); /* INT64_MAX: all */
+int64_t sp_reveals_due_us(const struct sp_vaultd *v);
 
 /* A message's body held a secret: wipes it in the receive buffer. */
 void sp_packet_wipe(struct sp_link *l, const struct sp_packet *p);
