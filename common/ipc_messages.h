@@ -588,8 +588,8 @@ enum sp_link_state {
 /* seed: for the person's own device, shown once */
 #define SP_FIELDS_vc_totp_new_r(F) F(u8, err, 0) F(bytes, sealed, 1024) F(bytes, seed, 64)
 #define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
-/* Seals the secret of the row anew, at the next version, bound to a new rule (or
- * to none): rule has the version after the old one's. */
+/* Seals the secret of the row anew, bound to a new rule (or to none): rule has a
+ * higher version than the old one. */
 #define SP_FIELDS_vc_rule_set(F)                                              \
 	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
 	F(bytes, sealed, 8192) F(bytes, old_rule, 8192) F(bytes, rule, 8192)

@@ -108,7 +108,6 @@ set_rule(struct sp_vaultd *v, const struct sp_msg_vc_rule_set *m,
 	memcpy(row.owner, m->owner, 16);
 	sp_rule_digest(m->old_rule, row.rule);
 	SP_TRY(sp_secret_unseal(&root, &row, m->sealed, &clear));
-	row.version++;
 	sp_rule_digest(m->rule, row.rule);
 	SP_TRY(sp_secret_seal(&root, &row, sp_span_of(clear.p, clear.n), sealed));
 	return sp_releases_set(v->releases, &v->root, row.id, row.rule);

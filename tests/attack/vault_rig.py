@@ -129,7 +129,7 @@ class Vault:
                           sealed=s["sealed"], old_rule=s["rule"], rule=rule)
         if r["err"]:
             return r["text"].decode()
-        return dict(s, version=s["version"] + 1, sealed=r["sealed"], rule=rule)
+        return dict(s, sealed=r["sealed"], rule=rule)
 
     # ------------------------------------------------------------------ the broker
     def challenge(self, s, who="alice", number=42, request=None, account="legacy", target="core-01", kind=SESSION, seconds=600,
