@@ -19,6 +19,7 @@ struct sp_ask {
 	char tags[512];		/* separated by spaces */
 	uint8_t cred_kind;	/* enum sp_cred_kind */
 	uint8_t secret[16];	/* nil for certificates */
+	bool exclusive;		/* one lease at a time */
 };
 
 /* Encoded rules (common/rules.h); n 0: none are known. */

@@ -192,6 +192,7 @@ sp_ask_account(struct sp_ask *a, const struct sp_rows *r, size_t row)
 	a->cred_kind = (uint8_t)sp_rows_i64(r, row, "kind");
 	if (!sp_rows_uuid(r, row, "secret_id", a->secret))
 		memset(a->secret, 0, 16);
+	a->exclusive = sp_rows_bool(r, row, "exclusive");
 	return SP_OK;
 }
 

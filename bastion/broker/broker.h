@@ -57,6 +57,7 @@ struct sp_actor {
 	char addr[64];			/* where from; "local" on the host */
 	char groups[32][SP_NAME_MAX + 1];
 	size_t n_groups;
+	uint8_t key[16];		/* the row of the key that signed */
 	uint64_t conn;			/* the connection it speaks on; 0: none */
 	bool more_groups;		/* there are others that are not in here */
 	uint8_t mfa;			/* enum sp_mfa of policy/policy.h */

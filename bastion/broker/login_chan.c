@@ -173,7 +173,7 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 	for (struct chan *h = x->chans, *next; h != NULL; h = next) {
 		next = h->next;
 		if (h->state == CHAN_SESSION)
-			chan_fail(h, x->is_later ? EXIT_LATER :
+			chan_fail(h, x->is_later || sp_session_is_held(s) ? EXIT_LATER :
 			    code == SP_END_POLICY || code == SP_END_REVOKED ?
 			    EXIT_REFUSED : 255, say);
 	}

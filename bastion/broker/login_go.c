@@ -84,7 +84,8 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 	g->session = NULL;
 	/* Once it ran, its stream's END has said why. */
 	if (!g->is_ready)
-		refuse(g, code == SP_END_POLICY || code == SP_END_REVOKED ? 1 : 255,
+		refuse(g, sp_session_is_held(s) ? 75 : code == SP_END_POLICY ||
+		    code == SP_END_REVOKED ? 1 : 255,
 		    text[0] == '\0' ? "the session could not begin." : text);
 	forget(g);
 }

@@ -116,6 +116,7 @@ key_given(struct conn *c, const struct offer *o,
 
 	memcpy(c->who.person, person, 16);
 	memcpy(c->key, key, 16);
+	memcpy(c->who.key, key, 16);
 	snprintf(c->who.name, sizeof(c->who.name), "%s", o->name.user);
 	snprintf(c->who.addr, sizeof(c->who.addr), "%s", c->addr);
 	snprintf(c->login, sizeof(c->login), "%s", o->login);

@@ -20,7 +20,8 @@
 #define ACCOUNTS(C)                                                           \
 	C(target_id, UUID, 0) C(name, TEXT, 0) C(kind, INT, 1)                \
 	C(secret_id, UUID, 1) C(rotate, TEXT, LATER)                          \
-	C(password_rule, TEXT, LATER) C(disabled, BOOL, LATER)
+	C(password_rule, TEXT, LATER) C(disabled, BOOL, LATER)                \
+	C(exclusive, BOOL, LATER)
 #define SECRETS(C)                                                            \
 	C(owner_id, UUID, 0) C(kind, INT, 1) C(sealed, BYTES, 1)              \
 	C(account_id, UUID, LATER) C(version, INT, LATER)                     \

@@ -249,6 +249,12 @@ sp_session_id(const struct sp_session *s)
 	return s->id;
 }
 
+bool
+sp_session_is_held(const struct sp_session *s)
+{
+	return s->is_held;
+}
+
 size_t
 sp_session_end_where(struct sp_broker *b, const uint8_t *grant,
     const uint8_t *person, const uint8_t *target, uint8_t end_code,

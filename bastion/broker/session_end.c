@@ -329,8 +329,6 @@ add_updates(struct sp_session *s, struct sp_change *c)
 	    sp_i64_text(chunks, clamp(s->chunks)), s->has_closed ? head : NULL,
 	    s->is_recovered ? "t" : "f"};
 	char used[SP_NUM_TEXT];
-	const char *lease[] = {id, at, s->lease_used_us == 0 ? NULL :
-	    sp_i64_text(used, s->lease_used_us)};
 
 	sp_uuid_text(id, s->id);
 	snprintf(head, sizeof(head), "\\x");
@@ -340,9 +338,8 @@ add_updates(struct sp_session *s, struct sp_change *c)
 	    "bytes_out = $7::bigint, chunks = $8::bigint, head = $9::bytea, "
 	    "recovered = $10::boolean WHERE id = $1::uuid AND ended_us IS NULL",
 	    row, 10, 0);
-	sp_change_sql(c, "UPDATE leases SET ended_us = $2::bigint, "
-	    "used_us = $3::bigint WHERE session_id = $1::uuid AND ended_us IS NULL",
-	    lease, 3, 0);
+	sess_end_lease_rows(c, id, at, s->lease_used_us == 0 ? NULL :
+	    sp_i64_text(used, s->lease_used_us), s->end_code);
 }
 
 static void

@@ -38,6 +38,7 @@ struct sess_leg {
 	struct sp_session *s;
 	size_t i;
 	uint8_t id[16];		/* the session's, or the hop's */
+	uint8_t row[16];	/* of its lease; stays when legs begin anew */
 	struct sp_ask *ask;	/* the session's, or the leg's own */
 	size_t at;		/* the address that is tried */
 	struct sp_peer *egr;
@@ -68,6 +69,8 @@ struct sp_session {
 	/* time */
 	int64_t started_us, ends_us, ends_boot_us;
 	bool warned_5, warned_1;
+	int64_t hold_boot_us, renew_boot_us;	/* exclusive; 0: it is not */
+	bool is_held;		/* by somebody else */
 	/* processes */
 	struct sp_peer *rec;
 	int stream;		/* of the ingress side, until it is handed out */
@@ -178,6 +181,15 @@ void sess_dial_failed(struct sp_session *s, const char *why);
 void sess_need_secrets(struct sp_session *s, void (*next)(struct sp_session *));
 SP_MUST enum sp_err sess_host_keys(struct sp_buf *out, const char *lines);
 void sess_judge_then_lease(struct sp_session *s);
+/* --------------------------------------------------- session_checkout.c */
+/* next, if nobody holds an exclusive account of its way; else it ends. */
+void sess_need_free(struct sp_session *s, void (*next)(struct sp_session *s));
+void sess_not_free(struct sp_session *s);	/* the database said so: ends */
+void sess_insert_leases(struct sp_session *s, struct sp_change *c);
+void sess_end_lease_rows(struct sp_change *c, const char *session,
+    const char *at, const char *used, uint8_t end_code);
+void sess_look_at_hold(struct sp_session *s);
+void sess_due_begin(struct sp_broker *b);	/* leases that nobody ended */
 /* ------------------------------------------------------ session_judge.c */
 /* What a fresh judgement means to a session: true when it may go on. */
 bool sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,

@@ -189,6 +189,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		sess_hold(s);
 		if (s->state >= SESS_DIAL && s->state <= SESS_LIVE)
 			look_at_clock(s);
+		sess_look_at_hold(s);
 		if (s->judge_again)
 			judge_one(s);
 		next = s->next;
@@ -209,5 +210,6 @@ sp_sessions_new(struct sp_broker *b)
 		free(a);
 		return NULL;
 	}
+	sess_due_begin(b);
 	return a;
 }

@@ -68,6 +68,7 @@ make_legs(struct sp_session *s, const struct sp_way *way)
 			*l->ask = way->hops[i];
 			sp_uuid_make(l->id);
 		}
+		memcpy(l->row, l->id, 16);
 	}
 	return true;
 }

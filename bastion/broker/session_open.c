@@ -71,11 +71,17 @@ need_serials(struct sp_session *s)
 	    "FROM generate_series(1, $1::int)", p, 1, got_serial, s);
 }
 
+static void
+need_free(struct sp_session *s)
+{
+	sess_need_free(s, need_serials);
+}
+
 void
 sess_begin(struct sp_session *s)
 {
 	sess_set_state(s, SESS_SERIAL);
-	sess_need_legs(s, need_serials);
+	sess_need_legs(s, need_free);
 }
 
 static char *
@@ -194,7 +200,9 @@ written(void *arg, enum sp_err e)
 {
 	struct sp_session *s = arg;
 
-	if (s->state == SESS_WRITE && e != SP_OK)
+	if (s->state == SESS_WRITE && e == SP_ERR_EXISTS)
+		sess_not_free(s);
+	else if (s->state == SESS_WRITE && e != SP_OK)
 		fail(s, e, "The session could not be written down");
 	else if (s->state == SESS_WRITE)
 		sess_dial(s);
@@ -205,16 +213,13 @@ static void
 insert_rows(struct sp_session *s, struct sp_change *c)
 {
 	char id[SP_UUID_TEXT], person[SP_UUID_TEXT], grant[SP_UUID_TEXT];
-	char now[SP_NUM_TEXT], serial[SP_NUM_TEXT], kind[SP_NUM_TEXT];
+	char now[SP_NUM_TEXT];
 	char rules[2048];
 	const char *row[] = {id, person, s->who.name, s->ask.account_name,
 	    s->ask.target_name, s->j.has_grant ? grant : NULL, s->b->node,
 	    s->who.addr, s->j.verdict.rule, s->policy_hash,
 	    sp_i64_text(now, s->started_us), sp_rules_show(rules, sizeof(rules),
 	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules))};
-	const char *lease[] = {id, sp_i64_text(kind, s->ask.cred_kind),
-	    s->ask.account_name, s->ask.target_name,
-	    sp_i64_text(serial, (int64_t)sess_own_leg(s)->serial), now};
 
 	sp_uuid_text(id, s->id);
 	sp_uuid_text(person, s->who.person);
@@ -224,9 +229,7 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 	    "policy_hash, started_us, rules, state) VALUES ($1::uuid, $2::uuid, $3, "
 	    "$4, $5, $6::uuid, $7, $8, $9, $10, $11::bigint, $12, 'running') "
 	    "ON CONFLICT (id) DO NOTHING", row, 12, 0);
-	sp_change_sql(c, "INSERT INTO leases (session_id, kind, account, target, "
-	    "serial, granted_us) VALUES ($1::uuid, $2::int, $3, $4, $5::bigint, "
-	    "$6::bigint) ON CONFLICT (session_id) DO NOTHING", lease, 6, 0);
+	sess_insert_leases(s, c);
 }
 
 static struct json_object *

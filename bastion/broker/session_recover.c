@@ -391,7 +391,6 @@ write_swept(struct swept *o)
 	    "its recording is missing" : "the bastion stopped while it ran",
 	    sp_i64_text(chunks, (int64_t)(o->r.chunks & INT64_MAX)),
 	    o->has_result ? head : NULL, whole || o->is_missing ? "f" : "t"};
-	const char *lease[] = {id, at};
 
 	sp_uuid_text(id, o->id);
 	snprintf(head, sizeof(head), "\\x");
@@ -400,8 +399,7 @@ write_swept(struct swept *o)
 	    "end_code = $4::int, reason = $5, chunks = $6::bigint, "
 	    "head = $7::bytea, recovered = $8::boolean WHERE id = $1::uuid AND "
 	    "ended_us IS NULL", row, 8, 0);
-	sp_change_sql(c, "UPDATE leases SET ended_us = $2::bigint "
-	    "WHERE session_id = $1::uuid AND ended_us IS NULL", lease, 2, 0);
+	sess_end_lease_rows(c, id, at, NULL, SP_END_BROKER);
 	sp_flow_change_audit(c, o->is_missing ? "recording_missing" : whole ?
 	    "session_close" : "session_recovered", o->w->b->node, o->id,
 	    swept_detail(o));

@@ -278,8 +278,12 @@ sp_verb_account_set(struct sp_call *c)
 {
 	const struct sp_kind *kind = sp_kind_named(sp_call_opt(c, "kind"));
 
-	if (kind == NULL || (kind->flags & SP_KIND_ACCOUNT) == 0)
-		sp_call_fail(c, SP_EXIT_USAGE, "say what is to change: --kind cert");
+	if (sp_call_has(c, "exclusive") && sp_call_opt(c, "kind") == NULL)
+		sp_verb_account_exclusive(c);
+	else if (kind == NULL || (kind->flags & SP_KIND_ACCOUNT) == 0 ||
+	    sp_call_has(c, "exclusive"))
+		sp_call_fail(c, SP_EXIT_USAGE, "say what is to change, one at a "
+		    "time: --kind cert, --exclusive on|off");
 	else if ((kind->flags & SP_KIND_STORED) != 0)
 		sp_call_fail(c, SP_EXIT_USAGE, "%s is sealed by the vault on the "
 		    "host: sallyport secret set %s --%s-stdin", kind->words,

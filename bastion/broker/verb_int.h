@@ -153,7 +153,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(account_list) X(account_show) X(account_add) X(account_set)        \
 	X(account_switch) X(account_remove)                                   \
 	X(secret_list) X(secret_show) X(secret_store) X(secret_remove)        \
-	X(grants)
+	X(grants) X(leases) X(account_exclusive)
 #define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
 SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 #undef SP_VERB_HANDLER_DECL

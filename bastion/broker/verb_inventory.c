@@ -179,6 +179,7 @@ static const struct sp_col account_cols[] = {
 	{"target", "TARGET", SP_COL_TEXT}, {"kind", "CREDENTIAL", SP_COL_TEXT},
 	{"has_secret", "SECRET", SP_COL_BOOL},
 	{"enabled", "ENABLED", SP_COL_BOOL},
+	{"exclusive", "EXCLUSIVE", SP_COL_BOOL},
 	{"secret_id", NULL, SP_COL_TEXT}, {"target_id", NULL, SP_COL_TEXT},
 };
 #define ACCOUNT_COLS (sizeof(account_cols) / sizeof(account_cols[0]))
@@ -194,6 +195,7 @@ add_account(struct sp_call *c, struct sp_list *l, size_t i)
 	    sp_kind_name(sp_rows_i64(a, i, "kind")),
 	    sp_rows_get(a, i, "secret_id") != NULL ? "t" : "f",
 	    sp_rows_bool(a, i, "disabled") ? "f" : "t",
+	    sp_rows_bool(a, i, "exclusive") ? "t" : "f",
 	    sp_rows_get(a, i, "secret_id"), sp_rows_get(a, i, "target_id")});
 }
 

@@ -40,17 +40,21 @@ SELECT t.is(count(*), 0::bigint, 'TRUNCATE, REFERENCES, TRIGGER or a whole UPDAT
     has_table_privilege('sallyport_broker', c.oid, 'TRUNCATE, REFERENCES, TRIGGER, UPDATE');
 SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     ORDER BY table_name, column_name),
-    'accounts.kind accounts.seal accounts.secret_id accounts.ver '
+    'accounts.disabled accounts.exclusive accounts.kind accounts.password_rule accounts.rotate accounts.seal '
+    'accounts.secret_id accounts.ver '
     'grants.ended_by grants.ends_us grants.seal grants.state grants.ver '
-    'leases.ended_us leases.used_us '
+    'leases.ended_us leases.expires_us leases.state leases.used_us '
     'people.display people.enabled people.seal people.ver '
     'person_keys.comment person_keys.enabled person_keys.seal person_keys.ver '
     'requests.seal requests.state requests.ver '
-    'secrets.kind secrets.seal secrets.sealed secrets.ver '
+    'rotations.claimed_us rotations.due_us rotations.failures rotations.last_us '
+    'rotations.node rotations.seal rotations.state rotations.ver rotations.why '
+    'secrets.account_id secrets.kind secrets.made_us secrets.seal secrets.sealed '
+    'secrets.state secrets.tag secrets.ver secrets.version '
     'sessions.bytes_in sessions.bytes_out sessions.chunks sessions.end_code '
     'sessions.ended_us sessions.head sessions.reason sessions.recovered sessions.state '
     'targets.addr targets.enabled targets.host_keys targets.legacy targets.more_addrs '
-    'targets.port targets.seal targets.tags targets.ver targets.via '
+    'targets.port targets.reconcile targets.seal targets.tags targets.ver targets.via '
     'totp.seal totp.sealed totp.ver '
     'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us totp_spent.version', 'UPDATE')
     FROM information_schema.column_privileges

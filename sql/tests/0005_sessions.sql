@@ -10,7 +10,7 @@ SELECT t.refused('23503', 'INSERT INTO leases VALUES (t.id($$none$$), 1, $$a$$, 
 SELECT t.refused('42501', 'UPDATE sessions SET person_name = $$bob$$');
 SELECT t.refused('42501', 'UPDATE sessions SET started_us = 5');
 SELECT t.refused('42501', 'UPDATE leases SET account = $$x$$');
-UPDATE leases SET used_us = 3, ended_us = 4;
+UPDATE leases SET used_us = 3, ended_us = 4, state = 'ended';
 UPDATE sessions SET bytes_in = 10, chunks = 2;
 SELECT t.refused('23514', 'UPDATE sessions SET head = $$\x01$$');
 UPDATE sessions SET ended_us = 9, state = 'closed', end_code = 0, head = decode(repeat('11', 32), 'hex');
