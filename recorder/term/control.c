@@ -70,20 +70,20 @@ erase_display(struct sp_term *t, unsigned how)
 		return;
 	for (unsigned y = from; y < end; y++)
 		sp_term_erase(t, y, 0, t->cols);
-	if (how == 0)
+	if (how == 0 && !t->is_pending)
 		sp_term_erase(t, t->y, t->x, t->cols);
 	else if (how == 1)
 		sp_term_erase(t, t->y, 0, t->x + 1);
-	t->is_pending = false;
 }
 
+/* While the wrap waits, the cursor is behind the last column: nothing is to
+ * its right (as in xterm.js, VTE and alacritty; ECMA-48 does not know the state). */
 static void
 erase_line(struct sp_term *t, unsigned how)
 {
-	if (how <= 2)
+	if (how <= 2 && !(how == 0 && t->is_pending))
 		sp_term_erase(t, t->y, how == 0 ? t->x : 0,
 		    how == 1 ? t->x + 1 : t->cols);
-	t->is_pending = false;
 }
 
 static void
@@ -149,7 +149,7 @@ private_mode(struct sp_term *t, unsigned mode, bool on)
 			sp_term_restore(t);
 		break;
 	case 1049:
-		if (on && t->now == &t->main)
+		if (on)
 			sp_term_save(t);
 		sp_term_alternate(t, on, true);
 		if (!on)
@@ -188,10 +188,13 @@ soft_reset(struct sp_term *t)
 static void
 repeat(struct sp_term *t, unsigned n)
 {
+	uint32_t cp = t->last;
+
 	/* More than the screen holds shows nothing new. */
 	n = least(n, t->cols * t->rows);
-	while (t->last != 0 && n-- > 0)
-		sp_term_put(t, t->last);
+	while (cp != 0 && n-- > 0)
+		sp_term_put(t, cp);
+	t->last = 0;
 }
 
 static bool
@@ -309,6 +312,8 @@ edit(struct sp_term *t, uint8_t final)
 void
 sp_term_csi(struct sp_term *t, uint8_t final)
 {
+	if (final != 'b' || t->lead != 0 || t->inter != 0)
+		t->last = 0;	/* REP repeats what stands right before it */
 	if (t->inter == '!' && final == 'p' && t->lead == 0) {
 		soft_reset(t);
 		return;
@@ -343,6 +348,7 @@ designate(struct sp_term *t, uint8_t set)
 void
 sp_term_esc(struct sp_term *t, uint8_t final)
 {
+	t->last = 0;
 	if (t->inter != 0) {
 		designate(t, final);
 		return;
@@ -388,6 +394,7 @@ sp_term_esc(struct sp_term *t, uint8_t final)
 void
 sp_term_c0(struct sp_term *t, uint8_t c)
 {
+	t->last = 0;
 	switch (c) {
 	case '\b':
 		if (t->x > 0)

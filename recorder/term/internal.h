@@ -51,7 +51,6 @@ struct sp_term {
 	unsigned param[PARAMS_MAX];
 	bool colon[PARAMS_MAX];		/* the separator before it was ':' */
 	unsigned n_params;
-	bool has_digit;
 	uint32_t cp;			/* UTF-8 in progress */
 	unsigned cp_left, cp_least;
 	sp_term_line_fn *line;
@@ -61,6 +60,8 @@ struct sp_term {
 /* screen.c */
 struct sp_cell *sp_term_at(struct sp_term *t, unsigned x, unsigned y);
 void sp_term_put(struct sp_term *t, uint32_t cp);
+/* Columns of a character; 3: it would change how others are shown. */
+unsigned sp_term_columns(uint32_t cp);
 void sp_term_erase(struct sp_term *t, unsigned y, unsigned x0, unsigned x1);
 void sp_term_scroll_up(struct sp_term *t, unsigned top, unsigned n);
 void sp_term_scroll_down(struct sp_term *t, unsigned top, unsigned n);

@@ -31,7 +31,6 @@ begin_csi(struct sp_term *t)
 	t->state = ST_CSI;
 	t->lead = t->inter = 0;
 	t->n_params = 0;
-	t->has_digit = false;
 }
 
 static void

@@ -181,15 +181,17 @@ encode(uint32_t cp, uint8_t o[static 4])
 
 /* Columns of a character: 3 for those that would change how others are shown
  * (bidirectional and invisible ones: sp_vis knows them). */
-static unsigned
-columns(uint32_t cp)
+unsigned
+sp_term_columns(uint32_t cp)
 {
 	uint8_t b[4];
 	char vis[32];
 	struct sp_span s = {b, 0};
 
 	if (cp < 0x7f)
-		return 1;
+		return cp < ' ' ? 3 : 1;
+	if (cp > 0x10ffff || (cp >= 0xd800 && cp < 0xe000))
+		return 3;
 	s.n = encode(cp, b);
 	sp_vis(vis, sizeof(vis), s);
 	return vis[0] == '\\' ? 3 : (unsigned)sp_text_columns(s);
@@ -210,25 +212,42 @@ add_mark(struct sp_term *t, uint32_t cp)
 		}
 }
 
-static void
+/* What is left of a wide character that lost its other half. */
+static struct sp_cell
+painted(const struct sp_term *t)
+{
+	return (struct sp_cell){.ch = ' ', .fg = t->pen.fg, .bg = t->pen.bg,
+	    .attr = t->pen.attr, .width = 1};
+}
+
+/* false: without wrapping, a wide character has no room at the margin. */
+static bool
 wrap_if_pending(struct sp_term *t, unsigned w)
 {
 	if (!t->is_pending && t->x + w <= t->cols)
-		return;
-	t->is_pending = false;
+		return true;
 	if (t->no_wrap) {
-		t->x = t->cols - w;
-		return;
+		t->is_pending = false;
+		t->x = t->cols - 1;
+		return w == 1;
 	}
+	/* A wide character that does not fit leaves a blank behind. */
+	if (!t->is_pending) {
+		*sp_term_at(t, t->x, t->y) = painted(t);
+		sp_term_mend_row(t, t->y);
+	}
+	t->is_pending = false;
 	t->now->wrapped[t->y] = true;
 	t->x = 0;
 	sp_term_index(t);
+	return true;
 }
 
 void
 sp_term_put(struct sp_term *t, uint32_t cp)
 {
-	unsigned w = columns(cp);
+	const struct sp_cell half = painted(t);
+	unsigned w = sp_term_columns(cp);
 	struct sp_cell *c;
 
 	if (w == 0) {
@@ -242,7 +261,8 @@ sp_term_put(struct sp_term *t, uint32_t cp)
 		cp = 0xfffd;
 		w = 1;
 	}
-	wrap_if_pending(t, w);
+	if (!wrap_if_pending(t, w))
+		return;
 	if (t->is_insert)
 		sp_term_insert_cells(t, w);
 	c = sp_term_at(t, t->x, t->y);
@@ -254,14 +274,13 @@ sp_term_put(struct sp_term *t, uint32_t cp)
 		c[1].width = 0;
 	}
 	/* Only neighbours can have lost a half. */
-	if ((t->x > 0 && c[-1].width == 2) ||
-	    (t->x + w < t->cols && c[w].width == 0))
-		sp_term_mend_row(t, t->y);
+	if (t->x > 0 && c[-1].width == 2)
+		c[-1] = half;
+	if (t->x + w < t->cols && c[w].width == 0)
+		c[w] = half;
 	t->last = cp;
-	if (t->x + w < t->cols)
-		t->x += w;
-	else
-		t->is_pending = true;
+	t->is_pending = t->x + w >= t->cols;
+	t->x = t->is_pending ? t->cols - 1 : t->x + w;
 }
 
 void
@@ -291,8 +310,9 @@ sp_term_restore(struct sp_term *t)
 void
 sp_term_alternate(struct sp_term *t, bool on, bool clear)
 {
+	if (on == (t->now == &t->alt))
+		return;
 	t->now = on ? &t->alt : &t->main;
-	t->is_pending = false;
 	if (on && clear)
 		for (unsigned y = 0; y < t->rows; y++)
 			sp_term_erase(t, y, 0, t->cols);

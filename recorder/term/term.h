@@ -56,6 +56,16 @@ void sp_term_free(struct sp_term *t);
 /* A copy that goes its own way; lines are told to the same function. */
 SP_MUST enum sp_err sp_term_copy(const struct sp_term *t,
     struct sp_term **copy);
+/* The whole state as bytes: both screens, modes, margins, tabs, charsets, saved
+ * cursors, the wrap that waits, the parser in the middle of a sequence. Loaded
+ * again it goes on as the first would have: a keyframe. The layout is in
+ * doc/terminal.md; at most SP_TERM_DUMP_MAX bytes. */
+#define SP_TERM_DUMP_MAX (SP_TERM_COLS_MAX * SP_TERM_ROWS_MAX * 24 * 2 + 4096)
+SP_MUST enum sp_err sp_term_dump(const struct sp_term *t, struct sp_buf *b);
+/* Takes nothing on trust: SP_ERR_PROTO for a state that no input could have
+ * made the screen of, SP_ERR_UNSUPPORTED for another layout. */
+SP_MUST enum sp_err sp_term_load(struct sp_span s, sp_term_line_fn *line,
+    void *ctx, struct sp_term **t);
 void sp_term_reset(struct sp_term *t);	/* as at the start, size kept */
 void sp_term_feed(struct sp_term *t, struct sp_span s);
 SP_MUST enum sp_err sp_term_resize(struct sp_term *t, unsigned cols,
