@@ -33,6 +33,8 @@
 	    "addresses or networks that speak the PROXY protocol; everybody else must not") \
 	X(number, max_tries, "6", 1, 20, "authentication attempts in a connection") \
 	X(number, dial_timeout_ms, "10000", 100, 60000, "time to connect to a target and log in there") \
+	X(text, cert_source, "auto", 0, 0, \
+	    "address that certificates are good from: auto is ours of that connection; a numeric address where targets see another; none") \
 	X(number, approval_wait_s, "900", 5, 86400, "how long a login waits for an approval") \
 	X(number, request_life_s, "86400", 60, 604800, "how long a request stays open") \
 	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \

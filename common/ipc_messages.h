@@ -172,6 +172,8 @@ enum sp_link_state {
 	M(v_sign_r, 0x009f, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
+	M(v_krl, 0x0120, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)            \
+	M(v_krl_r, 0x0121, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)          \
 	M(v_rotate_make, 0x0140, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)    \
 	M(v_rotate_made, 0x0141, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
 	M(v_rotate_lease, 0x0142, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
@@ -288,7 +290,10 @@ enum sp_link_state {
 	F(uuid, session, 0) F(uuid, leg, 0) F(uuid, via, 0)                   \
 	F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0) F(u8, more, 0)
 /* fds: link with the egress */
-#define SP_FIELDS_session_dialed(F) F(uuid, session, 0) F(uuid, leg, 0)
+/* local_addr: what the target sees the connection come from, numeric; "" where
+ * that is another target's end of it. */
+#define SP_FIELDS_session_dialed(F)                                           \
+	F(uuid, session, 0) F(uuid, leg, 0) F(str, local_addr, 64)
 /* Its egress has logged in: nothing is dialled for it any more. */
 #define SP_FIELDS_session_settled(F) F(uuid, session, 0)
 /* Kills what is left of a session's processes, by pid, at once. */
@@ -517,6 +522,13 @@ enum sp_link_state {
 #define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
 #define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0)
 #define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
+/* A key revocation list for sshd (PROTOCOL.krl): serials of our CA's
+ * certificates, u64 each; key ids, a session's uuid each; whole CAs, blobs as
+ * SSH strings. */
+#define SP_FIELDS_v_krl(F)                                                    \
+	F(u64, version, 0) F(bytes, serials, 32768) F(bytes, key_ids, 4096)   \
+	F(bytes, cas, 8192)
+#define SP_FIELDS_v_krl_r(F) F(u8, err, 0) F(bytes, krl, 61440)
 /* A fresh password or key, sealed for the row (id, version, owner). rule: what a
  * password must be (vault/passgen.h). tag: see `rotation`. */
 #define SP_FIELDS_v_rotate_make(F)                                            \

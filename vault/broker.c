@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/signed.h"
+#include "vault/krl.h"
 #include "vault/rows.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
@@ -177,6 +178,20 @@ on_play_grant(struct sp_vaultd *v, struct sp_packet *p)
 	return done(v, p->corr, sp_play_grant(v->plays, m.play, m.session));
 }
 
+static enum sp_err
+on_krl(struct sp_vaultd *v, struct sp_packet *p)
+{
+	SP_BUF_AUTO krl = {.max = SP_KRL_MAX};
+	struct sp_msg_v_krl m;
+	struct sp_msg_v_krl_r r = {.err = SP_ERR_SEALED};
+
+	SP_TRY(sp_dec_v_krl(p->body, &m));
+	r.err = (uint8_t)sp_krl_make(&v->root, &m, sp_now_us(), &krl);
+	if (r.err == SP_OK)
+		r.krl = sp_buf_span(&krl);
+	return sp_send_v_krl_r(&v->brk, p->corr, &r, NULL);
+}
+
 static const struct {
 	uint16_t type;
 	handler fn;
@@ -194,6 +209,7 @@ static const struct {
     {SP_MSG_v_challenge, sp_on_challenge},
     {SP_MSG_v_approval, sp_on_approval},
     {SP_MSG_v_reveal, sp_on_reveal_ready},
+    {SP_MSG_v_krl, on_krl},
 };
 
 static enum sp_err

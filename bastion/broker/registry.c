@@ -48,12 +48,15 @@
 	C(state, TEXT, 1) C(why, TEXT, 1) C(due_us, INT, 1)                   \
 	C(last_us, INT, 1) C(failures, INT, 1) C(node, TEXT, 1)               \
 	C(claimed_us, INT, 1)
+#define REVOKED(C)                                                            \
+	C(what, TEXT, 0) C(value, TEXT, 0) C(reason, TEXT, 0)                 \
+	C(made_by, TEXT, 0) C(made_us, INT, 0) C(until_us, INT, 0)
 #define TABLES(T)                                                             \
 	T(PEOPLE, people) T(PERSON_KEYS, person_keys)                         \
 	T(MEMBERSHIPS, memberships) T(TOTP, totp) T(TARGETS, targets)         \
 	T(ACCOUNTS, accounts) T(SECRETS, secrets) T(POLICIES, policies)       \
 	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)  \
-	T(ROTATIONS, rotations)
+	T(ROTATIONS, rotations) T(REVOKED, revoked)
 
 #define LATER 2	/* may change, and came after rows had been sealed without it */
 #define ONCE 3	/* the same, and never changes */

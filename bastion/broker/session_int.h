@@ -41,6 +41,7 @@ struct sess_leg {
 	uint8_t row[16];	/* of its lease; stays when legs begin anew */
 	struct sp_ask *ask;	/* the session's, or the leg's own */
 	size_t at;		/* the address that is tried */
+	char local_addr[65];	/* ours of that connection; "" over a hop */
 	struct sp_peer *egr;
 	bool is_gone;		/* has no process */
 	bool is_told;		/* to log in */

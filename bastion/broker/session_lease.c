@@ -158,6 +158,17 @@ leased(void *arg, enum sp_err e, struct sp_packet *reply)
 	sess_release(s);
 }
 
+/* Where the target sees a login come from. */
+static const char *
+cert_source(const struct sp_session *s, const struct sess_leg *l)
+{
+	const char *said = s->b->cfg.cert_source;
+
+	if (strcmp(said, "none") == 0 || l->local_addr[0] == '\0')
+		return "";
+	return strcmp(said, "auto") == 0 ? l->local_addr : said;
+}
+
 static void
 ask_lease(struct sp_session *s)
 {
@@ -170,7 +181,8 @@ ask_lease(struct sp_session *s)
 	    .not_after = sp_now_us() + LEASE_US, .serial = l->serial,
 	    .rights = l == sess_own_leg(s) ? s->j.verdict.rights :
 	    SP_RIGHT_FORWARD,
-	    .legacy = l->ask->legacy, .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
+	    .source = sp_span_str(cert_source(s, l)), .legacy = l->ask->legacy,
+	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
 
 	if (m.not_after > s->ends_us)
 		m.not_after = s->ends_us;

@@ -512,6 +512,9 @@ sp_session_on_dialed(struct sp_broker *b, const struct sp_msg_session_dialed *m,
 		return;
 	}
 	l->is_gone = false;
+	if (sp_span_cstr(m->local_addr, l->local_addr, sizeof(l->local_addr)) !=
+	    SP_OK)
+		l->local_addr[0] = '\0';
 	l->egr = sp_peer_new(b, fd, SP_ROLE_EGR, SP_ST_NEW, on_packet, on_end, l);
 	if (l->egr == NULL) {
 		sp_session_end(s, SP_END_BROKER, "Out of memory.");

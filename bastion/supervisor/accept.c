@@ -43,11 +43,20 @@ name_address(const union sp_address *a, char text[static 64], uint16_t *port)
 	}
 }
 
-static void
-take(struct sp_sup *s, int fd, const union sp_address *peer)
+void
+sp_local_address(int fd, char text[static 64], uint16_t *port)
 {
 	union sp_address local = {0};
 	socklen_t len = sizeof(local);
+
+	text[0] = '\0';
+	if (getsockname(fd, &local.sa, &len) == 0)
+		name_address(&local, text, port);
+}
+
+static void
+take(struct sp_sup *s, int fd, const union sp_address *peer)
+{
 	struct sp_kid *k = sp_kid_new(s, SP_KID_INGRESS, NULL);
 	char addr[64];
 	uint16_t port = 0;
@@ -68,8 +77,7 @@ take(struct sp_sup *s, int fd, const union sp_address *peer)
 	}
 	memcpy(k->peer_addr, addr, sizeof(addr));
 	k->peer_port = port;
-	if (getsockname(fd, &local.sa, &len) == 0)
-		name_address(&local, k->local_addr, &k->local_port);
+	sp_local_address(fd, k->local_addr, &k->local_port);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	if ((e = sp_kid_spawn(s, k, fd, -1)) != SP_OK)

@@ -100,6 +100,7 @@ sp_leg_start(struct sp_sup *s, struct sp_session *x, const struct sp_leg *l,
 		return why != NULL ? why : "no room for another process";
 	}
 	memcpy(k->leg, l->id, sizeof(k->leg));
+	sp_local_address(fd, k->local_addr, &k->local_port);
 	k->corr = l->corr;
 	if (own) {
 		x->egr = k;

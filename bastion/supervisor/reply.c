@@ -12,7 +12,8 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	    .local_port = k->local_port, .proxied = k->is_proxied};
 	struct sp_msg_session_spawned rec = {0};
 	struct sp_msg_recover_spawned rcv = {0};
-	struct sp_msg_session_dialed egr = {0};
+	struct sp_msg_session_dialed egr = {
+	    .local_addr = sp_span_str(k->local_addr)};
 	struct sp_msg_scan_spawned scan = {.id = k->ref};
 	struct sp_msg_play_spawned ply = {.play = k->ref};
 	const int *fds = k->wires.broker;

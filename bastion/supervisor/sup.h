@@ -311,6 +311,8 @@ void sp_auth_kill_all(struct sp_sup *s);
 
 /* accept.c */
 SP_MUST enum sp_err sp_accept_listen(struct sp_sup *s);
+/* Our end of a connection, numeric; "" where it is no internet socket. */
+void sp_local_address(int fd, char text[static 64], uint16_t *port);
 bool sp_accept_may(struct sp_sup *s, int64_t now, int64_t *next);
 void sp_accept_some(struct sp_sup *s, int listener);
 void sp_accept_refused(struct sp_sup *s, const char *addr, const char *cap);

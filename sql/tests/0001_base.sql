@@ -30,7 +30,7 @@ SELECT t.is(abs(sallyport.now_us() -
 RESET ROLE;
 -- The whole list of what the broker may remove; evidence is not in it.
 SELECT t.is(string_agg(relname, ' ' ORDER BY relname),
-    'accounts memberships person_keys rotations secrets targets totp', 'DELETE')
+    'accounts memberships person_keys revoked rotations secrets targets totp', 'DELETE')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'sallyport' AND relkind = 'r' AND
     has_table_privilege('sallyport_broker', c.oid, 'DELETE');

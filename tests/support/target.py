@@ -46,6 +46,10 @@ class Target:
             self.sp.host("account", "add", "legacy@" + self.name, "--kind", "password", "--password-stdin", input=f.read(), check=True)
 
     def start(self):
+        self.write_config()
+        self.launch(self.dir + "/sshd_config")
+
+    def write_config(self):
         common = self.sp.dir + "/target"
         with open(self.dir + "/sshd_config", "w") as f:
             # The first value of a keyword counts.
@@ -55,8 +59,10 @@ class Target:
                 "AuthorizedKeysFile %s/keys-%%u" % self.dir, "PasswordAuthentication no", "KbdInteractiveAuthentication no",
                 "StrictModes no", "PrintMotd no", "PrintLastLog no", "AllowUsers admin legacy", "LogLevel VERBOSE",
                 "MaxStartups 1000", "Subsystem sftp internal-sftp"]) + "\n")
-        sshd = ["/usr/sbin/sshd", "-D", "-f", self.dir + "/sshd_config", "-E", self.dir + "/sshd.log"]
-        env = dict(os.environ)
+
+    def launch(self, config):
+        common, env = self.sp.dir + "/target", dict(os.environ)
+        sshd = ["/usr/sbin/sshd", "-D", "-f", config, "-E", self.dir + "/sshd.log"]
         if ROOT:
             os.makedirs("/run/sshd", exist_ok=True)
             binds = [(common + "/" + n, "/etc/" + n) for n in ("passwd", "group", "shadow")]
