@@ -215,7 +215,15 @@ enum sp_link_state {
 	M(vc_kit_begin, 0x0159, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(vc_kit_add, 0x015a, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(vc_kit_end, 0x015b, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
-	M(vc_kit_r, 0x015c, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
+	M(vc_kit_r, 0x015c, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)           \
+	M(vc_slots, 0x0101, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)         \
+	M(vc_slots_r, 0x0102, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)         \
+	M(vc_slot_add, 0x0103, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(vc_slot_add_r, 0x0104, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
+	M(vc_slot_remove, 0x0105, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)   \
+	M(vc_ceremony, 0x0106, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(vc_ceremony_r, 0x0107, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
+	M(vc_share, 0x0108, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)
 
 /* ------------------------------------------------------------------ fields
  * One macro a message: F(kind, name, cap). Descriptors are listed in the
@@ -586,7 +594,9 @@ enum sp_link_state {
 #define SP_FIELDS_vc_status_r(F)                                              \
 	F(u8, sealed, 0) F(u8, demo, 0) F(u32, slots, 0) F(h32, audit_key, 0) \
 	F(h32, recording_key, 0) F(bytes, ca_key, 256)
-#define SP_FIELDS_vc_unseal(F) F(bytes, passphrase, 1024)
+/* type: enum sp_slot_type; passphrase: what opens a slot of that type (a
+ * passphrase, a credential's bytes, a token's PIN); 0: any that it may be. */
+#define SP_FIELDS_vc_unseal(F) F(bytes, passphrase, 1024) F(u8, type, 0)
 #define SP_FIELDS_vc_seal(F)
 /* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind.
  * Of a key: its passphrase, or generate 1 for a new Ed25519 one; the answer has
@@ -626,6 +636,27 @@ enum sp_link_state {
 #define SP_FIELDS_vc_kit_r(F)                                                 \
 	F(u8, err, 0) F(str, text, 256) F(h32, receipt_key, 0)                \
 	F(bytes, file, 49152) F(bytes, shares, 8192)
+#define SP_FIELDS_vc_slots(F)
+/* rows: of each slot u8 id, u8 type, u8 usable, i64 made at, u8 k, u8 n, and
+ * label, as u32 length and bytes. usable 0: its shares were not given back. */
+#define SP_FIELDS_vc_slots_r(F) F(u8, err, 0) F(bytes, rows, 4096)
+/* secret: the passphrase, the credential's bytes, the token's PIN; k, n: of
+ * shares. The new shares come back once, one text a line. */
+#define SP_FIELDS_vc_slot_add(F)                                              \
+	F(u8, type, 0) F(str, label, 32) F(bytes, secret, 1024) F(u8, k, 0)   \
+	F(u8, n, 0)
+#define SP_FIELDS_vc_slot_add_r(F)                                            \
+	F(u8, err, 0) F(str, text, 256) F(u8, slot, 0) F(bytes, shares, 8192)
+#define SP_FIELDS_vc_slot_remove(F) F(u8, slot, 0)
+/* Begins to collect shares: what 1 to unseal, 2 to prove the new slot. It ends
+ * when they are there, after its time, or with the link that began it. */
+#define SP_FIELDS_vc_ceremony(F) F(u8, what, 0) F(u8, slot, 0)
+/* Also sent without a question to the link that began, at each new share. */
+#define SP_FIELDS_vc_ceremony_r(F)                                            \
+	F(u8, err, 0) F(u8, is_over, 0) F(u8, slot, 0) F(u8, given, 0)        \
+	F(u8, need, 0) F(str, text, 256)
+/* One share, as text (common/shares.h), from anybody while a ceremony runs. */
+#define SP_FIELDS_vc_share(F) F(bytes, share, 256)
 
 /* ------------------------------------------------------------------ values */
 

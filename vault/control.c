@@ -12,19 +12,26 @@
 #include "vault/poison.h"
 
 /* What an administrator did to the vault is an audit event as well. */
+void
+sp_control_note(struct sp_vaultd *v, const struct sp_control *c,
+    const char *what, const char *how)
+{
+	char detail[256];
+
+	snprintf(detail, sizeof(detail), "uid=%ju: %s", (uintmax_t)c->uid, how);
+	sp_vaultd_event(v, what, NULL, detail);
+}
+
 static void
 note(struct sp_vaultd *v, const struct sp_control *c, const char *what,
     enum sp_err e)
 {
-	char detail[128];
-
-	snprintf(detail, sizeof(detail), "uid=%ju: %s",
-	    (uintmax_t)c->uid, sp_err_text(e));
-	sp_vaultd_event(v, what, NULL, detail);
+	sp_control_note(v, c, what, sp_err_text(e));
 }
 
-static enum sp_err
-done(struct sp_control *c, uint64_t corr, enum sp_err e, const char *text)
+enum sp_err
+sp_control_done(struct sp_control *c, uint64_t corr, enum sp_err e,
+    const char *text)
 {
 	struct sp_msg_vc_done r = {.err = (uint8_t)e, .text = sp_span_str(text)};
 
@@ -59,6 +66,8 @@ unseal_text(const struct sp_vaultd *v, enum sp_err e)
 		return "the vault is open already";
 	if (e == SP_ERR_DENIED)
 		return "wrong passphrase: it opens no slot";
+	if (e == SP_ERR_UNSUPPORTED)
+		return "that kind of slot is not opened this way";
 	if (e == SP_ERR_CRYPTO)
 		return "the passphrase is right, but the vault's state file was "
 		    "changed by someone without the key: restore it";
@@ -74,10 +83,13 @@ on_unseal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	enum sp_err e;
 
 	SP_TRY(sp_dec_vc_unseal(p->body, &m));
-	e = sp_vaultd_unseal(v, m.passphrase);
+	e = m.type == SP_SLOT_CREDENTIAL ?
+	    sp_vaultd_unseal_key(v, m.type, m.passphrase) :
+	    m.type <= SP_SLOT_PASSPHRASE ? sp_vaultd_unseal(v, m.passphrase) :
+	    SP_ERR_UNSUPPORTED;
 	sp_packet_wipe(&c->link, p);
 	note(v, c, e == SP_OK ? "vault_unsealed" : "vault_unseal_failed", e);
-	return done(c, p->corr, e, unseal_text(v, e));
+	return sp_control_done(c, p->corr, e, unseal_text(v, e));
 }
 
 static enum sp_err
@@ -88,7 +100,7 @@ on_seal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	SP_TRY(sp_dec_vc_seal(p->body, &m));
 	sp_vaultd_seal(v);
 	note(v, c, "vault_sealed", SP_OK);
-	return done(c, p->corr, SP_OK, "sealed: no new session until it is "
+	return sp_control_done(c, p->corr, SP_OK, "sealed: no new session until it is "
 	    "unsealed; running ones go on");
 }
 
@@ -159,6 +171,10 @@ on_totp_new(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 static enum sp_err
 dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 {
+	if (p->type == SP_MSG_vc_share || p->type == SP_MSG_vc_ceremony)
+		return sp_ceremony_serve(v, c, p);
+	if (c->is_guest)
+		return SP_ERR_PROTO;
 	switch (p->type) {
 	case SP_MSG_vc_status:
 		return on_status(v, c, p);
@@ -175,8 +191,17 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	case SP_MSG_vc_reveal:
 		return sp_on_reveal(v, c, p);
 	default:
-		return SP_ERR_PROTO;
+		return sp_control_slots(v, c, p);
 	}
+}
+
+/* While it holds a ceremony a link lives as long as that. */
+static int64_t
+due_of(const struct sp_vaultd *v, const struct sp_control *c)
+{
+	if (v->ceremony.what != 0 && v->ceremony.owner == c->serial)
+		return v->ceremony.due_us + SP_CONTROL_IDLE_US;
+	return sp_boot_us() + SP_CONTROL_IDLE_US;
 }
 
 bool
@@ -188,14 +213,20 @@ sp_control_serve(struct sp_vaultd *v, struct sp_control *c)
 	if (e == SP_ERR_AGAIN)
 		e = SP_OK;
 	if (e == SP_OK && (e = sp_link_recv(&c->link, &p)) == SP_OK) {
-		c->due_us = sp_boot_us() + SP_CONTROL_IDLE_US;
 		e = dispatch(v, c, &p);
+		c->due_us = due_of(v, c);
 		sp_packet_wipe(&c->link, &p);
 		sp_packet_close_fds(&p);
 	}
 	if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG)
 		sp_vaultd_event(v, "control_protocol", NULL, c->link.fault);
 	return e == SP_OK || e == SP_ERR_AGAIN;
+}
+
+static bool
+is_master(const struct sp_vaultd *v, uid_t uid)
+{
+	return uid == 0 || uid == v->owner;
 }
 
 void
@@ -211,8 +242,39 @@ sp_control_add(struct sp_vaultd *v, int fd, uid_t uid)
 		return;
 	}
 	c->uid = uid;
+	c->is_guest = !is_master(v, uid);
+	c->n_bad = 0;
+	c->serial = ++v->next_serial;
 	c->due_us = sp_boot_us() + SP_CONTROL_IDLE_US;
 	v->n_ctl++;
+}
+
+/* Strangers may give a share while one is asked for, a few at a time. */
+static bool
+may_connect(const struct sp_vaultd *v, uid_t uid)
+{
+	size_t guests = 0;
+
+	for (size_t i = 0; i < v->n_ctl; i++)
+		guests += v->ctl[i].is_guest;
+	return is_master(v, uid) || (v->ceremony.what != 0 &&
+	    guests < SP_GUESTS_MAX);
+}
+
+/* Once a minute for each: a loop of connects must not fill the audit log. */
+static void
+refused(struct sp_vaultd *v, uid_t uid)
+{
+	int64_t now = sp_boot_us();
+	char detail[64];
+
+	if (uid == v->refused_uid && v->refused_us != 0 &&
+	    now - v->refused_us < SP_CONTROL_IDLE_US)
+		return;
+	v->refused_uid = uid;
+	v->refused_us = now;
+	snprintf(detail, sizeof(detail), "uid=%ju", (uintmax_t)uid);
+	sp_vaultd_event(v, "control_peer_refused", NULL, detail);
 }
 
 void
@@ -220,16 +282,14 @@ sp_control_accept(struct sp_vaultd *v)
 {
 	struct ucred who = {.uid = (uid_t)-1};
 	socklen_t n = sizeof(who);
-	char detail[64];
 	int fd;
 
 	fd = accept4(v->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0)
 		return;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) != 0 ||
-	    n != sizeof(who) || (who.uid != 0 && who.uid != v->owner)) {
-		snprintf(detail, sizeof(detail), "uid=%ju", (uintmax_t)who.uid);
-		sp_vaultd_event(v, "control_peer_refused", NULL, detail);
+	    n != sizeof(who) || !may_connect(v, who.uid)) {
+		refused(v, who.uid);
 		close(fd);
 		return;
 	}

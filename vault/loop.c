@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sodium.h>
@@ -74,7 +75,7 @@ sp_vaultd_init(struct sp_vaultd *v)
 	struct sp_lease_ops ops = {.arg = v, .event = lease_event,
 	    .used = lease_used};
 
-	*v = (struct sp_vaultd){.listen_fd = -1, .owner = geteuid(),
+	*v = (struct sp_vaultd){.listen_fd = -1, .dir_fd = -1, .owner = geteuid(),
 	    .state_fault = "the vault has no state file: sallyport init"};
 	v->sup.fd = v->brk.fd = -1;
 	v->sup.tx_tail = &v->sup.tx_head;
@@ -97,6 +98,7 @@ void
 sp_vaultd_fini(struct sp_vaultd *v)
 {
 	sp_root_close(&v->root);
+	sp_secret_free(&v->ceremony.shares);
 	sp_leases_free(v->leases);
 	sp_plays_free(v->plays);
 	sp_totp_spent_free(v->spent);
@@ -114,7 +116,9 @@ sp_vaultd_fini(struct sp_vaultd *v)
 	v->n_ctl = 0;
 	if (v->listen_fd >= 0)
 		close(v->listen_fd);
-	v->listen_fd = -1;
+	if (v->dir_fd >= 0)
+		close(v->dir_fd);
+	v->listen_fd = v->dir_fd = -1;
 }
 
 /* ----------------------------------------------------- sealed and unsealed */
@@ -148,6 +152,7 @@ sp_vaultd_load(struct sp_vaultd *v, int dirfd)
 	if (fstatat(dirfd, "..", &st, 0) == 0)
 		v->owner = st.st_uid;
 	sp_releases_load(v->releases, dirfd);
+	v->dir_fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
 	v->state_fault = load_fault(sp_state_load(dirfd, &v->state));
 	if (v->state_fault != NULL) {
 		sp_log(SP_ERROR, "vault_state", NULL, "fault=\"%s\"",
@@ -167,11 +172,20 @@ sp_vaultd_load(struct sp_vaultd *v, int dirfd)
 enum sp_err
 sp_vaultd_unseal(struct sp_vaultd *v, struct sp_span passphrase)
 {
+	SP_SECRET_AUTO root = {0};
+
 	if (v->root.is_open)
 		return SP_ERR_STATE;
 	if (v->state_fault != NULL)
 		return SP_ERR_NOTFOUND;
-	SP_TRY(sp_root_open(&v->root, &v->state, passphrase));
+	SP_TRY(sp_slots_open(v->state.slots, v->state.n_slots, passphrase, &root));
+	return sp_vaultd_open_with(v, &root);
+}
+
+enum sp_err
+sp_vaultd_open_with(struct sp_vaultd *v, struct sp_secret *root)
+{
+	SP_TRY(sp_root_open_with(&v->root, &v->state, root));
 	if (sp_releases_open(v->releases, &v->root) != SP_OK)
 		sp_vaultd_event(v, "release_table_broken", NULL, "the file releases "
 		    "of the vault's directory is not what the vault wrote: no "
@@ -179,9 +193,27 @@ sp_vaultd_unseal(struct sp_vaultd *v, struct sp_span passphrase)
 	return SP_OK;
 }
 
+enum sp_err
+sp_vaultd_unseal_key(struct sp_vaultd *v, uint8_t type, struct sp_span bytes)
+{
+	if (v->root.is_open)
+		return SP_ERR_STATE;
+	if (v->state_fault != NULL)
+		return SP_ERR_NOTFOUND;
+	for (size_t i = 0; i < v->state.n_slots; i++) {
+		const struct sp_slot *t = &v->state.slots[i];
+		SP_SECRET_AUTO root = {0};
+
+		if (t->type == type && sp_slot_open_key(t, bytes, &root) == SP_OK)
+			return sp_vaultd_open_with(v, &root);
+	}
+	return SP_ERR_DENIED;
+}
+
 void
 sp_vaultd_seal(struct sp_vaultd *v)
 {
+	sp_ceremony_end(v, SP_ERR_SEALED, "the vault was sealed");
 	sp_root_close(&v->root);
 	sp_leases_end_unused(v->leases, "the vault was sealed");
 	sp_plays_end_all(v->plays);
@@ -271,6 +303,8 @@ wait_ms(const struct sp_vaultd *v, int most_ms)
 		due = sp_plays_due_us(v->plays);
 	if (sp_reveals_due_us(v) < due)
 		due = sp_reveals_due_us(v);
+	if (v->ceremony.what != 0 && v->ceremony.due_us < due)
+		due = v->ceremony.due_us;
 	for (size_t i = 0; i < v->n_ctl; i++)
 		if (v->ctl[i].due_us < due)
 			due = v->ctl[i].due_us;
@@ -292,6 +326,7 @@ serve_controls(struct sp_vaultd *v, const struct pollfd *pf, size_t n)
 
 		if (now >= c->due_us || (i < n && pf[i].revents != 0 &&
 		    !sp_control_serve(v, c))) {
+			sp_ceremony_left(v, c->serial);
 			sp_link_fini(&c->link);
 			continue;
 		}
@@ -340,5 +375,6 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	sp_leases_tick(v->leases, sp_now_us(), sp_boot_us());
 	sp_plays_tick(v->plays, sp_boot_us());
 	sp_reveals_drop(v, sp_boot_us());
+	sp_ceremony_tick(v, sp_boot_us());
 	return SP_OK;
 }

@@ -65,13 +65,13 @@ take_start(struct sp_vaultd *v, struct sp_packet *p)
 }
 
 static enum sp_err
-confine(char *level, size_t cap)
+confine(const struct sp_vaultd *v, char *level, size_t cap)
 {
 	char seccomp[64];
 
 	snprintf(level, cap, "mlock=%s", sp_secret_is_locked() ? "ok" : "none");
 #ifndef SP_SANITIZED	/* the leak check reads /proc at the end */
-	sp_landlock_restrict(NULL, 0, level, cap);
+	sp_landlock_restrict(&v->dir_fd, v->dir_fd >= 0, level, cap);
 #endif
 	SP_TRY(sp_sandbox_enter(sp_vault_syscalls, sp_vault_n_syscalls, seccomp,
 	    sizeof(seccomp)));
@@ -91,7 +91,7 @@ serve(void)
 	if ((e = sp_vaultd_init(&v)) == SP_OK && (e = warm_up()) == SP_OK &&
 	    (e = sp_role_hello(&v.sup, SP_ROLE_VLT, &p)) == SP_OK &&
 	    (e = take_start(&v, &p)) == SP_OK &&
-	    (e = confine(level, sizeof(level))) == SP_OK &&
+	    (e = confine(&v, level, sizeof(level))) == SP_OK &&
 	    (e = sp_role_started(&v.sup, level)) == SP_OK) {
 		sp_log(SP_INFO, "started", NULL, "sealed=%d sandbox=\"%s\"",
 		    !v.root.is_open, level);

@@ -62,7 +62,7 @@ enum sp_err
 sp_root_make(struct sp_state *out, struct sp_secret *root)
 {
 	SP_SECRET_AUTO wrap = {0}, kek = {0}, k = {0};
-	struct sp_state s = {0};
+	struct sp_state s = {.format = SP_STATE_FORMAT};
 
 	SP_TRY(sp_secret_random(&k, SP_KEY_BYTES));
 	SP_TRY(sp_key_derive(k.p, WRAP_LABEL, sp_span_str(""), &wrap));
@@ -94,6 +94,9 @@ state_mac(const struct sp_secret *root, const struct sp_state *s,
 enum sp_err
 sp_root_sign_state(const struct sp_secret *root, struct sp_state *s)
 {
+	for (size_t i = 0; i < s->n_slots; i++)
+		if (s->slots[i].id == 0)
+			s->slots[i].id = (uint8_t)(i + 1);
 	return state_mac(root, s, s->mac);
 }
 
@@ -173,22 +176,35 @@ open_all(struct sp_root *r, const struct sp_state *s,
 }
 
 enum sp_err
-sp_root_open(struct sp_root *r, const struct sp_state *s,
-    struct sp_span passphrase)
+sp_root_open_with(struct sp_root *r, const struct sp_state *s,
+    struct sp_secret *root)
 {
-	SP_SECRET_AUTO root = {0};
+	SP_SECRET_AUTO k = {0};
 	enum sp_err e;
 
+	sp_secret_move(&k, root);
 	if (r->is_open)
 		return SP_ERR_STATE;
-	SP_TRY(sp_slots_open(s->slots, s->n_slots, passphrase, &root));
-	e = open_all(r, s, &root);
+	e = k.n == SP_KEY_BYTES ? open_all(r, s, &k) : SP_ERR_CRYPTO;
 	if (e != SP_OK) {
 		sp_root_close(r);
 		return e;
 	}
+	sp_secret_move(&r->root, &k);
 	r->is_open = true;
 	return SP_OK;
+}
+
+enum sp_err
+sp_root_open(struct sp_root *r, const struct sp_state *s,
+    struct sp_span passphrase)
+{
+	SP_SECRET_AUTO root = {0};
+
+	if (r->is_open)
+		return SP_ERR_STATE;
+	SP_TRY(sp_slots_open(s->slots, s->n_slots, passphrase, &root));
+	return sp_root_open_with(r, s, &root);
 }
 
 void
@@ -199,6 +215,7 @@ sp_root_close(struct sp_root *r)
 	sp_secret_free(&r->audit);
 	sp_secret_free(&r->ca);
 	sp_secret_free(&r->rec);
+	sp_secret_free(&r->root);
 	*r = (struct sp_root){.releases = r->releases};
 }
 

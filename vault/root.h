@@ -24,6 +24,7 @@ struct sp_root {
 	struct sp_releases *releases;	/* release.h; not ours, survives a seal */
 	size_t n_keks;
 	struct sp_kek keks[SP_KEKS_MAX];
+	struct sp_secret root;	/* for new slots and new epochs */
 	struct sp_secret audit, ca;	/* Ed25519 secret keys, 64 bytes */
 	struct sp_secret rec;		/* X25519 secret key */
 	uint8_t audit_pk[32], rec_pk[32], ca_pk[32]; /* checked */
@@ -31,13 +32,16 @@ struct sp_root {
 
 /* A fresh hierarchy; the caller adds slots for *root, then sp_root_sign_state. */
 SP_MUST enum sp_err sp_root_make(struct sp_state *s, struct sp_secret *root);
-/* Computes the mac after the slots are in. */
+/* Computes the mac after the slots are in; numbers those that have none. */
 SP_MUST enum sp_err sp_root_sign_state(const struct sp_secret *root,
     struct sp_state *s);
 /* Opens with a passphrase, or the text of the demo key file. SP_ERR_DENIED: it
  * opens no slot; SP_ERR_CRYPTO: it does, yet the state was tampered with. */
 SP_MUST enum sp_err sp_root_open(struct sp_root *r, const struct sp_state *s,
     struct sp_span passphrase);
+/* The same with the root key that a slot gave; takes it in every case. */
+SP_MUST enum sp_err sp_root_open_with(struct sp_root *r,
+    const struct sp_state *s, struct sp_secret *root);
 void sp_root_close(struct sp_root *r);	/* wipes every key */
 
 /* The KEK of a purpose: epoch 0 means the current one. NULL: no such epoch. */

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "vault/slots_int.h"
 #include "vault/poison.h"
 
+#define KEY_LABEL "sallyport key slot v1"
 #define MEM_MOST (1ULL << 30)
 #define OPS_MOST 16
 #define DEMO_PREFIX "sallyport key for DEMONSTRATION ONLY, it unseals without a person: "
@@ -19,7 +21,14 @@ const struct sp_kdf_cost sp_kdf_least = {.ops = 1, .mem_bytes = 1U << 20};
 bool
 sp_slot_is_sane(const struct sp_slot *s)
 {
-	if (s->type == SP_SLOT_DEMO)
+	if (s->extra_n > SP_SLOT_EXTRA_MAX)
+		return false;
+	if (s->type == SP_SLOT_SHARES && !sp_slot_shares_are_sane(s))
+		return false;
+	if (s->type != SP_SLOT_SHARES && s->type != SP_SLOT_PKCS11 &&
+	    s->extra_n != 0)
+		return false;
+	if (s->type >= SP_SLOT_DEMO && s->type <= SP_SLOT_LAST_)
 		return s->ops == 0 && s->mem_bytes == 0;
 	return s->type == SP_SLOT_PASSPHRASE && s->ops >= sp_kdf_least.ops &&
 	    s->ops <= OPS_MOST && s->mem_bytes >= sp_kdf_least.mem_bytes &&
@@ -29,11 +38,15 @@ sp_slot_is_sane(const struct sp_slot *s)
 static enum sp_err
 slot_aad(const struct sp_slot *s, struct sp_buf *b)
 {
-	SP_TRY(sp_buf_put_bytes(b, sp_span_str("sallyport slot v1")));
+	/* Without extra it is what format 1 wrapped with: those slots open. */
+	SP_TRY(sp_buf_put_bytes(b, sp_span_str(s->extra_n == 0 ?
+	    "sallyport slot v1" : "sallyport slot v2")));
 	SP_TRY(sp_buf_put_u8(b, s->type));
 	SP_TRY(sp_buf_put_u64(b, s->ops));
 	SP_TRY(sp_buf_put_u64(b, s->mem_bytes));
-	return sp_buf_put(b, s->salt, SP_SLOT_SALT);
+	SP_TRY(sp_buf_put(b, s->salt, SP_SLOT_SALT));
+	return s->extra_n == 0 ? SP_OK :
+	    sp_buf_put_bytes(b, sp_span_of(s->extra, s->extra_n));
 }
 
 static enum sp_err
@@ -50,11 +63,11 @@ stretch(const struct sp_slot *s, struct sp_span passphrase,
 	return SP_OK;
 }
 
-static enum sp_err
-wrap_root(struct sp_slot *s, const struct sp_secret *key,
+enum sp_err
+sp_slot_wrap_root(struct sp_slot *s, const struct sp_secret *key,
     const struct sp_secret *root)
 {
-	SP_BUF_AUTO aad = {.max = 128};
+	SP_BUF_AUTO aad = {.max = SP_SLOT_EXTRA_MAX + 128};
 
 	SP_ASSERT(root->n == SP_KEY_BYTES);
 	SP_TRY(slot_aad(s, &aad));
@@ -74,7 +87,7 @@ sp_slot_make_passphrase(struct sp_slot *s, struct sp_span passphrase,
 		return SP_ERR_INVAL;
 	randombytes_buf(t.salt, sizeof(t.salt));
 	SP_TRY(stretch(&t, passphrase, &key));
-	SP_TRY(wrap_root(&t, &key, root));
+	SP_TRY(sp_slot_wrap_root(&t, &key, root));
 	*s = t;
 	return SP_OK;
 }
@@ -97,20 +110,59 @@ sp_slot_make_demo(struct sp_slot *s, const struct sp_secret *key,
 
 	randombytes_buf(t.salt, sizeof(t.salt));
 	SP_TRY(demo_slot_key(&t, key, &k));
-	SP_TRY(wrap_root(&t, &k, root));
+	SP_TRY(sp_slot_wrap_root(&t, &k, root));
 	*s = t;
 	return SP_OK;
 }
 
-static enum sp_err
-open_slot(const struct sp_slot *s, const struct sp_secret *key,
+enum sp_err
+sp_slot_unwrap_root(const struct sp_slot *s, const struct sp_secret *key,
     struct sp_secret *root)
 {
-	SP_BUF_AUTO aad = {.max = 128};
+	SP_BUF_AUTO aad = {.max = SP_SLOT_EXTRA_MAX + 128};
 
 	SP_TRY(slot_aad(s, &aad));
 	return sp_aead_open(key->p, sp_buf_span(&aad),
 	    sp_span_of(s->wrapped, SP_WRAPPED_KEY), root);
+}
+
+/* Not Argon2id: the bytes are random, 32 of them at least. */
+static enum sp_err
+key_of(const struct sp_slot *s, struct sp_span bytes, struct sp_secret *out)
+{
+	SP_SECRET_AUTO digest = {0};
+
+	SP_TRY(sp_secret_new(&digest, SP_KEY_BYTES));
+	if (crypto_generichash(digest.p, SP_KEY_BYTES, bytes.p, bytes.n, s->salt,
+	    SP_SLOT_SALT) != 0)
+		return SP_ERR_CRYPTO;
+	return sp_key_derive(digest.p, KEY_LABEL, sp_span_of(&s->type, 1), out);
+}
+
+enum sp_err
+sp_slot_make_key(struct sp_slot *s, struct sp_span bytes,
+    const struct sp_secret *root)
+{
+	SP_SECRET_AUTO key = {0};
+
+	if (bytes.n < SP_CREDENTIAL_MIN || bytes.n > SP_PASSPHRASE_MAX ||
+	    !sp_slot_is_sane(s))
+		return SP_ERR_INVAL;
+	randombytes_buf(s->salt, sizeof(s->salt));
+	SP_TRY(key_of(s, bytes, &key));
+	return sp_slot_wrap_root(s, &key, root);
+}
+
+enum sp_err
+sp_slot_open_key(const struct sp_slot *s, struct sp_span bytes,
+    struct sp_secret *root)
+{
+	SP_SECRET_AUTO key = {0};
+
+	if (s->is_pending)
+		return SP_ERR_DENIED;
+	SP_TRY(key_of(s, bytes, &key));
+	return sp_slot_unwrap_root(s, &key, root);
 }
 
 enum sp_err
@@ -125,12 +177,13 @@ sp_slots_open(const struct sp_slot *slots, size_t n, struct sp_span passphrase,
 		SP_SECRET_AUTO key = {0};
 		enum sp_err e;
 
-		if ((slots[i].type == SP_SLOT_DEMO) != is_demo)
+		if (slots[i].is_pending || slots[i].type !=
+		    (is_demo ? SP_SLOT_DEMO : SP_SLOT_PASSPHRASE))
 			continue;
 		e = is_demo ? demo_slot_key(&slots[i], &demo, &key) :
 		    stretch(&slots[i], passphrase, &key);
 		if (e == SP_OK)
-			e = open_slot(&slots[i], &key, root);
+			e = sp_slot_unwrap_root(&slots[i], &key, root);
 		if (e == SP_OK)
 			return SP_OK;
 		if (e != SP_ERR_CRYPTO)

@@ -5,30 +5,44 @@
 #include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "vault/poison.h"
 
-#define FORMAT 1
 static const uint8_t magic[8] = "SPVAULT";
+
+static enum sp_err
+put_slot(const struct sp_slot *t, uint32_t format, struct sp_buf *b)
+{
+	if (format > 1) {
+		SP_TRY(sp_buf_put_u8(b, t->id));
+		SP_TRY(sp_buf_put_u8(b, t->type));
+		SP_TRY(sp_buf_put_u8(b, t->is_pending));
+		SP_TRY(sp_buf_put_u64(b, (uint64_t)t->made_us));
+		SP_TRY(sp_buf_put_bytes(b, sp_span_str(t->label)));
+	} else {
+		SP_TRY(sp_buf_put_u8(b, t->type));
+	}
+	SP_TRY(sp_buf_put_u64(b, t->ops));
+	SP_TRY(sp_buf_put_u64(b, t->mem_bytes));
+	SP_TRY(sp_buf_put(b, t->salt, sizeof(t->salt)));
+	SP_TRY(sp_buf_put(b, t->wrapped, sizeof(t->wrapped)));
+	return format == 1 ? SP_OK :
+	    sp_buf_put_bytes(b, sp_span_of(t->extra, t->extra_n));
+}
 
 enum sp_err
 sp_state_body(const struct sp_state *s, struct sp_buf *b)
 {
+	SP_ASSERT(s->format == 1 || s->format == SP_STATE_FORMAT);
 	SP_TRY(sp_buf_put(b, magic, sizeof(magic)));
-	SP_TRY(sp_buf_put_u32(b, FORMAT));
+	SP_TRY(sp_buf_put_u32(b, s->format));
 	SP_TRY(sp_buf_put_u8(b, (uint8_t)s->n_slots));
-	for (size_t i = 0; i < s->n_slots; i++) {
-		const struct sp_slot *t = &s->slots[i];
-
-		SP_TRY(sp_buf_put_u8(b, t->type));
-		SP_TRY(sp_buf_put_u64(b, t->ops));
-		SP_TRY(sp_buf_put_u64(b, t->mem_bytes));
-		SP_TRY(sp_buf_put(b, t->salt, sizeof(t->salt)));
-		SP_TRY(sp_buf_put(b, t->wrapped, sizeof(t->wrapped)));
-	}
+	for (size_t i = 0; i < s->n_slots; i++)
+		SP_TRY(put_slot(&s->slots[i], s->format, b));
 	SP_TRY(sp_buf_put_u8(b, (uint8_t)s->n_keks));
 	for (size_t i = 0; i < s->n_keks; i++) {
 		SP_TRY(sp_buf_put_u8(b, s->keks[i].purpose));
@@ -73,6 +87,48 @@ take(struct sp_span *f, uint8_t *dst, size_t n)
 }
 
 static enum sp_err
+take_head(struct sp_span *f, struct sp_slot *t)
+{
+	struct sp_span label;
+	uint8_t pending;
+	uint64_t made;
+
+	SP_TRY(sp_get_u8(f, &t->id));
+	SP_TRY(sp_get_u8(f, &t->type));
+	SP_TRY(sp_get_u8(f, &pending));
+	SP_TRY(sp_get_u64(f, &made));
+	SP_TRY(sp_get_str(f, SP_NAME_MAX, &label));
+	if (t->id == 0 || pending > 1)
+		return SP_ERR_PROTO;
+	t->is_pending = pending == 1;
+	t->made_us = (int64_t)made;
+	return sp_span_cstr(label, t->label, sizeof(t->label));
+}
+
+static enum sp_err
+take_slot(struct sp_span *f, uint32_t format, struct sp_slot *t)
+{
+	struct sp_span extra = {0};
+
+	if (format > 1)
+		SP_TRY(take_head(f, t));
+	else
+		SP_TRY(sp_get_u8(f, &t->type));
+	SP_TRY(sp_get_u64(f, &t->ops));
+	SP_TRY(sp_get_u64(f, &t->mem_bytes));
+	SP_TRY(take(f, t->salt, sizeof(t->salt)));
+	SP_TRY(take(f, t->wrapped, sizeof(t->wrapped)));
+	if (format > 1)
+		SP_TRY(sp_get_bytes(f, SP_SLOT_EXTRA_MAX, &extra));
+	else if (t->type > SP_SLOT_DEMO)
+		return SP_ERR_PROTO;	/* format 1 knew two */
+	t->extra_n = (uint16_t)extra.n;
+	if (extra.n > 0)
+		memcpy(t->extra, extra.p, extra.n);
+	return sp_slot_is_sane(t) ? SP_OK : SP_ERR_PROTO;
+}
+
+static enum sp_err
 take_slots(struct sp_span *f, struct sp_state *s)
 {
 	uint8_t n;
@@ -83,13 +139,12 @@ take_slots(struct sp_span *f, struct sp_state *s)
 	for (s->n_slots = 0; s->n_slots < n; s->n_slots++) {
 		struct sp_slot *t = &s->slots[s->n_slots];
 
-		SP_TRY(sp_get_u8(f, &t->type));
-		SP_TRY(sp_get_u64(f, &t->ops));
-		SP_TRY(sp_get_u64(f, &t->mem_bytes));
-		SP_TRY(take(f, t->salt, sizeof(t->salt)));
-		SP_TRY(take(f, t->wrapped, sizeof(t->wrapped)));
-		if (!sp_slot_is_sane(t))
-			return SP_ERR_PROTO;
+		SP_TRY(take_slot(f, s->format, t));
+		if (s->format == 1)
+			t->id = (uint8_t)(s->n_slots + 1);
+		for (size_t i = 0; i < s->n_slots; i++)
+			if (s->slots[i].id == t->id)
+				return SP_ERR_PROTO;
 	}
 	return SP_OK;
 }
@@ -133,13 +188,27 @@ take_rest(struct sp_span *f, struct sp_state *s)
 	return f->n == 0 ? SP_OK : SP_ERR_PROTO;
 }
 
+/* Past the checksum: what it says. */
+static enum sp_err
+take_all(struct sp_span file, struct sp_state *s)
+{
+	const uint8_t *p;
+
+	SP_TRY(sp_get(&file, sizeof(magic), &p));
+	SP_TRY(sp_get_u32(&file, &s->format));
+	if (s->format != 1 && s->format != SP_STATE_FORMAT)
+		return SP_ERR_UNSUPPORTED;
+	SP_TRY(take_slots(&file, s));
+	SP_TRY(take_keks(&file, s));
+	return take_rest(&file, s);
+}
+
 enum sp_err
 sp_state_decode(struct sp_span file, struct sp_state *out)
 {
-	struct sp_state s = {0};
+	struct sp_state *s;
 	uint8_t sum[32];
-	const uint8_t *p;
-	uint32_t format;
+	enum sp_err e;
 
 	if (file.n > SP_STATE_MAX)
 		return SP_ERR_TOOBIG;
@@ -152,15 +221,55 @@ sp_state_decode(struct sp_span file, struct sp_state *out)
 	if (!sp_span_eq(sp_span_of(file.p + file.n, sizeof(sum)),
 	    sp_span_of(sum, sizeof(sum))))
 		return SP_ERR_CRYPTO;
-	SP_TRY(sp_get(&file, sizeof(magic), &p));
-	SP_TRY(sp_get_u32(&file, &format));
-	if (format != FORMAT)
-		return SP_ERR_UNSUPPORTED;
-	SP_TRY(take_slots(&file, &s));
-	SP_TRY(take_keks(&file, &s));
-	SP_TRY(take_rest(&file, &s));
-	*out = s;
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		return SP_ERR_NOMEM;
+	e = take_all(file, s);
+	if (e == SP_OK)
+		*out = *s;
+	free(s);
+	return e;
+}
+
+struct sp_slot *
+sp_state_slot(struct sp_state *s, uint8_t id)
+{
+	for (size_t i = 0; i < s->n_slots; i++)
+		if (s->slots[i].id == id)
+			return &s->slots[i];
+	return NULL;
+}
+
+enum sp_err
+sp_state_add_slot(struct sp_state *s, const struct sp_slot *t)
+{
+	unsigned id = 0;
+
+	if (s->n_slots == SP_SLOTS_MAX)
+		return SP_ERR_FULL;
+	for (size_t i = 0; i < s->n_slots; i++)
+		if (s->slots[i].id > id)
+			id = s->slots[i].id;
+	/* The number of a slot that was just removed is not used again: who
+	 * reads the audit log is not to be misled. At 255 the gaps are. */
+	if (++id > UINT8_MAX)
+		for (id = 1; sp_state_slot(s, (uint8_t)id) != NULL;)
+			id++;
+	s->slots[s->n_slots] = *t;
+	s->slots[s->n_slots++].id = (uint8_t)id;
+	s->format = SP_STATE_FORMAT;
 	return SP_OK;
+}
+
+void
+sp_state_remove_slot(struct sp_state *s, uint8_t id)
+{
+	struct sp_slot *t = sp_state_slot(s, id);
+
+	if (t == NULL)
+		return;
+	memmove(t, t + 1, (size_t)(&s->slots[s->n_slots] - (t + 1)) * sizeof(*t));
+	s->slots[--s->n_slots] = (struct sp_slot){0};
+	s->format = SP_STATE_FORMAT;
 }
 
 /* ------------------------------------------------------------------ files */
@@ -232,13 +341,34 @@ fill(int fd, struct sp_span s)
 static enum sp_err
 give(int dirfd, int fd)
 {
-	struct stat st;
+	struct stat st, own;
 
-	if (fstat(dirfd, &st) != 0)
+	if (fstat(dirfd, &st) != 0 || fstat(fd, &own) != 0)
 		return SP_ERR_IO;
-	if (st.st_uid != geteuid() && fchown(fd, st.st_uid, st.st_gid) != 0)
+	if (st.st_uid != own.st_uid && fchown(fd, st.st_uid, st.st_gid) != 0)
 		return SP_ERR_IO;
 	return SP_OK;
+}
+
+/* What a crash left under the temporary name is in nobody's use: written over
+ * by the vault, which has no call to remove a file; at the first start, where
+ * root may write for the vault's user, never trusted. */
+static int
+open_new(int dirfd, const char *tmp, bool replace)
+{
+	struct stat st;
+	int fd;
+
+	if (!replace && unlinkat(dirfd, tmp, 0) != 0 && errno != ENOENT)
+		return -1;
+	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | (replace ? 0 : O_EXCL) |
+	    O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) ||
+	    st.st_nlink != 1 || ftruncate(fd, 0) != 0)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
 }
 
 enum sp_err
@@ -249,12 +379,7 @@ sp_file_write(int dirfd, const char *name, struct sp_span bytes, bool replace)
 	int fd, rc;
 
 	SP_ASSERT((size_t)snprintf(tmp, sizeof(tmp), ".%s.new", name) < sizeof(tmp));
-	/* What a crash left under the temporary name is in nobody's use. */
-	if (unlinkat(dirfd, tmp, 0) != 0 && errno != ENOENT)
-		return SP_ERR_IO;
-	fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW |
-	    O_CLOEXEC, 0600);
-	if (fd < 0)
+	if ((fd = open_new(dirfd, tmp, replace)) < 0)
 		return SP_ERR_IO;
 	e = fill(fd, bytes);
 	if (e == SP_OK)
@@ -267,7 +392,8 @@ sp_file_write(int dirfd, const char *name, struct sp_span bytes, bool replace)
 			e = errno == EEXIST ? SP_ERR_EXISTS : SP_ERR_IO;
 	}
 	if (e != SP_OK) {
-		unlinkat(dirfd, tmp, 0);
+		if (!replace)
+			unlinkat(dirfd, tmp, 0);
 		return e;
 	}
 	return fsync(dirfd) == 0 ? SP_OK : SP_ERR_IO;

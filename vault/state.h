@@ -7,15 +7,24 @@
 /*
  * The file `state` of the vault's directory. Integers little-endian:
  *
- *   "SPVAULT\0" u32 format = 1
- *   u8 slots: each u8 type, u64 ops, u64 mem, salt[16], wrapped[72]
+ *   "SPVAULT\0" u32 format = 2
+ *   u8 slots: each u8 id, u8 type, u8 pending, i64 made at, label as u32
+ *             length and bytes, u64 ops, u64 mem, salt[16], wrapped[72],
+ *             extra as u32 length and bytes
  *   u8 KEKs:  each u8 purpose, u32 epoch, wrapped[72]
  *   audit_pk[32] rec_pk[32] ca_pk[32]         in clear, covered by mac
  *   audit_sk[72] rec_sk[72] ca_sk[72]         wrapped
  *   mac[32]   BLAKE2b-256 keyed from the root key over all before it
  *   sum[32]   BLAKE2b-256 over all before it: tells a damaged file from a
  *             wrong passphrase; proves nothing
- * Nothing may follow. Each KEK purpose has at least one epoch, none twice; the
+ * Format 1 (slots: u8 type, u64 ops, u64 mem, salt[16], wrapped[72]) is read,
+ * and written as format 2 at the next change: its mac covers format 1.
+ *
+ * The whole file is replaced at each change: a new one under another name,
+ * fsync, rename, fsync of the directory. Whenever the machine stops, what is
+ * there is the old state or the new one.
+ *
+ * Nothing may follow. Slot ids are 1 and up, none twice. Each KEK purpose has at least one epoch, none twice; the
  * highest epoch of a purpose is the current one.
  */
 enum sp_kek_purpose {
@@ -27,7 +36,8 @@ enum sp_kek_purpose {
 };
 #define SP_KEKS_MAX 32
 #define SP_STATE_FILE "state"
-#define SP_STATE_MAX 16384
+#define SP_STATE_MAX 32768
+#define SP_STATE_FORMAT 2
 
 struct sp_kek_row {
 	uint8_t purpose;
@@ -36,6 +46,7 @@ struct sp_kek_row {
 };
 
 struct sp_state {
+	uint32_t format;	/* 1 or SP_STATE_FORMAT */
 	size_t n_slots, n_keks;
 	struct sp_slot slots[SP_SLOTS_MAX];
 	struct sp_kek_row keks[SP_KEKS_MAX];
@@ -52,6 +63,13 @@ SP_MUST enum sp_err sp_state_encode(const struct sp_state *s, struct sp_buf *b);
 /* SP_ERR_CRYPTO: damaged (sum); SP_ERR_UNSUPPORTED: of another format;
  * SP_ERR_PROTO, SP_ERR_TOOBIG: not a state file. */
 SP_MUST enum sp_err sp_state_decode(struct sp_span file, struct sp_state *s);
+
+/* NULL: none of that number. */
+struct sp_slot *sp_state_slot(struct sp_state *s, uint8_t id);
+/* Copies *t behind the others under a number of its own. SP_ERR_FULL. */
+SP_MUST enum sp_err sp_state_add_slot(struct sp_state *s,
+    const struct sp_slot *t);
+void sp_state_remove_slot(struct sp_state *s, uint8_t id);
 
 /* SP_ERR_NOTFOUND: there is none. Refuses what is not a regular file. */
 SP_MUST enum sp_err sp_state_load(int dirfd, struct sp_state *s);

@@ -7,9 +7,9 @@
 #include "vault/vaultd.h"
 #include "vault/poison.h"
 
-/* Neither open, socket, connect nor execve: the state is read before the
- * filter, the control socket listens before it, and nothing is written but
- * records at the end of a file that was opened before it. */
+/* Neither socket, connect nor execve: the control socket listens before the
+ * filter. openat, for a new state file beside the old one: what it may reach is
+ * up to Landlock, and to the permissions of the vault's user. */
 const struct sp_syscall sp_vault_syscalls[] = {
     SP_CALL_IF(accept4, 3, SOCK_CLOEXEC | SOCK_NONBLOCK,
 	"administrators on the control socket"),
@@ -18,6 +18,11 @@ const struct sp_syscall sp_vault_syscalls[] = {
 	"a password for an egress, written once"),
     SP_CALL(pwrite64, "which release rule is a secret's last"),
     SP_CALL(fdatasync, "the same, before it is answered"),
+    SP_CALL(openat, "a new state file"),
+    SP_CALL(newfstatat, "libc's fstat: whose directory it is"),
+    SP_CALL(ftruncate, "what a crash left of one goes first"),
+    SP_CALL(fsync, "it is on disk before it is the state"),
+    SP_CALL(renameat, "it becomes the state"),
 };
 const size_t sp_vault_n_syscalls =
     sizeof(sp_vault_syscalls) / sizeof(sp_vault_syscalls[0]);

@@ -6,6 +6,7 @@
 
 #include "common/ipc.h"
 #include "common/sandbox.h"
+#include "vault/ceremony.h"
 #include "vault/lease.h"
 #include "vault/play.h"
 #include "vault/release.h"
@@ -22,20 +23,33 @@
  *   control.c  vc_*: the administrator on the host
  *   syscalls.c what it may ask of the kernel, and why
  *
+ *   control_slots.c  slots: listed, added, removed
+ *   ceremony.c       shares are collected
+ *
  * The state file is read once at start and kept: sealing and unsealing need no
- * file. Sealed, every request is refused with SP_ERR_SEALED.
+ * file. It is replaced when a slot or an epoch comes or goes, below the one
+ * directory that it keeps a descriptor of; where the kernel has Landlock,
+ * nothing outside of it can be opened. Sealed, every request is refused with
+ * SP_ERR_SEALED.
  *
  * Who may use the control socket: uid 0, and the owner of the directory above
  * ours (the instance's), by SO_PEERCRED. Not our own uid: a second process of
- * the vault's user has no business here.
+ * the vault's user has no business here. While shares are collected anybody on
+ * this machine may give one, and do nothing else (is_guest).
  */
 #define SP_CONTROLS_MAX 16
 #define SP_CONTROL_IDLE_US 60000000
 #define SP_EVENTS_MAX 256	/* kept while no broker is there */
 
+#define SP_GUESTS_MAX 8
+#define SP_BAD_SHARES_MAX 8	/* of one link, then it is closed */
+
 struct sp_control {
 	struct sp_link link;
 	uid_t uid;
+	bool is_guest;
+	uint64_t serial;	/* never given twice */
+	unsigned n_bad;
 	int64_t due_us;
 };
 
@@ -45,7 +59,12 @@ struct sp_event {
 };
 
 struct sp_vaultd {
-	struct sp_state state;
+	struct sp_state state, draft;	/* draft: the next one, being made */
+	int dir_fd;			/* -1: nothing can be written */
+	struct sp_ceremony ceremony;
+	uint64_t next_serial;
+	uid_t refused_uid;		/* the last stranger, told of once */
+	int64_t refused_us;
 	const char *state_fault;	/* NULL: `state` is there */
 	bool is_demo;			/* a demo key file was found */
 	struct sp_root root;
@@ -66,12 +85,19 @@ struct sp_vaultd {
 
 SP_MUST enum sp_err sp_vaultd_init(struct sp_vaultd *v);
 void sp_vaultd_fini(struct sp_vaultd *v);
-/* Reads state and demo key from the directory; never fails: what is missing or
+/* Reads state and demo key from the directory and keeps a descriptor of it;
+ * never fails: what is missing or
  * broken is in state_fault, and the vault stays sealed. */
 void sp_vaultd_load(struct sp_vaultd *v, int dirfd);
 /* SP_ERR_STATE when open already; SP_ERR_NOTFOUND without a state file. */
 SP_MUST enum sp_err sp_vaultd_unseal(struct sp_vaultd *v,
     struct sp_span passphrase);
+/* The same with the bytes of a credential (type: enum sp_slot_type). */
+SP_MUST enum sp_err sp_vaultd_unseal_key(struct sp_vaultd *v, uint8_t type,
+    struct sp_span bytes);
+/* Opens with the root key that a slot gave; takes it. */
+SP_MUST enum sp_err sp_vaultd_open_with(struct sp_vaultd *v,
+    struct sp_secret *root);
 /* Wipes every key; leases that were not used and players end. */
 void sp_vaultd_seal(struct sp_vaultd *v);
 /* Logs and tells the broker, or keeps it until there is one. session may be
@@ -87,7 +113,17 @@ SP_MUST enum sp_err sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms);
 void sp_broker_attach(struct sp_vaultd *v, int fd);
 void sp_broker_drop(struct sp_vaultd *v);
 SP_MUST enum sp_err sp_broker_serve(struct sp_vaultd *v);
+/* The draft: signed, written, and only then our state. SP_ERR_SEALED, SP_ERR_IO,
+ * SP_ERR_FULL: the old one stands, in memory and on disk. */
+SP_MUST enum sp_err sp_vaultd_save(struct sp_vaultd *v);
 /* control.c */
+void sp_control_note(struct sp_vaultd *v, const struct sp_control *c,
+    const char *what, const char *how);
+SP_MUST enum sp_err sp_control_done(struct sp_control *c, uint64_t corr,
+    enum sp_err e, const char *text);
+/* control_slots.c: SP_ERR_PROTO ends the link */
+SP_MUST enum sp_err sp_control_slots(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
 void sp_control_accept(struct sp_vaultd *v);
 void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
 /* false: drop it */

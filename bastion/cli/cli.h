@@ -21,6 +21,7 @@
  *   pg.c      the embedded PostgreSQL  start.c   start, stop
  *   status.c  status                   doctor.c  doctor
  *   vault.c   vault, totp, secrets     qr.c      a QR code in a terminal
+ *   slots.c   slots of the vault       ceremony.c  shares are given
  */
 #define SP_EXIT_OK 0
 #define SP_EXIT_REFUSED 1
@@ -132,6 +133,8 @@ int sp_cmd_stop(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_status(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_doctor(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_vault(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_slots(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_share(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_users(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_account(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
@@ -150,6 +153,12 @@ SP_MUST enum sp_err sp_cli_secret_line(const char *prompt, struct sp_buf *out);
 /* The vault's own socket; each says what went wrong. */
 int sp_cli_vault_reach(const struct sp_cli *c, struct sp_link *l);
 int sp_cli_vault_answer(struct sp_link *l, uint16_t type, struct sp_packet *p);
+/* Waits for vc_done and says it; state is for --json. */
+int sp_cli_vault_done(const struct sp_cli *c, struct sp_link *l,
+    const char *state);
+/* Collects shares: to unseal (slot 0), or to prove that slot. */
+int sp_cli_ceremony(struct sp_cli *c, uint8_t slot);
+#define SP_CLI_SLOT_CREDENTIAL 4	/* vault/slots.h */
 /* What a verb prints as JSON, to be put; NULL: *rc says. */
 struct json_object *sp_cli_ask_json(const struct sp_cli *c, int argc,
     char *const *argv, int *rc);

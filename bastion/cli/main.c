@@ -165,7 +165,8 @@ static const struct command {
 	{"stop", sp_cmd_stop, "stop"},
 	{"status", sp_cmd_status, "status [--json]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
-	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key [--json]"},
+	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|share "
+	    "[--json]"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

@@ -140,8 +140,8 @@ vault_status(const struct sp_cli *c, bool ca_only)
 	return rc;
 }
 
-static int
-is_done(const struct sp_cli *c, struct sp_link *l, const char *state)
+int
+sp_cli_vault_done(const struct sp_cli *c, struct sp_link *l, const char *state)
 {
 	struct sp_packet p;
 	struct sp_msg_vc_done m;
@@ -160,8 +160,9 @@ is_done(const struct sp_cli *c, struct sp_link *l, const char *state)
 	return SP_EXIT_OK;
 }
 
+/* credential: a file with its bytes; NULL: a passphrase is asked. */
 static int
-unseal(const struct sp_cli *c)
+unseal(const struct sp_cli *c, const char *credential)
 {
 	SP_BUF_AUTO pass = {.max = 1024};
 	struct sp_link l;
@@ -169,14 +170,19 @@ unseal(const struct sp_cli *c)
 
 	if (rc != SP_EXIT_OK)
 		return rc;
-	if (sp_cli_secret_line("Passphrase of the vault: ", &pass) != SP_OK)
+	if (credential != NULL && sp_cli_read(credential, &pass) != SP_OK)
+		rc = sp_cli_fail(SP_EXIT_USAGE, "%s cannot be read, or has more "
+		    "than 1024 bytes", credential);
+	else if (credential == NULL &&
+	    sp_cli_secret_line("Passphrase of the vault: ", &pass) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_USAGE,
 		    "a passphrase has at most 1024 bytes");
 	else if (sp_send_vc_unseal(&l, 0, &(struct sp_msg_vc_unseal){
-	    .passphrase = sp_buf_span(&pass)}, NULL) != SP_OK)
+	    .passphrase = sp_buf_span(&pass), .type = credential == NULL ? 0 :
+	    SP_CLI_SLOT_CREDENTIAL}, NULL) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
 	else
-		rc = is_done(c, &l, "open");
+		rc = sp_cli_vault_done(c, &l, "open");
 	sp_link_fini(&l);
 	if (rc == SP_EXIT_OK)
 		sp_cli_unsealed(c);
@@ -194,7 +200,7 @@ seal(const struct sp_cli *c)
 	if (sp_send_vc_seal(&l, 0, &(struct sp_msg_vc_seal){}, NULL) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
 	else
-		rc = is_done(c, &l, "sealed");
+		rc = sp_cli_vault_done(c, &l, "sealed");
 	sp_link_fini(&l);
 	return rc;
 }
@@ -202,17 +208,27 @@ seal(const struct sp_cli *c)
 int
 sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 {
+	const char *credential = sp_cli_value(&argc, argv, "--credential");
+	bool shares = sp_cli_flag(&argc, argv, "--shares");
+
 	(void)sp_cli_flag(&argc, argv, "--json");
+	if (argc == 2 && strcmp(argv[1], "unseal") == 0)
+		return shares ? sp_cli_ceremony(c, 0) : unseal(c, credential);
+	if (argc >= 2 && strcmp(argv[1], "slots") == 0)
+		return sp_cmd_slots(c, argc, argv);
+	if (argc >= 2 && strcmp(argv[1], "share") == 0)
+		return sp_cmd_share(c, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "status") == 0)
 		return vault_status(c, false);
 	if (argc == 2 && strcmp(argv[1], "ca-key") == 0)
 		return vault_status(c, true);
-	if (argc == 2 && strcmp(argv[1], "unseal") == 0)
-		return unseal(c);
 	if (argc == 2 && strcmp(argv[1], "seal") == 0)
 		return seal(c);
-	return sp_cli_fail(SP_EXIT_USAGE,
-	    "usage: sallyport vault status|unseal|seal|ca-key [--json]");
+	return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport vault status|seal|"
+	    "ca-key [--json]\n"
+	    "       sallyport vault unseal [--shares | --credential FILE]\n"
+	    "       sallyport vault slots [add|verify|remove ...]\n"
+	    "       sallyport vault share");
 }
 
 /* -------------------------------------------------------------------- totp */

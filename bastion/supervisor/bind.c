@@ -75,7 +75,7 @@ sp_instance_write_pid(struct sp_instance *in)
 /* Bound by a name without directories: the path of a unix socket ends at 107
  * bytes, that of an instance does not. */
 static enum sp_err
-bind_control(struct sp_instance *in, const char *name, int *out)
+bind_control(struct sp_instance *in, const char *name, mode_t mode, int *out)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -84,7 +84,7 @@ bind_control(struct sp_instance *in, const char *name, int *out)
 	if (fd < 0 || fchdir(in->run) != 0 ||
 	    (unlink(name) != 0 && errno != ENOENT) ||
 	    bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 ||
-	    fchmodat(in->run, name, 0600, 0) != 0 ||
+	    fchmodat(in->run, name, mode, 0) != 0 ||
 	    (in->as_root && fchownat(in->run, name, in->owner_uid,
 	    in->owner_gid, AT_SYMLINK_NOFOLLOW) != 0) ||
 	    listen(fd, 64) != 0) {
@@ -273,8 +273,10 @@ check_activated(struct sp_instance *in)
 enum sp_err
 sp_instance_bind(struct sp_instance *in)
 {
-	SP_TRY(bind_control(in, "control.sock", &in->control));
-	SP_TRY(bind_control(in, "vault.sock", &in->vault_sock));
+	SP_TRY(bind_control(in, "control.sock", 0600, &in->control));
+	/* Custodians of shares have no account: the vault asks the kernel who
+	 * they are, and lets others than its masters do no more than that. */
+	SP_TRY(bind_control(in, "vault.sock", 0666, &in->vault_sock));
 	if (fchdir(in->dir) != 0)
 		return SP_ERR_IO;
 	if (in->is_activated)

@@ -70,7 +70,7 @@ Test(vault_keys, any_slot_opens_the_same_root)
 {
 	struct sp_buf demo = {.max = 256};
 	struct sp_root a = {0}, b = {0};
-	struct sp_state s;
+	static struct sp_state s;
 
 	both_slots(&s, &demo);
 	OK(sp_root_open(&a, &s, sp_span_str(KIT_PASSPHRASE)));
@@ -97,7 +97,7 @@ Test(vault_keys, wrong_passphrases_open_nothing)
 	    "0000000000000000000000000000000000000000000000000000000000000000"};
 	struct sp_buf demo = {.max = 256};
 	struct sp_root r = {0};
-	struct sp_state s;
+	static struct sp_state s;
 
 	both_slots(&s, &demo);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -129,7 +129,7 @@ Test(vault_keys, short_and_cheap_slots_are_refused)
 Test(vault_keys, every_flipped_byte_of_the_file_is_seen)
 {
 	struct sp_buf demo = {.max = 256}, file = {.max = SP_STATE_MAX};
-	struct sp_state s, t;
+	static struct sp_state s, t;
 	static uint8_t copy[SP_STATE_MAX];
 
 	both_slots(&s, &demo);
@@ -153,7 +153,7 @@ Test(vault_keys, every_flipped_byte_of_the_file_is_seen)
 Test(vault_keys, every_flipped_byte_with_a_mended_sum_is_refused)
 {
 	struct sp_buf demo = {.max = 256}, file = {.max = SP_STATE_MAX};
-	struct sp_state s;
+	static struct sp_state s;
 	static uint8_t copy[SP_STATE_MAX];
 	size_t n;
 
@@ -162,7 +162,7 @@ Test(vault_keys, every_flipped_byte_with_a_mended_sum_is_refused)
 	n = file.len - 32;
 	for (size_t i = 0; i < n; i++) {
 		struct sp_root r = {0};
-		struct sp_state t;
+		static struct sp_state t;
 		enum sp_err e;
 
 		memcpy(copy, sp_buf_span(&file).p, n);
@@ -182,7 +182,7 @@ Test(vault_keys, every_flipped_byte_with_a_mended_sum_is_refused)
 Test(vault_keys, public_keys_cannot_be_exchanged)
 {
 	struct sp_root r = {0};
-	struct sp_state s, other;
+	static struct sp_state s, other;
 
 	kit_state(&s);
 	kit_state(&other);

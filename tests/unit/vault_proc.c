@@ -176,15 +176,9 @@ vp_begin(struct proc *p, bool demo, bool fork_only)
 	vp_connect_control(p);
 }
 
-void
-vp_end(struct proc *p)
+static void
+clean_up(struct proc *p)
 {
-	struct sp_msg_stop m = {.graceful = 1};
-	int status;
-
-	OK(sp_send_stop(&p->sup, 0, &m, NULL));
-	cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
-	cr_assert_eq(status, 0, "the vault ended with 0x%x", (unsigned)status);
 	sp_link_fini(&p->sup);
 	sp_link_fini(&p->brk);
 	sp_link_fini(&p->ctl);
@@ -199,6 +193,28 @@ vp_end(struct proc *p)
 	unlink(p->sock);
 	rmdir(p->vault);
 	rmdir(p->dir);
+}
+
+void
+vp_end(struct proc *p)
+{
+	struct sp_msg_stop m = {.graceful = 1};
+	int status;
+
+	OK(sp_send_stop(&p->sup, 0, &m, NULL));
+	cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
+	cr_assert_eq(status, 0, "the vault ended with 0x%x", (unsigned)status);
+	clean_up(p);
+}
+
+void
+vp_end_killed(struct proc *p)
+{
+	int status;
+
+	cr_assert_eq(waitpid(p->pid, &status, 0), p->pid);
+	cr_assert(WIFSIGNALED(status));
+	clean_up(p);
 }
 
 struct sp_span

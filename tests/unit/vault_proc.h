@@ -26,6 +26,7 @@ struct proc {
  * code in a forked child, without program and sandbox. */
 void vp_begin(struct proc *p, bool demo, bool fork_only);
 void vp_end(struct proc *p);
+void vp_end_killed(struct proc *p);	/* after a kill of p->pid */
 void vp_attach_broker(struct proc *p);
 void vp_connect_control(struct proc *p);
 /* The broker's next reply; events and lease_used are counted on the way. */
