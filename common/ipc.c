@@ -169,7 +169,10 @@ fnv(uint64_t *h, const void *p, size_t n)
 void
 sp_ipc_table_hash(uint8_t out[static 32])
 {
-	for (size_t k = 0; k < 4; k++) {
+	static uint8_t known[32];
+	static bool is_known;
+
+	for (size_t k = 0; k < 4 && !is_known; k++) {
 		uint64_t h = 0xcbf29ce484222325ULL + k;
 
 		for (size_t i = 0; i < sp_ipc_n_rows; i++) {
@@ -181,6 +184,8 @@ sp_ipc_table_hash(uint8_t out[static 32])
 			fnv(&h, v, sizeof(v));
 			fnv(&h, r->fields, strlen(r->fields));
 		}
-		memcpy(out + 8 * k, &h, 8);
+		memcpy(known + 8 * k, &h, 8);
 	}
+	is_known = true;
+	memcpy(out, known, sizeof(known));
 }

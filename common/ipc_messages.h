@@ -32,7 +32,8 @@ enum sp_role {
 #define SP_ROLE_CHILDREN                                                      \
 	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
 	    SP_ROLE_EGR | SP_ROLE_PLY)
-#define SP_ROLE_PARENTS (SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY)
+#define SP_ROLE_PARENTS                                                       \
+	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT)
 
 /* States of a link as its receiver sees it, as bits. */
 enum sp_link_state {
@@ -72,6 +73,8 @@ enum sp_link_state {
 	M(spawn_player, 0x0014, SP_ROLE_SUP, SP_ROLE_PLY, SP_ST_READY, 4)     \
 	M(spawned, 0x0018, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	M(exited, 0x0019, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(start_auth, 0x0170, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_NEW, 1)         \
+	M(spawn_auth, 0x0171, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_READY, 1)       \
 	/* -- supervisor and broker -- */                                     \
 	M(conn_new, 0x0020, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)         \
 	M(conn_end, 0x0021, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
@@ -265,6 +268,10 @@ enum sp_link_state {
 /* fds: recording file (ro), link to the broker, viewer's stream, link to the
  * vault */
 #define SP_FIELDS_spawn_player(F) F(u64, id, 0) F(uuid, session, 0)
+/* fds: the directory of the PAM service */
+#define SP_FIELDS_start_auth(F) F(str, config, 32768)
+/* fds: link to the broker */
+#define SP_FIELDS_spawn_auth(F) F(u64, id, 0)
 #define SP_FIELDS_spawned(F) F(u64, id, 0) F(u32, pid, 0)
 /* status as of waitpid(2) */
 #define SP_FIELDS_exited(F) F(u64, id, 0) F(u32, pid, 0) F(u32, status, 0)

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sallyport-auth CONFDIR: one PAM conversation. Executed by the supervisor for
- * each login; unlike the other roles it says no hello: descriptor 3 is its
- * link with the broker, 4 the directory of the service file, and CONFDIR names
- * that descriptor. It denies whatever it does not understand.
+ * sallyport-auth: the parent of all PAM conversations; a child has one. The
+ * parent loads libpam and the modules that the service names once, and holds
+ * the directory of the service file. It denies whatever it does not understand.
  *
  * Confinement: libpam reads the service file and loads the modules in
  * pam_start_confdir(3), which therefore comes before the filter. Afterwards no
@@ -26,12 +25,12 @@
 #include <unistd.h>
 
 #include "bastion/auth/service.h"
+#include "common/config.h"
 #include "common/log.h"
 #include "common/pam_host.h"
+#include "common/parent.h"
 #include "common/sandbox.h"
 
-#define LINK_FD 3
-#define CONF_FD 4
 #define START_MS 5000
 #define ANSWER_MS 600000	/* the longest login_grace_s */
 #define MESSAGES_MAX 32		/* of a whole conversation */
@@ -45,6 +44,13 @@ struct talk {
 	bool is_broken;
 };
 static struct talk talk;
+
+/* What a child needs of its parent. */
+struct home {
+	struct sp_config cfg;
+	int conf;			/* the directory of the service file */
+	char dir[32];			/* and its name */
+};
 
 const struct sp_pam_host *
 sp_pam_host(void)
@@ -143,14 +149,14 @@ converse(int n, const struct pam_message **m, struct pam_response **out,
 }
 
 static bool
-service_is_safe(const char *name)
+service_is_safe(int conf, const char *name)
 {
 	static char text[SERVICE_MAX];
 	const char *why = "it cannot be read";
 	unsigned line = 0;
 	size_t got = 0;
 	ssize_t n = 1;
-	int fd = openat(CONF_FD, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = openat(conf, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
 	while (fd >= 0 && got < sizeof(text) &&
 	    (n = read(fd, text + got, sizeof(text) - got)) > 0)
@@ -215,7 +221,7 @@ authenticate(struct talk *t, pam_handle_t *pamh, const char *user)
 }
 
 static struct result
-run(struct talk *t, const char *dir, const struct sp_msg_pam_start *m)
+run(struct talk *t, const struct home *h, const struct sp_msg_pam_start *m)
 {
 	struct result r = {PAM_SYSTEM_ERR, PAM_SYSTEM_ERR};
 	struct pam_conv conv = {.conv = converse, .appdata_ptr = t};
@@ -227,14 +233,14 @@ run(struct talk *t, const char *dir, const struct sp_msg_pam_start *m)
 	    sp_span_cstr(m->user, user, sizeof(user)) != SP_OK ||
 	    sp_span_cstr(m->rhost, rhost, sizeof(rhost)) != SP_OK ||
 	    sp_span_cstr(m->service, service, sizeof(service)) != SP_OK ||
-	    !service_is_safe(service))
+	    !service_is_safe(h->conf, service))
 		return r;
-	rc = pam_start_confdir(service, user, &conv, dir, &pamh);
+	rc = pam_start_confdir(service, user, &conv, h->dir, &pamh);
 	if (rc != PAM_SUCCESS || pamh == NULL) {
 		sp_log(SP_ERROR, "pam_start_failed", NULL, "code=%d", rc);
 		return r;
 	}
-	close(CONF_FD);
+	close(h->conf);
 	/* PAM_RHOST stays unset: libaudit would resolve it, by name service
 	 * sockets and files, with every result. The broker knows it. */
 	if (confine() == SP_OK)
@@ -247,21 +253,20 @@ run(struct talk *t, const char *dir, const struct sp_msg_pam_start *m)
 	return r;
 }
 
-int
-main(int argc, char **argv)
+static int
+child(void *ctx, struct sp_packet *spawn)
 {
+	const struct home *h = ctx;
 	struct sp_msg_pam_result out;
 	struct sp_msg_pam_start m;
 	struct sp_packet p;
 	struct result r;
 
-	sp_harden(NULL);
-	sp_log_init("sallyport-auth", false);
-	if (argc != 2) {
-		sp_log(SP_ERROR, "usage", NULL, "why=\"executed by sallyportd\"");
-		return 2;
+	if (spawn->type != SP_MSG_spawn_auth || spawn->n_fds != 1) {
+		sp_packet_close_fds(spawn);
+		return 1;
 	}
-	if (sp_link_init(&talk.link, LINK_FD, SP_ROLE_AUT, SP_ROLE_BRK,
+	if (sp_link_init(&talk.link, spawn->fds[0], SP_ROLE_AUT, SP_ROLE_BRK,
 	    SP_ST_NEW) != SP_OK ||
 	    sp_link_wait(&talk.link, &p, START_MS) != SP_OK ||
 	    p.type != SP_MSG_pam_start || sp_dec_pam_start(p.body, &m) != SP_OK) {
@@ -273,11 +278,73 @@ main(int argc, char **argv)
 	sp_ipc_table_hash(talk.host.table);
 	talk.host.link_bytes = sizeof(struct sp_link);
 	talk.host.link = &talk.link;
-	r = run(&talk, argv[1], &m);
+	r = run(&talk, h, &m);
 	out = (struct sp_msg_pam_result){.auth = (uint32_t)r.auth,
 	    .acct = (uint32_t)r.acct};
 	if (sp_send_pam_result(&talk.link, 0, &out, NULL) != SP_OK)
 		return 1;
 	sp_link_fini(&talk.link);
 	return r.auth == PAM_SUCCESS && r.acct == PAM_SUCCESS ? 0 : 1;
+}
+
+/* ---------------------------------------------------------------- parent */
+
+static int
+nobody_answers(int n, const struct pam_message **m, struct pam_response **out,
+    void *arg)
+{
+	(void)n, (void)m, (void)out, (void)arg;
+	return PAM_CONV_ERR;
+}
+
+/* The handle stays: the modules stay loaded for the children, who read the
+ * service file anew. One that is refused now may be mended before a login. */
+static void
+warm_up(struct home *h)
+{
+	static const struct pam_conv conv = {.conv = nobody_answers};
+	static pam_handle_t *kept;
+	char when[SP_TIME_TEXT];
+	uint8_t table[32];
+
+	/* The first use of calendar time reads the time zone from a file. */
+	sp_time_text(when, sp_now_us(), true);
+	sp_ipc_table_hash(table);
+	if (service_is_safe(h->conf, h->cfg.pam_service) &&
+	    pam_start_confdir(h->cfg.pam_service, "nobody", &conv, h->dir,
+	    &kept) != PAM_SUCCESS)
+		sp_log(SP_WARN, "pam_not_warm", NULL, "service=%s",
+		    sp_vis_str(h->cfg.pam_service));
+}
+
+static enum sp_err
+start(void *ctx, struct sp_packet *p)
+{
+	struct home *h = ctx;
+	struct sp_msg_start_auth m;
+	struct sp_config_diag diag;
+
+	if (p->type != SP_MSG_start_auth || p->n_fds != 1) {
+		sp_packet_close_fds(p);
+		return SP_ERR_PROTO;
+	}
+	h->conf = p->fds[0];
+	snprintf(h->dir, sizeof(h->dir), "/proc/self/fd/%d", h->conf);
+	SP_TRY(sp_dec_start_auth(p->body, &m));
+	SP_TRY(sp_config_parse(&h->cfg, m.config, &diag));
+	SP_TRY(sp_sandbox_prepare(sp_auth_syscalls, sp_auth_n_syscalls));
+	warm_up(h);
+	return SP_OK;
+}
+
+int
+main(void)
+{
+	static const struct sp_parent ops = {.role = SP_ROLE_AUT,
+	    .start = start, .child = child};
+	static struct home home;
+
+	sp_harden(NULL);
+	sp_log_init("sallyport-auth", false);
+	return sp_parent_main(&ops, &home);
 }

@@ -15,14 +15,14 @@
 #define CONF_MAX 32768
 #define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 
-const struct sp_role_row sp_role_rows[SP_USERS_COUNT] = {
+const struct sp_role_row sp_role_rows[SP_RX_COUNT] = {
     [SP_RX_VAULT] = {SP_ROLE_VLT, "sallyport-vault", false},
     [SP_RX_BROKER] = {SP_ROLE_BRK, "sallyport-broker", false},
     [SP_RX_RECORDER] = {SP_ROLE_REC, "sallyport-recorder", true},
     [SP_RX_EGRESS] = {SP_ROLE_EGR, "sallyport-egress", true},
     [SP_RX_PLAYER] = {SP_ROLE_PLY, "sallyport-player", true},
+    [SP_RX_AUTH] = {SP_ROLE_AUT, "sallyport-auth", true},
     [SP_RX_INGRESS] = {SP_ROLE_ING, "sallyport-ingress", true},
-    [SP_RX_AUTH] = {SP_ROLE_AUT, "sallyport-auth", false},
 };
 
 void
@@ -246,7 +246,7 @@ name_db(struct sp_instance *in)
 static enum sp_err
 find_users(struct sp_instance *in)
 {
-	for (size_t i = 0; i < SP_USERS_COUNT; i++) {
+	for (size_t i = 0; i < SP_RX_COUNT; i++) {
 		const struct passwd *pw;
 
 		if (!in->as_root)
@@ -296,7 +296,7 @@ find_libexec(struct sp_instance *in)
 		if (i == 0)
 			break;	/* asked for: never another one instead */
 	}
-	for (size_t i = 0; in->libexec >= 0 && i < SP_USERS_COUNT; i++)
+	for (size_t i = 0; in->libexec >= 0 && i < SP_RX_COUNT; i++)
 		if (faccessat(in->libexec, sp_role_rows[i].exe, X_OK, 0) != 0) {
 			sp_say(in, "no executable %s in %s", sp_role_rows[i].exe,
 			    in->libexec_path);

@@ -21,6 +21,7 @@ static const enum sp_rx parent_of[SP_KID_COUNT] = {
     [SP_KID_RECOVER] = SP_RX_RECORDER, [SP_KID_EGRESS] = SP_RX_EGRESS,
     [SP_KID_HOP] = SP_RX_EGRESS,
     [SP_KID_SCAN] = SP_RX_EGRESS, [SP_KID_PLAYER] = SP_RX_PLAYER,
+    [SP_KID_AUTH] = SP_RX_AUTH,
 };
 
 static void
@@ -72,6 +73,7 @@ sp_kid_free(struct sp_sup *s, struct sp_kid *k)
 	s->n_kids--;
 	set_deadline(s, k, 0);
 	sp_source_forget(s, k);
+	sp_auth_gone(s, k);
 	sp_wires_close(&k->wires);
 	free(k);
 }
@@ -98,6 +100,7 @@ send_spawn(struct sp_link *l, const struct sp_kid *k)
 	struct sp_msg_spawn_recover rcv = {.id = k->id};
 	struct sp_msg_spawn_egress egr = {.id = k->id};
 	struct sp_msg_spawn_player ply = {.id = k->id};
+	struct sp_msg_spawn_auth aut = {.id = k->id};
 	const int *fds = k->wires.child;
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
@@ -118,6 +121,7 @@ send_spawn(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_PLAYER:
 		return sp_send_spawn_player(l, 0, &ply, fds);
 	case SP_KID_AUTH:
+		return sp_send_spawn_auth(l, 0, &aut, fds);
 	case SP_KID_COUNT:
 		break;
 	}

@@ -48,12 +48,8 @@ die(const char *exe, const char *what)
 static void
 lay_out_fds(const struct sp_instance *in, const struct sp_launch *l)
 {
-	int src[5], n = 3;
+	int src[4] = {in->null, in->null, in->log, l->link}, n = 4;
 
-	src[0] = src[1] = in->null;
-	src[2] = in->log;
-	for (size_t i = 0; i < l->n_fds; i++)
-		src[n++] = l->fds[i];
 	for (int i = 0; i < n; i++)
 		if ((src[i] = fcntl(src[i], F_DUPFD_CLOEXEC, FIRST_FREE)) < 0)
 			die(sp_role_rows[l->rx].exe, "fcntl");
@@ -87,8 +83,8 @@ static _Noreturn void
 run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
 {
 	const char *exe = sp_role_rows[l->rx].exe;
-	char path[sizeof(in->libexec_path) + 64], arg[64], env[N_ENV + 1][256];
-	char *argv[3] = {path, NULL, NULL}, *envp[N_ENV + 2], empty[] = "";
+	char path[sizeof(in->libexec_path) + 64], env[N_ENV + 1][256];
+	char *argv[2] = {path, NULL}, *envp[N_ENV + 2], empty[] = "";
 	size_t n_env = 0;
 	sigset_t none;
 
@@ -96,7 +92,7 @@ run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
 	 * sessions before it ends the roles. */
 	setsid();
 	lay_out_fds(in, l);
-	if (close_range(3 + (unsigned)l->n_fds, (unsigned)exe_fd - 1, 0) != 0 ||
+	if (close_range(4, (unsigned)exe_fd - 1, 0) != 0 ||
 	    close_range((unsigned)exe_fd + 1, ~0U, 0) != 0)
 		die(exe, "close_range");
 	for (int sig = 1; sig < NSIG; sig++)
@@ -105,10 +101,6 @@ run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	snprintf(path, sizeof(path), "%s/%s", in->libexec_path, exe);
-	if (l->arg != NULL) {
-		snprintf(arg, sizeof(arg), "%s", l->arg);
-		argv[1] = arg;
-	}
 	for (size_t i = 0; i < N_ENV; i++) {
 		const char *v = getenv(env_names[i]);
 

@@ -45,7 +45,6 @@ kill_all(struct sp_sup *s)
 	for (struct sp_proc *p = s->procs; p != NULL; p = p->next)
 		if (p->pid > 0)
 			kill(p->pid, SIGKILL);
-	sp_auth_kill_all(s);
 }
 
 static void
@@ -112,15 +111,12 @@ reap(struct sp_sup *s)
 				s->has_failed = true;
 			begin_stop(s);
 		}
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (sp_auth_reaped(s, pid, status))
-			continue;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 		for (struct sp_proc *p = s->procs; p != NULL; p = p->next)
 			if (p->pid == pid) {
 				sp_proc_reaped(s, p, status);
 				break;
 			}
-	}
 }
 
 static int64_t
@@ -203,8 +199,7 @@ serve(struct sp_sup *s, const struct turn *t)
 static bool
 is_over(const struct sp_sup *s)
 {
-	return s->phase >= SP_PHASE_ROLES_END && s->n_procs == 0 &&
-	    (s->n_auths == 0 || s->phase == SP_PHASE_KILL);
+	return s->phase >= SP_PHASE_ROLES_END && s->n_procs == 0;
 }
 
 int

@@ -57,6 +57,18 @@ start_ingress(struct sp_sup *s, struct sp_proc *p)
 	return sp_send_start_ingress(&p->link, 0, &m, &fd);
 }
 
+static enum sp_err
+start_auth(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_auth m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len)};
+	int fd = copy_of(s->in.pam);
+
+	if (fd < 0)
+		return SP_ERR_IO;
+	return sp_send_start_auth(&p->link, 0, &m, &fd);
+}
+
 enum sp_err
 sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 {
@@ -70,12 +82,13 @@ sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 		return start_broker(s, p);
 	case SP_RX_INGRESS:
 		return start_ingress(s, p);
+	case SP_RX_AUTH:
+		return start_auth(s, p);
 	case SP_RX_RECORDER:
 	case SP_RX_EGRESS:
 	case SP_RX_PLAYER:
 		return sp_send_start_parent(&p->link, 0, &m, NULL);
 	case SP_RX_COUNT:
-	case SP_USERS_COUNT:
 		break;
 	}
 	return SP_ERR_INVAL;

@@ -44,7 +44,7 @@ sp_proc_ready(struct sp_sup *s, enum sp_rx rx)
 static enum sp_err
 begin(struct sp_sup *s, enum sp_rx rx, struct sp_proc **out)
 {
-	struct sp_launch l = {.rx = rx, .n_fds = 1};
+	struct sp_launch l = {.rx = rx};
 	struct sp_proc *p;
 	int pair[2];
 	enum sp_err e;
@@ -57,7 +57,7 @@ begin(struct sp_sup *s, enum sp_rx rx, struct sp_proc **out)
 		free(p);
 		return e;
 	}
-	l.fds[0] = pair[1];
+	l.link = pair[1];
 	e = sp_launch_exec(&s->in, &l, &p->pid);
 	close(pair[1]);
 	if (e != SP_OK) {

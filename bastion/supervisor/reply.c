@@ -16,6 +16,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	    .local_addr = sp_span_str(k->local_addr)};
 	struct sp_msg_scan_spawned scan = {.id = k->ref};
 	struct sp_msg_play_spawned ply = {.play = k->ref};
+	struct sp_msg_auth_spawned aut = {.login = k->ref};
 	const int *fds = k->wires.broker;
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
@@ -37,6 +38,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_PLAYER:
 		return sp_send_play_spawned(l, k->corr, &ply, fds);
 	case SP_KID_AUTH:
+		return sp_send_auth_spawned(l, k->corr, &aut, fds);
 	case SP_KID_COUNT:
 		break;
 	}

@@ -20,9 +20,10 @@
  * no database. Rooms:
  *   instance.*  the directory opened as descriptors, once, at start
  *   launch.*    fork and exec of one executable
- *   proc.*      the six executed roles: hello, start, restart, stop
+ *   proc.*      the seven executed roles: hello, start, restart, stop
  *   topology.*  who gets which link
- *   kid.*       children of the parents, and sallyport-auth
+ *   kid.*       children of the parents
+ *   auth.*      those that live for one PAM conversation
  *   accept.*    listening, connections; source.* caps; nets.* who is a proxy
  *   session.*   what the broker asks for
  *   dial.*      connecting to targets
@@ -43,17 +44,16 @@ enum sp_rx {
 	SP_RX_RECORDER,
 	SP_RX_EGRESS,
 	SP_RX_PLAYER,
+	SP_RX_AUTH,
 	SP_RX_INGRESS,
-	SP_RX_COUNT,
-	SP_RX_AUTH = SP_RX_COUNT,	/* executed too, but many, and linkless */
-	SP_USERS_COUNT
+	SP_RX_COUNT
 };
 struct sp_role_row {
 	uint16_t role;			/* enum sp_role */
 	const char *exe;		/* also the name of its user */
 	bool is_parent;
 };
-extern const struct sp_role_row sp_role_rows[SP_USERS_COUNT];
+extern const struct sp_role_row sp_role_rows[SP_RX_COUNT];
 
 union sp_address {
 	struct sockaddr sa;
@@ -89,8 +89,8 @@ struct sp_instance {
 	uid_t owner_uid;
 	gid_t owner_gid;
 	bool as_root;
-	uid_t uids[SP_USERS_COUNT];
-	gid_t gids[SP_USERS_COUNT];
+	uid_t uids[SP_RX_COUNT];
+	gid_t gids[SP_RX_COUNT];
 	struct sp_config cfg;
 	char *conf_text;
 	size_t conf_len;
@@ -123,11 +123,9 @@ void sp_instance_close(struct sp_instance *in);	/* removes what start made */
 /* ------------------------------------------------------------------ launch */
 struct sp_launch {
 	enum sp_rx rx;
-	int fds[2];			/* become 3 and 4; borrowed */
-	size_t n_fds;
-	const char *arg;		/* argv[1] or NULL */
+	int link;			/* becomes 3; borrowed */
 };
-/* Fork and exec as the role's user. Only descriptors 0 to 3 (4) are open. */
+/* Fork and exec as the role's user. Only descriptors 0 to 3 are open. */
 SP_MUST enum sp_err sp_launch_exec(const struct sp_instance *in,
     const struct sp_launch *l, pid_t *pid);
 
@@ -169,7 +167,7 @@ struct sp_kid {
 	int64_t deadline_us;		/* 0: none */
 	uint8_t session[16];
 	uint8_t leg[16];		/* of an egress: the session, or a hop's id */
-	uint64_t ref;			/* play or scan id */
+	uint64_t ref;			/* play, scan or login id */
 	uint64_t corr;
 	struct sp_wires wires;		/* what has not been handed out yet */
 	/* connections only */
@@ -183,7 +181,7 @@ struct sp_kid {
 #define SP_KID_BUCKETS 4096
 
 struct sp_auth {
-	pid_t pid;
+	uint64_t kid;
 	int64_t deadline_us;
 };
 
@@ -305,9 +303,8 @@ void sp_reply_failure(struct sp_sup *s, const struct sp_failure *f);
 
 /* auth.c */
 void sp_auth_spawn(struct sp_sup *s, uint64_t corr, uint64_t login);
-bool sp_auth_reaped(struct sp_sup *s, pid_t pid, int status);
+void sp_auth_gone(struct sp_sup *s, const struct sp_kid *k);
 void sp_auth_tick(struct sp_sup *s, int64_t now, int64_t *next);
-void sp_auth_kill_all(struct sp_sup *s);
 
 /* accept.c */
 SP_MUST enum sp_err sp_accept_listen(struct sp_sup *s);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sallyport-auth as built, with the real libpam and module; the test is the
- * broker. And the check of the service file. */
+ * supervisor and the broker. And the check of the service file. */
 #include <criterion/criterion.h>
 #include <security/pam_appl.h>
 
@@ -18,10 +18,44 @@
 #define LONG_MS 60000
 
 static struct {
-	struct sp_link link;
+	struct sp_link link, sup;
 	pid_t pid;
 	char dir[64];
 } t;
+
+static struct sp_packet
+from_parent(uint16_t type)
+{
+	struct sp_packet p;
+	enum sp_err e = sp_link_wait(&t.sup, &p, LONG_MS);
+
+	cr_assert_eq(e, SP_OK, "%s expected: %s %s", sp_ipc_name(type),
+	    sp_err_text(e), t.sup.fault);
+	cr_assert_eq(p.type, type, "%s expected, got %s", sp_ipc_name(type),
+	    sp_ipc_name(p.type));
+	return p;
+}
+
+/* Starts the parent and asks it for one child, which t.link then reaches. */
+static void
+spawn(int sup, int dir)
+{
+	struct sp_msg_start_auth start = {.config = sp_span_str("")};
+	struct sp_msg_spawn_auth m = {.id = 7};
+	int fds[2];
+
+	cr_assert_eq(sp_link_init(&t.sup, sup, SP_ROLE_SUP, SP_ROLE_AUT,
+	    SP_ST_NEW), SP_OK);
+	from_parent(SP_MSG_hello);
+	cr_assert_eq(sp_send_start_auth(&t.sup, 0, &start, &dir), SP_OK);
+	from_parent(SP_MSG_started);
+	t.sup.state = SP_ST_READY;
+	cr_assert_eq(sp_link_pair(fds), SP_OK);
+	cr_assert_eq(sp_send_spawn_auth(&t.sup, 0, &m, &fds[1]), SP_OK);
+	from_parent(SP_MSG_spawned);
+	cr_assert_eq(sp_link_init(&t.link, fds[0], SP_ROLE_BRK, SP_ROLE_AUT,
+	    SP_ST_READY), SP_OK);
+}
 
 static void
 begin(const char *service_text)
@@ -47,28 +81,34 @@ begin(const char *service_text)
 	cr_assert_eq(sp_link_pair(fds), SP_OK);
 	t.pid = fork();
 	if (t.pid == 0) {
-		int a = fcntl(fds[1], F_DUPFD, 20), b = fcntl(dir, F_DUPFD, 20);
+		int a = fcntl(fds[1], F_DUPFD, 20);
 
 		dup2(a, 3);
-		dup2(b, 4);
-		close_range(5, ~0U, 0);
-		execl(exe, exe, "/proc/self/fd/4", (char *)NULL);
+		close_range(4, ~0U, 0);
+		execl(exe, exe, (char *)NULL);
 		_exit(99);
 	}
 	close(fds[1]);
-	close(dir);
-	cr_assert_eq(sp_link_init(&t.link, fds[0], SP_ROLE_BRK, SP_ROLE_AUT,
-	    SP_ST_READY), SP_OK);
+	spawn(fds[0], dir);
 }
 
 static int
 end(void)
 {
+	struct sp_msg_stop stop = {.graceful = 1};
+	struct sp_msg_exited m;
+	struct sp_packet p;
 	char path[128];
 	int status = -1;
 
 	sp_link_fini(&t.link);
+	p = from_parent(SP_MSG_exited);
+	cr_assert_eq(sp_dec_exited(p.body, &m), SP_OK);
+	cr_assert_eq(sp_send_stop(&t.sup, 0, &stop, NULL), SP_OK);
 	cr_assert_eq(waitpid(t.pid, &status, 0), t.pid);
+	cr_expect_eq(status, 0, "the parent");
+	sp_link_fini(&t.sup);
+	status = (int)m.status;
 	snprintf(path, sizeof(path), "%s/sallyport", t.dir);
 	unlink(path);
 	rmdir(t.dir);

@@ -19,9 +19,9 @@
 
 const char *const names[N_ROLES] = {"sallyport-vault",
     "sallyport-broker", "sallyport-recorder", "sallyport-egress",
-    "sallyport-player", "sallyport-ingress"};
+    "sallyport-player", "sallyport-auth", "sallyport-ingress"};
 static const uint32_t roles[N_ROLES] = {SP_ROLE_VLT, SP_ROLE_BRK, SP_ROLE_REC,
-    SP_ROLE_EGR, SP_ROLE_PLY, SP_ROLE_ING};
+    SP_ROLE_EGR, SP_ROLE_PLY, SP_ROLE_AUT, SP_ROLE_ING};
 struct rig rig;
 
 static void
@@ -82,9 +82,8 @@ rig_make(const char *conf)
 	snprintf(b, sizeof(b), "%s/sallyportd", rig.bin);
 	copy(a, b);
 	snprintf(a, sizeof(a), "%s/tests/unit/sup_puppet", top);
-	for (size_t i = 0; i <= N_ROLES; i++) {
-		snprintf(b, sizeof(b), "%s/%s", rig.bin,
-		    i == N_ROLES ? "sallyport-auth" : names[i]);
+	for (size_t i = 0; i < N_ROLES; i++) {
+		snprintf(b, sizeof(b), "%s/%s", rig.bin, names[i]);
 		copy(a, b);
 	}
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
@@ -222,7 +221,7 @@ role_up(int ix)
 {
 	static const uint16_t start[N_ROLES] = {SP_MSG_start_vault,
 	    SP_MSG_start_broker, SP_MSG_start_parent, SP_MSG_start_parent,
-	    SP_MSG_start_parent, SP_MSG_start_ingress};
+	    SP_MSG_start_parent, SP_MSG_start_auth, SP_MSG_start_ingress};
 	struct sp_msg_started m = {.sandbox = sp_span_str("puppet")};
 	struct puppet *p = &rig.p[ix];
 

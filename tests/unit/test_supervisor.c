@@ -622,26 +622,50 @@ Test(supervisor, kill_reaches_only_children_of_that_parent)
 	rig_down();
 }
 
-Test(supervisor, auth_gets_its_link_and_the_service_directory)
+Test(supervisor, a_conversation_gets_its_link)
 {
 	struct sp_msg_auth_spawn m = {.login = 99};
 	struct sp_msg_auth_spawned a;
-	struct sp_packet k;
-	struct puppet p;
+	struct sp_msg_spawn_auth s;
+	struct sp_packet c, k;
 
 	rig_up("");
 	cr_assert_eq(sp_send_auth_spawn(&rig.p[BRK].link, 4, &m, NULL), SP_OK);
-	p = next_puppet();
-	cr_expect_str_eq(p.g.role, "sallyport-auth");
-	cr_expect_str_eq(p.g.open_fds, "0 1 2 3 4");
+	expect(&rig.p[AUT].link, SP_MSG_spawn_auth, &c);
+	cr_assert_eq(sp_dec_spawn_auth(c.body, &s), SP_OK);
+	say_spawned(AUT, s.id, 777);
 	expect(&rig.p[BRK].link, SP_MSG_auth_spawned, &k);
 	cr_assert_eq(sp_dec_auth_spawned(k.body, &a), SP_OK);
 	cr_expect_eq(a.login, 99);
-	cr_expect_eq(write(p.link.fd, "x", 1), 1);
+	cr_expect_eq(k.corr, 4);
+	cr_expect_eq(write(c.fds[0], "x", 1), 1);
 	cr_expect_eq(read(k.fds[0], &(char){0}, 1), 1);
+	sp_packet_close_fds(&c);
 	sp_packet_close_fds(&k);
-	close(p.link.fd);
-	close(p.ctl);
+	say_exited(AUT, s.id, 777, 0);
+	rig_down();
+}
+
+/* Whatever the module did there: nobody gets that address layout again. */
+Test(supervisor, a_crashed_conversation_costs_its_parent)
+{
+	struct sp_msg_auth_spawn m = {.login = 5};
+	struct sp_msg_spawn_auth s;
+	struct sp_packet c, k;
+
+	rig_up("");
+	cr_assert_eq(sp_send_auth_spawn(&rig.p[BRK].link, 4, &m, NULL), SP_OK);
+	expect(&rig.p[AUT].link, SP_MSG_spawn_auth, &c);
+	cr_assert_eq(sp_dec_spawn_auth(c.body, &s), SP_OK);
+	sp_packet_close_fds(&c);
+	say_spawned(AUT, s.id, 778);
+	expect(&rig.p[BRK].link, SP_MSG_auth_spawned, &k);
+	sp_packet_close_fds(&k);
+	say_exited(AUT, s.id, 778, SIGSEGV);
+	expect_drop(&rig.p[BRK].link, SP_MSG_security_event);
+	expect_drop(&rig.p[AUT].link, SP_MSG_stop);
+	puppet_down(&rig.p[AUT]);
+	role_up(AUT);
 	rig_down();
 }
 
