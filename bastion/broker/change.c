@@ -56,6 +56,12 @@ sp_change_free(struct sp_change *c)
 }
 
 void
+sp_change_drop(struct sp_change *c)
+{
+	sp_change_free(c);
+}
+
+void
 sp_change_done(struct sp_change *c, enum sp_err e)
 {
 	if (!c->is_told) {

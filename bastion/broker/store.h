@@ -109,6 +109,8 @@ void sp_change_audit(struct sp_change *c, const char *event, const char *actor,
  * or trigger that refuses, SP_ERR_STATE, SP_ERR_DB, SP_ERR_TIMEOUT,
  * SP_ERR_SEALED. Frees the change. */
 void sp_change_commit(struct sp_change *c, sp_done_cb cb, void *arg);
+/* It was not meant: frees it instead. */
+void sp_change_drop(struct sp_change *c);
 
 /* ------------------------------------------------------------------ audit
  * One insert-only table, a chain for each node: hash = SHA-256 over the

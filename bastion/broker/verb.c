@@ -19,7 +19,10 @@
 #define READ(n, s, w, lo, hi, r, a, h)                                        \
 	{.name = (n), .sub = (s), .who = (w), .opts = "quiet first",            \
 	    .min = (lo), .max = (hi), .run = sp_verb_##r, .args = (a),        \
-	    .help = (h), .input = true}
+	    .help = (h), .input = 256 * 1024}
+#define BIG(n, s, w, lo, hi, r, a)                                            \
+	{.name = (n), .sub = (s), .who = (w), .opts = "", .min = (lo),        \
+	    .max = (hi), .run = sp_verb_##r, .args = (a), .input = 8u << 20}
 const struct sp_verb sp_verbs[] = {
 	ROW("help", NULL, SP_MAY_ANYONE, "", 0, 2, help, "[VERB]",
 	    "what can be typed here"),
@@ -175,6 +178,11 @@ const struct sp_verb sp_verbs[] = {
 	    "ACCOUNT@TARGET", "forget it; nobody gets in until another is set"),
 	ROW("leases", NULL, SP_MAY_ANYONE, "all limit=", 0, 0, leases, "[--all]",
 	    "credentials that are in use, and by whom"),
+	ROW("inventory", "export", SP_MAY_AUDIT, "", 0, 0, inventory_export, "",
+	    NULL),
+	BIG("inventory", "plan", SP_MAY_ADMIN, 0, 0, inventory_plan, "< JSON"),
+	BIG("inventory", "apply", SP_MAY_ADMIN, 1, 1, inventory_apply,
+	    "PLAN < JSON"),
 	ROW("vault", "status", SP_MAY_AUDIT, "", 0, 0, vault_status, "",
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",
@@ -362,6 +370,7 @@ prepare(struct sp_call *c, char *why, size_t cap, uint8_t *code)
 		return false;
 	}
 	c->style.json = sp_call_has(c, "json");
+	sp_buf_init(&c->input, c->verb->input);
 	return true;
 }
 
@@ -403,7 +412,7 @@ on_open(void *arg, uint32_t chan, const struct sp_open *o)
 	c->started = true;
 	c->cols = o->cols;	/* of this moment */
 	c->lines = o->rows;
-	if (!c->verb->input)
+	if (c->verb->input == 0)
 		c->verb->run(c);
 }
 
@@ -414,7 +423,7 @@ on_input(void *arg, uint32_t chan, struct sp_span bytes)
 
 	if (chan != c->chan)
 		return;
-	if (c->verb->input && c->started) {
+	if (c->verb->input > 0 && c->started) {
 		if (sp_buf_put(&c->input, bytes.p, bytes.n) != SP_OK)
 			sp_call_fail(c, SP_EXIT_USAGE,
 			    "the text is longer than %zu bytes", c->input.max);
@@ -428,7 +437,7 @@ on_eof(void *arg, uint32_t chan)
 {
 	struct sp_call *c = arg;
 
-	if (chan == c->chan && c->started && c->verb->input)
+	if (chan == c->chan && c->started && c->verb->input > 0)
 		c->verb->run(c);
 }
 
@@ -441,7 +450,7 @@ on_end(void *arg)
 	c->gone = true;
 	if (c->on_gone != NULL)
 		c->on_gone(c);
-	else if (!c->started || c->verb->input)
+	else if (!c->started || c->verb->input > 0)
 		sp_call_end(c, SP_EXIT_REFUSED);
 }
 
@@ -513,7 +522,6 @@ sp_verb_run(struct sp_broker *b, const struct sp_actor *who, size_t argc,
 	c->is_dumb = !open->has_pty || open->term.n == 0 ||
 	    sp_span_is(open->term, "dumb") || sp_span_is(open->term, "unknown");
 	c->style.now_us = sp_now_us();
-	sp_buf_init(&c->input, 256 * 1024);
 	if (!copy_words(c, argc, argv)) {
 		sp_call_fail(c, SP_EXIT_USAGE, "too many words");
 		return;

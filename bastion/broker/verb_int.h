@@ -35,7 +35,7 @@ struct sp_verb {
 	void (*run)(struct sp_call *c);
 	const char *args, *help; /* help NULL: not listed */
 	bool plays;		/* answered by a player's stream */
-	bool input;		/* run when standard input has ended */
+	size_t input;		/* bytes of standard input; run at its end */
 };
 extern const struct sp_verb sp_verbs[];
 extern const size_t sp_verbs_n;
@@ -154,7 +154,8 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(account_list) X(account_show) X(account_add) X(account_set)        \
 	X(account_switch) X(account_remove)                                   \
 	X(secret_list) X(secret_show) X(secret_store) X(secret_remove)        \
-	X(grants) X(leases) X(account_exclusive)
+	X(grants) X(leases) X(account_exclusive)                              \
+	X(inventory_export) X(inventory_plan) X(inventory_apply)
 #define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
 SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 #undef SP_VERB_HANDLER_DECL

@@ -183,5 +183,7 @@ int sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
 void sp_cli_print_public(const struct sp_cli *c, const char *where,
     struct sp_span blob);
 int sp_cmd_secret(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_apply(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_export_inventory(struct sp_cli *c, int argc, char **argv);
 
 #endif

@@ -164,6 +164,8 @@ static const struct command {
 	{"reload", sp_cmd_reload, "reload"},
 	{"stop", sp_cmd_stop, "stop"},
 	{"status", sp_cmd_status, "status [--json]"},
+	{"apply", sp_cmd_apply, "apply -f FILE [--plan | --yes] [--prune] "
+	    "[--secret-dir DIR] [--json]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
 	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|share "
 	    "[--json]"},
@@ -183,6 +185,7 @@ usage(FILE *f)
 	    "  account add ACCOUNT@TARGET --kind key --key-file FILE\n"
 	    "  secret add|set ACCOUNT@TARGET --password-stdin | --key-file FILE |\n"
 	    "    --key-stdin | --generate\n"
+	    "  export inventory [--policy FILE] [--json]\n"
 	    "  verify FILE --key HEX|FILE\n\n"
 	    "Every other verb is the bastion's own: sallyport help\n");
 	return SP_EXIT_USAGE;
@@ -226,6 +229,11 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 		return sp_cmd_users(c, argc, argv);
 	if (is_two(argc, argv, "account", "add"))
 		return sp_cmd_account(c, argc, argv);
+	if (is_two(argc, argv, "inventory", "plan") ||
+	    is_two(argc, argv, "inventory", "apply"))
+		return sp_cli_verb(c, argc, argv, STDIN_FILENO, NULL);
+	if (is_two(argc, argv, "export", "inventory"))
+		return sp_cmd_export_inventory(c, argc, argv);
 	if (is_two(argc, argv, "secret", "add") || is_two(argc, argv, "secret", "set"))
 		return sp_cmd_secret(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-PAGES = ("sallyport.1", "sallyport.conf.5", "sallyport-policy.5",
+PAGES = ("sallyport.1", "sallyport.conf.5", "sallyport-policy.5", "sallyport-inventory.5",
          "sallyport-recording.5", "sallyportd.8", "pam_sallyport.8")
 failures = []
 
