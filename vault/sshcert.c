@@ -112,6 +112,8 @@ sp_cert_mint(const struct sp_root *r, const struct sp_cert_wish *w,
 
 	if (!r->is_open)
 		return SP_ERR_SEALED;
+	if (w->serial == 0)	/* a revocation list cannot name it */
+		return SP_ERR_INVAL;
 	SP_TRY(put_body(&b, r, w));
 	if (crypto_sign_detached(s, NULL, sp_buf_span(&b).p, b.len, r->ca.p) != 0)
 		return SP_ERR_CRYPTO;

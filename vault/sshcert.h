@@ -28,7 +28,7 @@ struct sp_cert_wish {
 	int64_t now_us, not_after_us;
 };
 
-/* SP_ERR_INVAL: a name or the address is not acceptable. SP_ERR_DENIED:
+/* SP_ERR_INVAL: a name or the address is not acceptable, or the serial is 0. SP_ERR_DENIED:
  * not_after has come. */
 SP_MUST enum sp_err sp_cert_mint(const struct sp_root *r,
     const struct sp_cert_wish *w, struct sp_buf *out);

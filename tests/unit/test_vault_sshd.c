@@ -646,7 +646,7 @@ Test(vault_sshd, the_minter_refuses)
 	struct sp_buf out = {.max = 2048};
 	uint8_t pk[32] = {1};
 	struct sp_cert_wish good = {.account = "admin", .target_name = "core-01",
-	    .source = "", .pk = pk, .now_us = sp_now_us(),
+	    .source = "", .pk = pk, .serial = 1, .now_us = sp_now_us(),
 	    .not_after_us = sp_now_us() + 60000000}, w;
 	struct sp_root r;
 
@@ -686,7 +686,8 @@ Test(vault_sshd, a_certificate_does_not_outlive_its_grant)
 	for (size_t i = 0; i < sizeof(left_s) / sizeof(left_s[0]); i++) {
 		struct sp_buf out = {.max = 2048};
 		struct sp_cert_wish w = {.account = "a", .target_name = "b",
-		    .source = "", .pk = pk, .now_us = 1700000000000000,
+		    .source = "", .pk = pk, .serial = 1,
+		    .now_us = 1700000000000000,
 		    .not_after_us = 1700000000000000 + left_s[i] * 1000000};
 		struct sp_span s, f;
 		uint64_t after, before, serial;
