@@ -103,6 +103,7 @@ enum sp_link_state {
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
+	M(vault_credential, 0x0100, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1) \
 	/* -- ingress and broker: logging in -- */                            \
 	M(auth_key, 0x0040, SP_ROLE_ING, SP_ROLE_BRK,                         \
 	    SP_ST_READY | SP_ST_KEYED, 0)                                     \
@@ -177,6 +178,10 @@ enum sp_link_state {
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
 	M(v_krl, 0x0120, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)            \
 	M(v_krl_r, 0x0121, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)          \
+	M(v_rewrap, 0x010b, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
+	M(v_rewrap_r, 0x010c, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)       \
+	M(v_row_renew, 0x010d, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(v_row_renew_r, 0x010e, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
 	M(v_rotate_make, 0x0140, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)    \
 	M(v_rotate_made, 0x0141, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
 	M(v_rotate_lease, 0x0142, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
@@ -226,7 +231,9 @@ enum sp_link_state {
 	M(vc_slot_remove, 0x0105, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	M(vc_ceremony, 0x0106, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(vc_ceremony_r, 0x0107, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
-	M(vc_share, 0x0108, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)
+	M(vc_share, 0x0108, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)         \
+	M(vc_rotate, 0x0109, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(vc_rotate_r, 0x010a, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
 
 /* ------------------------------------------------------------------ fields
  * One macro a message: F(kind, name, cap). Descriptors are listed in the
@@ -462,6 +469,9 @@ enum sp_link_state {
 #define SP_FIELDS_egr_scan(F) F(u32, deadline_ms, 0) F(u8, legacy, 0)
 #define SP_FIELDS_egr_scanned(F) F(bytes, host_key, 4096)
 
+/* fds: the credential sallyport-vault that systemd gave the supervisor, open for
+ * reading; after each start of the vault. */
+#define SP_FIELDS_vault_credential(F)
 #define SP_FIELDS_v_status(F)
 #define SP_FIELDS_v_status_r(F)                                               \
 	F(u8, sealed, 0) F(u8, demo, 0) F(h32, audit_key, 0)                  \
@@ -544,6 +554,16 @@ enum sp_link_state {
 	F(u64, version, 0) F(bytes, serials, 32768) F(bytes, key_ids, 4096)   \
 	F(bytes, cas, 8192)
 #define SP_FIELDS_v_krl_r(F) F(u8, err, 0) F(bytes, krl, 61440)
+/* A rotation of keys: a secret's row, a row's seal, with the newest epoch. state:
+ * enum sp_renewed; what is not of the vault is never made so. */
+#define SP_FIELDS_v_rewrap(F)                                                 \
+	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
+	F(bytes, sealed, 8192)
+#define SP_FIELDS_v_rewrap_r(F) F(u8, state, 0) F(bytes, sealed, 8192)
+#define SP_FIELDS_v_row_renew(F)                                              \
+	F(str, table, 32) F(uuid, id, 0) F(u64, version, 0)                   \
+	F(bytes, canon, 61440) F(h32, mac, 0)
+#define SP_FIELDS_v_row_renew_r(F) F(u8, state, 0) F(h32, mac, 0)
 /* A fresh password or key, sealed for the row (id, version, owner). rule: what a
  * password must be (vault/passgen.h). tag: see `rotation`. */
 #define SP_FIELDS_v_rotate_make(F)                                            \
@@ -664,6 +684,13 @@ enum sp_link_state {
 	F(u8, need, 0) F(str, text, 256)
 /* One share, as text (common/shares.h), from anybody while a ceremony runs. */
 #define SP_FIELDS_vc_share(F) F(bytes, share, 256)
+/* step 1: a new epoch of every key, unless a rotation is under way; 2: nothing,
+ * only asks; 3: older epochs are dropped for good, nothing uses them. epoch:
+ * the newest one of the rows' keys; old: how many older ones there are. */
+#define SP_FIELDS_vc_rotate(F) F(u8, step, 0)
+#define SP_FIELDS_vc_rotate_r(F)                                              \
+	F(u8, err, 0) F(u8, is_resumed, 0) F(u32, epoch, 0) F(u32, old, 0)    \
+	F(str, text, 256)
 
 /* ------------------------------------------------------------------ values */
 
@@ -676,6 +703,11 @@ enum sp_dialog {
 };
 enum sp_login_method { SP_LOGIN_NONE = 1, SP_LOGIN_KEY = 2, SP_LOGIN_KBDINT = 3 };
 enum sp_login_verdict { SP_LOGIN_DENY = 0, SP_LOGIN_ACCEPT = 1, SP_LOGIN_NEXT = 2 };
+enum sp_renewed {
+	SP_RENEWED_NOT = 0,	/* its seal does not hold */
+	SP_RENEWED_IS = 1,	/* it is of the newest epoch */
+	SP_RENEWED_NOW = 2,	/* here it is */
+};
 enum sp_pam_verdict {
 	SP_PAM_DENY = 0,
 	SP_PAM_OK = 1,

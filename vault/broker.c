@@ -199,6 +199,8 @@ static const struct {
     {SP_MSG_v_status, on_status},
     {SP_MSG_v_row_seal, on_row_seal},
     {SP_MSG_v_row_check, on_row_check},
+    {SP_MSG_v_rewrap, sp_broker_rewrap},
+    {SP_MSG_v_row_renew, sp_broker_row_renew},
     {SP_MSG_v_totp_check, on_totp_check},
     {SP_MSG_v_lease, on_lease},
     {SP_MSG_v_lease_end, on_lease_end},

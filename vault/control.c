@@ -190,6 +190,8 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 		return sp_on_rule_set(v, c, p);
 	case SP_MSG_vc_reveal:
 		return sp_on_reveal(v, c, p);
+	case SP_MSG_vc_rotate:
+		return sp_control_rotate(v, c, p);
 	default:
 		return sp_control_slots(v, c, p);
 	}

@@ -224,6 +224,33 @@ sp_vaultd_seal(struct sp_vaultd *v)
 
 /* ---------------------------------------------------------- the supervisor */
 
+/* systemd's credential opens a vault that starts; that there is none that fits
+ * is no fault of the start. */
+static void
+take_credential(struct sp_vaultd *v, int fd)
+{
+	SP_SECRET_AUTO s = {0};
+	enum sp_err e = sp_secret_new(&s, SP_PASSPHRASE_MAX);
+	size_t n = 0;
+	ssize_t k = 1;
+
+	if (v->root.is_open)	/* a demonstration */
+		return;
+	while (e == SP_OK && k > 0 && n < s.n) {
+		k = read(fd, s.p + n, s.n - n);
+		n += k > 0 ? (size_t)k : 0;
+	}
+	if (e == SP_OK && (k < 0 || n < SP_CREDENTIAL_MIN))
+		e = SP_ERR_INVAL;
+	if (e == SP_OK)
+		e = sp_vaultd_unseal_key(v, SP_SLOT_CREDENTIAL,
+		    sp_span_of(s.p, n));
+	sp_vaultd_event(v, e == SP_OK ? "vault_unsealed" : "vault_unseal_failed",
+	    NULL, e == SP_OK ? "by the credential of systemd" :
+	    e == SP_ERR_DENIED ? "the credential of systemd opens no slot" :
+	    sp_err_text(e));
+}
+
 static enum sp_err
 from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 {
@@ -255,6 +282,9 @@ from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 		if (e != SP_OK)
 			sp_log(SP_WARN, "player_link", NULL, "error=\"%s\"",
 			    sp_err_text(e));
+		return SP_OK;
+	case SP_MSG_vault_credential:
+		take_credential(v, p->fds[0]);
 		return SP_OK;
 	case SP_MSG_stop:
 		v->stop = true;

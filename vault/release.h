@@ -40,6 +40,9 @@ void sp_rule_digest(struct sp_span rule, uint8_t digest[static 32]);
 /* Is that the last rule of this secret? true where nothing is known of it. */
 bool sp_releases_is_last(const struct sp_releases *t,
     const uint8_t secret[static 16], const uint8_t digest[static 32]);
+/* The last rule of this secret; false: nothing is known of it. */
+bool sp_releases_last(const struct sp_releases *t,
+    const uint8_t secret[static 16], uint8_t digest[static 32]);
 /* Writes the new last rule down, durably. SP_ERR_IO, SP_ERR_FULL. */
 SP_MUST enum sp_err sp_releases_set(struct sp_releases *t,
     const struct sp_root *r, const uint8_t secret[static 16],

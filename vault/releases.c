@@ -168,6 +168,18 @@ sp_releases_is_last(const struct sp_releases *t,
 	return l == NULL || sodium_memcmp(l->digest, digest, 32) == 0;
 }
 
+bool
+sp_releases_last(const struct sp_releases *t,
+    const uint8_t secret[static 16], uint8_t digest[static 32])
+{
+	const struct last *l = t == NULL || t->is_broken ? NULL :
+	    find(t, secret);
+
+	if (l != NULL)
+		memcpy(digest, l->digest, 32);
+	return l != NULL;
+}
+
 static enum sp_err
 append(struct sp_releases *t, struct sp_span rec)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/text.h"
+#include "vault/root_int.h"
 #include "vault/poison.h"
 
 #define WRAP_LABEL "sallyport kek wrap v1"
@@ -20,17 +21,40 @@ kek_aad(const struct sp_kek_row *k, struct sp_buf *b)
 
 static enum sp_err
 make_kek(struct sp_state *s, const struct sp_secret *wrap, uint8_t purpose,
-    struct sp_secret *key)
+    uint32_t epoch, struct sp_secret *key)
 {
 	struct sp_kek_row *k = &s->keks[s->n_keks];
 	SP_BUF_AUTO aad = {.max = 64};
 
-	*k = (struct sp_kek_row){.purpose = purpose, .epoch = 1};
+	*k = (struct sp_kek_row){.purpose = purpose, .epoch = epoch};
 	SP_TRY(sp_secret_random(key, SP_KEY_BYTES));
 	SP_TRY(kek_aad(k, &aad));
 	SP_TRY(sp_key_wrap(wrap->p, sp_buf_span(&aad), key->p, k->wrapped));
 	s->n_keks++;
 	return SP_OK;
+}
+
+enum sp_err
+sp_root_new_kek(const struct sp_secret *root, struct sp_state *s,
+    uint8_t purpose, uint32_t epoch, struct sp_secret *key)
+{
+	SP_SECRET_AUTO wrap = {0};
+
+	SP_TRY(sp_key_derive(root->p, WRAP_LABEL, sp_span_str(""), &wrap));
+	return make_kek(s, &wrap, purpose, epoch, key);
+}
+
+/* libsodium's Ed25519 secret key begins with its seed. */
+enum sp_err
+sp_root_wrap_own(const struct sp_root *r, const struct sp_secret *signing,
+    const struct sp_secret *recordings, struct sp_state *s)
+{
+	SP_TRY(sp_key_wrap(signing->p, sp_span_str("audit ed25519"), r->audit.p,
+	    s->audit_sk));
+	SP_TRY(sp_key_wrap(signing->p, sp_span_str("ca ed25519"), r->ca.p,
+	    s->ca_sk));
+	return sp_key_wrap(recordings->p, sp_span_str("recordings x25519"),
+	    r->rec.p, s->rec_sk);
 }
 
 static enum sp_err
@@ -66,11 +90,11 @@ sp_root_make(struct sp_state *out, struct sp_secret *root)
 
 	SP_TRY(sp_secret_random(&k, SP_KEY_BYTES));
 	SP_TRY(sp_key_derive(k.p, WRAP_LABEL, sp_span_str(""), &wrap));
-	SP_TRY(make_kek(&s, &wrap, SP_KEK_SECRETS, &kek));
-	SP_TRY(make_kek(&s, &wrap, SP_KEK_ROWS, &kek));
-	SP_TRY(make_kek(&s, &wrap, SP_KEK_RECORDINGS, &kek));
+	SP_TRY(make_kek(&s, &wrap, SP_KEK_SECRETS, 1, &kek));
+	SP_TRY(make_kek(&s, &wrap, SP_KEK_ROWS, 1, &kek));
+	SP_TRY(make_kek(&s, &wrap, SP_KEK_RECORDINGS, 1, &kek));
 	SP_TRY(make_rec(&kek, &s));
-	SP_TRY(make_kek(&s, &wrap, SP_KEK_SIGNING, &kek));
+	SP_TRY(make_kek(&s, &wrap, SP_KEK_SIGNING, 1, &kek));
 	SP_TRY(make_signer(&kek, "audit ed25519", s.audit_pk, s.audit_sk));
 	SP_TRY(make_signer(&kek, "ca ed25519", s.ca_pk, s.ca_sk));
 	*out = s;

@@ -44,6 +44,17 @@ SP_MUST enum sp_err sp_root_open_with(struct sp_root *r,
     const struct sp_state *s, struct sp_secret *root);
 void sp_root_close(struct sp_root *r);	/* wipes every key */
 
+/* A new epoch of every KEK in *next, a copy of the state that is open. What the
+ * file itself holds (audit, CA and recording key) is wrapped by the new ones at
+ * once and needs no old ones; KEKs of rows and secrets stay beside the new ones.
+ * SP_ERR_FULL: too many rotations were not finished. */
+SP_MUST enum sp_err sp_root_add_epochs(const struct sp_root *r,
+    struct sp_state *next);
+/* Leaves the newest epoch of each purpose in *next; false: there was no other. */
+bool sp_root_drop_epochs(struct sp_state *next);
+/* Epochs of a purpose beside the newest. */
+size_t sp_root_n_old(const struct sp_state *s);
+
 /* The KEK of a purpose: epoch 0 means the current one. NULL: no such epoch. */
 const struct sp_kek *sp_root_kek(const struct sp_root *r, uint8_t purpose,
     uint32_t epoch);

@@ -25,6 +25,7 @@
  *
  *   control_slots.c  slots: listed, added, removed
  *   ceremony.c       shares are collected
+ *   epochs.c         new epochs of keys, rows and secrets follow
  *
  * The state file is read once at start and kept: sealing and unsealing need no
  * file. It is replaced when a slot or an epoch comes or goes, below the one
@@ -124,6 +125,11 @@ SP_MUST enum sp_err sp_control_done(struct sp_control *c, uint64_t corr,
 /* control_slots.c: SP_ERR_PROTO ends the link */
 SP_MUST enum sp_err sp_control_slots(struct sp_vaultd *v, struct sp_control *c,
     struct sp_packet *p);
+/* epochs.c */
+SP_MUST enum sp_err sp_control_rotate(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+SP_MUST enum sp_err sp_broker_rewrap(struct sp_vaultd *v, struct sp_packet *p);
+SP_MUST enum sp_err sp_broker_row_renew(struct sp_vaultd *v, struct sp_packet *p);
 void sp_control_accept(struct sp_vaultd *v);
 void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
 /* false: drop it */

@@ -187,6 +187,8 @@ const struct sp_verb sp_verbs[] = {
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",
 	    "how the bastion is"),
+	ROW("seals", "renew", SP_MAY_ADMIN, "", 0, 0, seals_renew, "",
+	    "make every seal anew with the newest keys, after a rotation"),
 	ROW("seals", NULL, SP_MAY_AUDIT, "", 0, 0, seals, "",
 	    "is every sealed row as the vault sealed it?"),
 };

@@ -139,7 +139,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 
 /* --------------------------------------------------------------- handlers */
 #define SP_VERB_HANDLERS(X)                                                   \
-	X(help) X(whoami) X(menu) X(status) X(vault_status) X(seals)          \
+	X(help) X(whoami) X(menu) X(status) X(vault_status) X(seals) X(seals_renew)          \
 	X(hostkeys) X(ssh_config)                                             \
 	X(request) X(requests) X(show) X(approve) X(deny) X(revoke)           \
 	X(sessions) X(files) X(kill) X(replay) X(verify) X(export)            \

@@ -22,6 +22,7 @@
  *   status.c  status                   doctor.c  doctor
  *   vault.c   vault, totp, secrets     qr.c      a QR code in a terminal
  *   slots.c   slots of the vault       ceremony.c  shares are given
+ *   rotate.c  new keys of the vault
  */
 #define SP_EXIT_OK 0
 #define SP_EXIT_REFUSED 1
@@ -134,6 +135,7 @@ int sp_cmd_status(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_doctor(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_vault(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_slots(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_rotate(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_share(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_users(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_account(struct sp_cli *c, int argc, char **argv);

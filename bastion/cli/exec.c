@@ -26,18 +26,19 @@ become(const struct sp_who *w)
 /* Nothing of the caller's environment but what is named. What runs as another
  * user gets less. */
 static void
-environment(const struct sp_run *r, char *env[static 12], char block[12][1024])
+environment(const struct sp_run *r, char *env[static 14], char block[14][1024])
 {
 	static const char *const fixed[] = {
 	    "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
 	    "PGCONNECT_TIMEOUT=5"};
-	static const char *const kept[] = {"TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS",
-	    "LSAN_OPTIONS", "SALLYPORT_LIBEXEC", "PGPASSFILE", "HOME"};
+	static const char *const kept[] = {"TZ", "SOFTHSM2_CONF", "ASAN_OPTIONS",
+	    "UBSAN_OPTIONS", "LSAN_OPTIONS", "SALLYPORT_LIBEXEC", "PGPASSFILE",
+	    "HOME", "CREDENTIALS_DIRECTORY"};
 	size_t n = 0;
 
 	for (size_t i = 0; i < 3; i++)
 		snprintf(block[n++], 1024, "%s", fixed[i]);
-	for (size_t i = 0; i < (r->as == NULL ? 7 : 1); i++) {
+	for (size_t i = 0; i < (r->as == NULL ? 9 : 2); i++) {
 		const char *v = getenv(kept[i]);
 
 		if (v != NULL && strlen(v) < 900)
@@ -51,7 +52,7 @@ environment(const struct sp_run *r, char *env[static 12], char block[12][1024])
 static _Noreturn void
 child(const struct sp_run *r, int out)
 {
-	char block[12][1024], *env[12];
+	char block[14][1024], *env[14];
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	sigset_t none;
 

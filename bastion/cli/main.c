@@ -167,7 +167,7 @@ static const struct command {
 	{"apply", sp_cmd_apply, "apply -f FILE [--plan | --yes] [--prune] "
 	    "[--secret-dir DIR] [--json]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
-	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|share "
+	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share "
 	    "[--json]"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -216,6 +216,8 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 		return shares ? sp_cli_ceremony(c, 0) : unseal(c, credential);
 	if (argc >= 2 && strcmp(argv[1], "slots") == 0)
 		return sp_cmd_slots(c, argc, argv);
+	if (argc >= 2 && strcmp(argv[1], "rotate") == 0)
+		return sp_cmd_rotate(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "share") == 0)
 		return sp_cmd_share(c, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "status") == 0)
@@ -228,6 +230,7 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 	    "ca-key [--json]\n"
 	    "       sallyport vault unseal [--shares | --credential FILE]\n"
 	    "       sallyport vault slots [add|verify|remove ...]\n"
+	    "       sallyport vault rotate [--json]\n"
 	    "       sallyport vault share");
 }
 

@@ -288,7 +288,7 @@ void
 sp_instance_close(struct sp_instance *in)
 {
 	const int all[] = {in->dir, in->recordings, in->vault, in->keys, in->pam,
-	    in->null, in->libexec, in->control, in->vault_sock};
+	    in->null, in->libexec, in->control, in->vault_sock, in->credentials};
 
 	if (in->run >= 0 && in->control >= 0)
 		unlinkat(in->run, "control.sock", 0);

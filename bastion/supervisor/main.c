@@ -119,6 +119,7 @@ sup_new(void)
 	s->in.dir = s->in.run = s->in.recordings = s->in.vault = s->in.keys = -1;
 	s->in.pam = s->in.log = s->in.null = s->in.pidfile = s->in.control = -1;
 	s->in.vault_sock = s->in.terminal = s->in.libexec = -1;
+	s->in.credentials = -1;
 	s->sigfd = s->ready_fd = -1;
 	if (getrandom(&s->source_seed, sizeof(s->source_seed), 0) !=
 	    (ssize_t)sizeof(s->source_seed)) {
@@ -162,6 +163,8 @@ main(int argc, char **argv)
 	sp_log_init("sallyportd", false);
 	if ((s = sup_new()) != NULL)
 		sp_instance_activate(&s->in);
+	if (s != NULL)
+		sp_credential_find(&s->in);
 	if (s == NULL || harden() != SP_OK) {
 		fputs("sallyportd: cannot begin: no memory or no rights\n", stderr);
 		free(s);

@@ -222,6 +222,7 @@ on_started(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 	sp_log(SP_INFO, "role_started", NULL, "role=%s role_pid=%d sandbox=\"%s\"",
 	    sp_role_rows[p->rx].exe, (int)p->pid, sp_vis_tmp(m.sandbox));
 	sp_proc_meet(s, p);
+	sp_credential_give(s, p);
 	sp_kid_parent_ready(s, p);
 	return SP_OK;
 }

@@ -83,6 +83,7 @@ struct sp_instance {
 	char path[4096];		/* absolute, for messages and conninfo */
 	int dir, run, recordings, vault, keys, pam;
 	int log, null, pidfile, control, vault_sock;
+	int credentials;		/* systemd's directory of them; or -1 */
 	int terminal;			/* where a failing start is said; or -1 */
 	int libexec;
 	char libexec_path[4096];
@@ -110,6 +111,8 @@ SP_MUST enum sp_err sp_instance_open(struct sp_instance *in, const char *dir);
 /* Takes the listening sockets that sd_listen_fds(3) describes, if any; before
  * the process id changes. */
 void sp_instance_activate(struct sp_instance *in);
+/* Keeps the directory of systemd's credentials, if there is one. */
+void sp_credential_find(struct sp_instance *in);
 /* Binds the control sockets and the listen addresses (no listen(2) yet on the
  * latter: nobody is let in before everything runs). */
 SP_MUST enum sp_err sp_instance_bind(struct sp_instance *in);
@@ -265,6 +268,8 @@ void sp_sup_event(struct sp_sup *s, const char *what, const uint8_t *session,
 /* peering.c */
 SP_MUST enum sp_err sp_proc_say_start(struct sp_sup *s, struct sp_proc *p);
 void sp_proc_meet(struct sp_sup *s, struct sp_proc *p);
+/* To a vault that has just started: the credential, if there is one. */
+void sp_credential_give(struct sp_sup *s, struct sp_proc *p);
 
 /* kid.c */
 struct sp_kid *sp_kid_new(struct sp_sup *s, enum sp_kid_kind kind,

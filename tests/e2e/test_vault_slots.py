@@ -3,9 +3,12 @@
 import json
 import os
 import pwd
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
@@ -14,12 +17,36 @@ from sp import main, wait_for  # noqa: E402
 from test_passphrase import Sealed  # noqa: E402
 
 PASS = "the passphrase of test_vault_slots"
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAdh0jH6m8gYKPsvZVgMH/kQ+9HLB2TdU3cN5JtZPpcy"
 shares = []
+
+
+class Slotted(Sealed):
+    extra = {}
+
+    def env(self):
+        return dict(super().env(), **self.extra)
+
+    def role_pid(self, exe):
+        for d in os.listdir("/proc"):
+            try:
+                with open("/proc/%s/cmdline" % d, "rb") as f:
+                    if f.read().split(b"\0")[0].decode() == self.base + "/opt/libexec/sallyport/" + exe:
+                        return d
+            except OSError:
+                continue
+        return None
+
+    def vault_pid(self):
+        return self.role_pid("sallyport-vault")
+
+    def broker_pid(self):
+        return self.role_pid("sallyport-broker")
 
 
 def setUpModule():
     global sp
-    sp = Sealed()
+    sp = Slotted()
     sp.host("init", "--embedded", "--listen", "127.0.0.1:%d" % sp.port, sp.dir, input=PASS.encode() + b"\n", check=True)
     sp.host("start", check=True)
     sp.host("vault", "unseal", input=PASS.encode() + b"\n", check=True)
@@ -31,6 +58,26 @@ def tearDownModule():
 
 def state():
     return sp.host("vault", "status", "--json", check=True).json()["state"]
+
+
+def status():
+    """As state(), also while nothing answers."""
+    r = sp.host("vault", "status", "--json")
+    return r.json()["state"] if r.code == 0 else None
+
+
+def unsealed():
+    wait_for(lambda: sp.host("vault", "unseal", input=PASS.encode() + b"\n").code == 0, 60, "an unseal")
+
+
+def again(r):
+    """A command that is told to try again later."""
+    if r.code == 75 or b"try again" in r.err:
+        if status() == "sealed":
+            unsealed()
+        return None
+    assert r.code == 0, r
+    return r.json()
 
 
 def lines(*texts):
@@ -125,7 +172,85 @@ class Slots(unittest.TestCase):
         sp.host("vault", "unseal", "--credential", cred, check=True)
         self.assertEqual(state(), "open")
 
-    def test_5_the_first_slot_can_go(self):
+    def test_5_systemd_hands_the_credential_over(self):
+        """As LoadCredentialEncrypted= does: systemd-creds seals it and opens it into $CREDENTIALS_DIRECTORY."""
+        creds = sp.base + "/creds"
+        os.mkdir(creds, 0o700)
+        sealed, how = sp.base + "/cred.sealed", "systemd-creds"
+        argv = ["systemd-creds", "encrypt", "--with-key=host", "--name=sallyport-vault", sp.base + "/cred", sealed]
+        if shutil.which("systemd-creds") is None or subprocess.run(argv, stderr=subprocess.PIPE).returncode != 0:
+            how = "file"
+            shutil.copy(sp.base + "/cred", creds + "/sallyport-vault")
+        else:
+            with open(sealed, "rb") as f, open(sp.base + "/cred", "rb") as g:
+                self.assertNotIn(g.read(), f.read())
+            subprocess.run(["systemd-creds", "decrypt", "--name=sallyport-vault", sealed, creds + "/sallyport-vault"], check=True)
+        print("the credential came by", how)
+        sp.host("stop", check=True, timeout=120)
+        sp.extra = {"CREDENTIALS_DIRECTORY": creds}
+        try:
+            sp.host("start", check=True)
+            wait_for(lambda: state() == "open", 60, "the credential to unseal")
+            pid = int(sp.vault_pid())
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: sp.vault_pid() not in (None, str(pid)) and status() == "open", 60, "it to unseal a fresh vault")
+        finally:
+            sp.extra = {}
+        with open(creds + "/sallyport-vault", "wb") as f:
+            f.write(os.urandom(32))
+        sp.host("vault", "seal", check=True)
+        os.kill(int(sp.vault_pid()), signal.SIGKILL)
+        wait_for(lambda: events("the credential of systemd opens no slot") or None, 60, "the refusal")
+        self.assertEqual(status(), "sealed")
+        sp.host("vault", "unseal", input=PASS.encode() + b"\n", check=True)
+
+    def test_6_rotation_is_resumed_after_any_kill(self):
+        names = ["p%02d" % i for i in range(30)]
+        for n in names:
+            sp.host("users", "add", n, "--display", n, "--group", "operators", check=True)
+            if n < "p05":
+                sp.host("users", "totp", n, "--json", check=True)
+        sp.host("target", "add", "core-01", "--addr", "127.0.0.1", "--port", "22", "--host-key", HOST_KEY, check=True)
+        sp.host("account", "add", "root@core-01", "--kind", "password", "--password-stdin", input=b"the password\n", check=True)
+        r = sp.host("vault", "rotate", "--json", check=True).json()
+        self.assertEqual((r["state"], r["epoch"]), ("rotated", 2))
+        self.assertGreater(r["renewed"], 36)
+        self.assertEqual(sp.host("vault", "rotate", "--json", check=True).json()["epoch"], 3)
+        for i in range(8):
+            p = subprocess.Popen([sp.base + "/opt/bin/sallyport", "-D", sp.dir, "vault", "rotate"], env=sp.env(),
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            p.stdout.readline()         # the new keys are there
+            time.sleep(random.random() * 0.08)      # anywhere among the rows
+            victim = (sp.vault_pid, sp.broker_pid, lambda: p.pid)[i % 3]()
+            os.kill(int(victim), signal.SIGKILL)
+            p.communicate(timeout=120)
+            wait_for(lambda: status() in ("open", "sealed"), 60, "the vault")
+            if status() == "sealed":
+                unsealed()
+            wait_for(lambda: sp.host("seals", "--json").code == 0 or None, 60, "every row to verify")
+        r = wait_for(lambda: again(sp.host("vault", "rotate", "--json", timeout=120)), 90, "a rotation that goes on")
+        self.assertEqual(r["state"], "rotated")
+        self.assertTrue(all(x["broken"] == 0 for x in sp.host("seals", "--json", check=True).json()))
+        text = sp.host("vault", "rotate", check=True).text
+        self.assertIn("100 %", text)
+        self.assertIn("older keys are gone", text)
+        with open(sp.dir + "/vault/state", "rb") as f:
+            f.seek(12)
+            self.assertGreater(f.read(1)[0], 0)
+
+    def test_7_a_forged_row_is_not_made_anew_and_keeps_the_old_keys(self):
+        sp.psql("UPDATE sallyport.people SET display = 'somebody else' WHERE name = 'p07'")
+        r = sp.host("vault", "rotate")
+        self.assertEqual(r.code, 1, r)
+        self.assertIn("1 have a broken seal", r.text)
+        self.assertIn("kept", r.text)
+        sp.psql("UPDATE sallyport.people SET display = 'p07' WHERE name = 'p07'")
+        r = sp.host("vault", "rotate")
+        self.assertEqual(r.code, 0, r)
+        self.assertIn("goes on", r.text)
+        self.assertEqual(sp.host("seals").code, 0)
+
+    def test_8_the_first_slot_can_go(self):
         sp.host("vault", "slots", "remove", "1", check=True)
         sp.host("vault", "seal", check=True)
         self.assertEqual(sp.host("vault", "unseal", input=PASS.encode() + b"\n").code, 1)
