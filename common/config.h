@@ -40,6 +40,8 @@
 	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \
 	X(number, recording_reserve_mb, "64", 1, 1048576, "disk kept free; below it sessions end") \
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
+	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \
+	X(number, rotation_keep, "5", 1, 1000, "former versions of a secret that are kept") \
 	X(number, alive_s, "60", 0, 86400, "seconds of silence after which a client or a target is asked whether it lives; 0: never") \
 	X(number, alive_tries, "3", 1, 100, "such questions without an answer, then the connection ends") \
 	X(number, rekey_mb, "1024", 0, 65536, "MiB in one direction after which new keys are made; 0: as many as the cipher bears") \

@@ -749,6 +749,9 @@ enum sp_egr_fail {
 	SP_EGR_VAULT = 4,	/* the vault refused */
 	SP_EGR_TIMEOUT = 5,
 	SP_EGR_FORWARD = 6,	/* a hop cannot reach the next leg */
+	/* The login broke off: the credential was used, and neither taken nor
+	 * refused. AUTH is a refusal. */
+	SP_EGR_BROKEN = 7,
 };
 enum sp_play_mode {
 	SP_PLAY_REPLAY = 1,

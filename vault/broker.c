@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/signed.h"
 #include "vault/krl.h"
+#include "vault/rotate.h"
 #include "vault/rows.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
@@ -116,6 +117,37 @@ done(struct sp_vaultd *v, uint64_t corr, enum sp_err e)
 }
 
 static enum sp_err
+on_rotate_make(struct sp_vaultd *v, struct sp_packet *p)
+{
+	SP_BUF_AUTO sealed = {.max = 8192}, public_key = {.max = 2048};
+	struct sp_msg_v_rotate_make m;
+	struct sp_msg_v_rotate_made r = {.err = SP_ERR_SEALED};
+
+	SP_TRY(sp_dec_v_rotate_make(p->body, &m));
+	r.err = (uint8_t)sp_rotate_make(&v->root, &m, &sealed, r.tag, &public_key);
+	sp_log(SP_INFO, "rotate_make", NULL, "kind=%u result=\"%s\"", m.kind,
+	    sp_err_text(r.err));
+	if (r.err == SP_OK) {
+		r.sealed = sp_buf_span(&sealed);
+		r.public_key = sp_buf_span(&public_key);
+	}
+	return sp_send_v_rotate_made(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
+on_rotate_lease(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_rotate_lease m;
+	struct sp_msg_v_done r;
+	char text[256];
+
+	SP_TRY(sp_dec_v_rotate_lease(p->body, &m));
+	r.err = (uint8_t)sp_rotate_lease(v->leases, &m, text);
+	r.text = sp_span_str(text);
+	return sp_send_v_done(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
 on_lease_end(struct sp_vaultd *v, struct sp_packet *p)
 {
 	struct sp_msg_v_lease_end m;
@@ -204,6 +236,8 @@ static const struct {
     {SP_MSG_v_totp_check, on_totp_check},
     {SP_MSG_v_lease, on_lease},
     {SP_MSG_v_lease_end, on_lease_end},
+    {SP_MSG_v_rotate_make, on_rotate_make},
+    {SP_MSG_v_rotate_lease, on_rotate_lease},
     {SP_MSG_v_sign_recording, on_sign_recording},
     {SP_MSG_v_sign_close, on_sign_close},
     {SP_MSG_v_sign_audit, on_sign_audit},

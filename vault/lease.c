@@ -14,6 +14,7 @@
 #include "vault/kinds.h"
 #include "vault/lease_int.h"
 #include "vault/release.h"
+#include "vault/rotate.h"
 #include "vault/sshcert.h"
 #include "vault/poison.h"
 
@@ -54,6 +55,10 @@ sp_lease_set_state(struct sp_lease *l, enum sp_lease_state to)
 	case SP_LEASE_USED:
 	case SP_LEASE_ENDED:
 		wipe(l);
+		if (to == SP_LEASE_ENDED) {
+			sp_rotation_free(l->rotation);
+			l->rotation = NULL;
+		}
 		break;
 	case SP_LEASE_NEW:
 	case SP_LEASE_WAIT_LINK:
@@ -117,6 +122,7 @@ lease_free(struct sp_lease *l)
 	sp_buf_fini(&l->pins);
 	sp_buf_fini(&l->host_key);
 	sp_buf_fini(&l->host_sig);
+	sp_rotation_free(l->rotation);
 	free(l);
 }
 
@@ -285,6 +291,7 @@ fill(struct sp_lease *l, const struct sp_msg_v_lease *m, int64_t now_us)
 	int64_t boot = sp_boot_us(), left = m->not_after - now_us;
 
 	l->kind = m->kind;
+	memcpy(l->target, m->target, 16);
 	l->row = row_of(m);
 	l->serial = m->serial;
 	l->rights = m->rights;

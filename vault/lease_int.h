@@ -29,7 +29,11 @@ struct sp_lease {
 	struct sp_secret key;	/* from listing to signing: the certificate's
 				 * Ed25519 key, or the account's as it is kept */
 	struct sp_buf blob;	/* what was listed: certificate or key */
+	uint8_t target[16];
+	struct sp_rotation *rotation;	/* rotate.h; NULL: it is none */
 };
+
+struct sp_rotation;
 
 struct sp_leases {
 	struct sp_root *root;
@@ -43,6 +47,10 @@ void sp_lease_set_state(struct sp_lease *l, enum sp_lease_state to);
 bool sp_lease_is_over_time(const struct sp_lease *l);
 /* Why what this kind gives cannot be had in this state; NULL when it can. */
 const char *sp_lease_not_now(const struct sp_lease *l, enum sp_kind_gives wants);
+/* Did the pinned host sign the exchange whose hash is this session id? */
+bool sp_lease_is_proved_for(const struct sp_lease *l, struct sp_span session_id);
+/* Written once: nobody can change it under its reader. */
+SP_MUST enum sp_err sp_lease_memfd(const struct sp_secret *s, int *out);
 /* Tells the broker, ends the lease; sp_lease_refuse gives SP_ERR_DENIED. */
 void sp_lease_abort(struct sp_lease *l, const char *what, const char *detail);
 SP_MUST enum sp_err sp_lease_refuse(struct sp_lease *l, const char *what,

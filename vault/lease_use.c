@@ -10,6 +10,7 @@
 #include "vault/hostsig.h"
 #include "vault/kinds.h"
 #include "vault/sshkey.h"
+#include "vault/rotate.h"
 #include "vault/userauth.h"
 #include "vault/poison.h"
 
@@ -82,9 +83,8 @@ on_host_proof(struct sp_lease *l, struct sp_packet *p)
 	return SP_OK;
 }
 
-/* Did the pinned host sign the exchange whose hash is this session id? */
-static bool
-is_proved_for(const struct sp_lease *l, struct sp_span session_id)
+bool
+sp_lease_is_proved_for(const struct sp_lease *l, struct sp_span session_id)
 {
 	return sp_session_id_is_sane(session_id) &&
 	    sp_host_sig_verify(sp_buf_span(&l->host_key),
@@ -133,7 +133,7 @@ wrong_with(const struct sp_lease *l, struct sp_span blob, struct sp_span data)
 	if (!sp_span_is(u.service, "ssh-connection") ||
 	    !sp_span_is(u.method, "publickey"))
 		return "signature_for_other_service";
-	if (!is_proved_for(l, u.session_id))
+	if (!sp_lease_is_proved_for(l, u.session_id))
 		return "signature_for_other_session";
 	return NULL;
 }
@@ -170,9 +170,8 @@ sp_lease_agent_bytes(struct sp_lease *l, struct sp_span in)
 
 /* ---------------------------------------------------------------- password */
 
-/* Written once: nobody can change it under its reader. */
-static enum sp_err
-sealed_memfd(const struct sp_secret *s, int *out)
+enum sp_err
+sp_lease_memfd(const struct sp_secret *s, int *out)
 {
 	int fd = memfd_create("sallyport", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	size_t off = 0;
@@ -207,7 +206,7 @@ hand_out(struct sp_lease *l, uint64_t corr)
 
 	SP_TRY(sp_secret_unseal(l->table->root, &l->row,
 	    sp_buf_span(&l->sealed), &s));
-	SP_TRY(sealed_memfd(&s, &fd));
+	SP_TRY(sp_lease_memfd(&s, &fd));
 	r.len = (uint32_t)s.n;
 	return sp_send_password(&l->link, corr, &r, &fd);
 }
@@ -220,7 +219,7 @@ on_take_password(struct sp_lease *l, struct sp_packet *p)
 	enum sp_err e;
 
 	SP_TRY(sp_dec_take_password(p->body, &m));
-	if (why == NULL && !is_proved_for(l, m.session_id))
+	if (why == NULL && !sp_lease_is_proved_for(l, m.session_id))
 		why = "password_for_other_session";
 	if (why != NULL)
 		return sp_lease_refuse(l, why, "the password was asked for");
@@ -240,6 +239,8 @@ sp_lease_message(struct sp_lease *l, struct sp_packet *p)
 		e = on_host_proof(l, p);
 	else if (p->type == SP_MSG_take_password)
 		e = on_take_password(l, p);
+	else if (p->type == SP_MSG_take_rotation)
+		e = sp_rotate_take(l, p);
 	else if (l->kind != 0 && sp_kind_ops(l->kind)->message != NULL)
 		e = sp_kind_ops(l->kind)->message(l, p);
 	sp_packet_close_fds(p);

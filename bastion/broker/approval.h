@@ -15,6 +15,7 @@ struct sp_ask {
 	uint8_t via[16];	/* the account that leads there; nil: nothing */
 	uint8_t way[32];	/* digest of the whole way (approval_way.h) */
 	bool legacy;		/* old algorithms may be used with it */
+	bool rotates;		/* its secret is changed after each use */
 	char host_keys[4096];	/* lines of "algo base64" */
 	char tags[512];		/* separated by spaces */
 	uint8_t cred_kind;	/* enum sp_cred_kind */

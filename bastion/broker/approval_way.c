@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/broker/rotate.h"
 #include "bastion/broker/approval_way.h"
 
 #include <sodium.h>
@@ -182,6 +183,7 @@ sp_ask_target(struct sp_ask *a, const struct sp_rows *r, size_t row)
 enum sp_err
 sp_ask_account(struct sp_ask *a, const struct sp_rows *r, size_t row)
 {
+	int64_t seconds;
 	const char *name = sp_rows_get(r, row, "name");
 
 	if (!sp_rows_uuid(r, row, "id", a->account) ||
@@ -190,6 +192,8 @@ sp_ask_account(struct sp_ask *a, const struct sp_rows *r, size_t row)
 		return SP_ERR_INVAL;
 	snprintf(a->account_name, sizeof(a->account_name), "%s", name);
 	a->cred_kind = (uint8_t)sp_rows_i64(r, row, "kind");
+	a->rotates = sp_rotation_when(sp_rows_get(r, row, "rotate"), &a->rotates,
+	    &seconds) == SP_OK && a->rotates;
 	if (!sp_rows_uuid(r, row, "secret_id", a->secret))
 		memset(a->secret, 0, 16);
 	a->exclusive = sp_rows_bool(r, row, "exclusive");

@@ -19,6 +19,7 @@
  *   store.*     sealed rows: read, checked, written; the audit chain
  *   login.*     a connection: keys, second factor, inner logins, channels
  *   approval.*  requests, decisions, grants; who waits for what
+ *   rotate*     the secrets of accounts, changed at their targets
  *   session.*   a session from policy to its end; expiry, revocation, kill
  *   verb*.*     what people type; out.* how it is printed
  *   control.*   the control socket of the host
@@ -29,6 +30,7 @@ struct sp_policy;
 struct sp_logins;
 struct sp_approvals;
 struct sp_sessions;
+struct sp_rotations;
 struct sp_peer;
 
 struct sp_broker {
@@ -44,6 +46,7 @@ struct sp_broker {
 	struct sp_logins *logins;
 	struct sp_approvals *approvals;
 	struct sp_sessions *sessions;
+	struct sp_rotations *rotations;
 	bool stopping;
 };
 

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROTATION_US (5LL * 60 * 1000000)	/* one login of it, at most */
+
 static const char *const state_names[SESS_N_STATES_] = {
     [SESS_SERIAL] = "serial", [SESS_SPAWN] = "spawn",
     [SESS_REC_OPEN] = "rec_open", [SESS_CERT] = "cert",
@@ -32,6 +34,16 @@ sess_hold(struct sp_session *s)
 	s->refs++;
 }
 
+static void
+sess_rotation_free(struct sess_rotation *w)
+{
+	if (w == NULL)
+		return;
+	sp_buf_fini(&w->sealed);
+	sp_buf_fini(&w->wish);
+	free(w);
+}
+
 void
 sess_release(struct sp_session *s)
 {
@@ -41,6 +53,7 @@ sess_release(struct sp_session *s)
 	SP_ASSERT(s->state == SESS_OVER);
 	event_free(s->deadline);
 	sess_free_legs(s);
+	sess_rotation_free(s->rotation);
 	free(s);
 }
 
@@ -174,9 +187,8 @@ on_deadline(evutil_socket_t fd, short what, void *arg)
 	sess_on_deadline(arg);
 }
 
-struct sp_session *
-sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
-    const struct sp_ask *ask, const struct sp_judgement *j,
+static struct sp_session *
+new_session(struct sp_broker *b, const struct sp_ask *ask,
     const struct sp_session_ops *ops, void *arg)
 {
 	struct sp_session *s = calloc(1, sizeof(*s));
@@ -192,14 +204,52 @@ sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
 	s->ops = *ops;
 	s->arg = arg;
 	s->is_owned = true;
-	s->who = *who;
 	s->ask = *ask;
-	s->j = *j;
 	snprintf(s->policy_hash, sizeof(s->policy_hash), "%s", b->policy_hash);
 	sp_uuid_make(s->id);
 	s->next = b->sessions->list;
 	b->sessions->list = s;
 	b->sessions->n++;
+	return s;
+}
+
+struct sp_session *
+sp_session_begin(struct sp_broker *b, const struct sp_actor *who,
+    const struct sp_ask *ask, const struct sp_judgement *j,
+    const struct sp_session_ops *ops, void *arg)
+{
+	struct sp_session *s = new_session(b, ask, ops, arg);
+
+	if (s == NULL)
+		return NULL;
+	s->who = *who;
+	s->j = *j;
+	sess_begin(s);
+	return s;
+}
+
+struct sp_session *
+sp_session_begin_rotation(struct sp_broker *b, const struct sp_ask *ask,
+    struct sess_rotation *w, const struct sp_session_ops *ops, void *arg)
+{
+	static const struct sp_rules rules = {.rights = SP_RIGHT_ROTATE};
+	SP_BUF_AUTO blob = {.max = SP_RULES_ENCODED_MAX};
+	struct sp_session *s = new_session(b, ask, ops, arg);
+
+	if (s == NULL || sp_rules_encode(&blob, &rules) != SP_OK ||
+	    blob.len > sizeof(s->j.verdict.rules)) {
+		SP_ASSERT(s == NULL);
+		sess_rotation_free(w);
+		return NULL;
+	}
+	s->rotation = w;
+	snprintf(s->who.name, sizeof(s->who.name), "rotation");
+	snprintf(s->who.addr, sizeof(s->who.addr), "local");
+	snprintf(s->j.verdict.rule, sizeof(s->j.verdict.rule), "rotation");
+	s->j.verdict.allow = true;
+	s->j.verdict.longest_us = ROTATION_US;
+	s->j.verdict.n_rules = (uint16_t)blob.len;
+	memcpy(s->j.verdict.rules, sp_buf_span(&blob).p, blob.len);
 	sess_begin(s);
 	return s;
 }

@@ -52,6 +52,16 @@ struct sess_leg {
 	bool has_lease;
 };
 
+/* A session of a rotation: what it logs in with, and, where a program sets a
+ * secret, the body of v_rotate_lease (its session is filled in). */
+struct sess_rotation {
+	uint8_t account[16];	/* whose rotation it is */
+	bool has_secret;
+	uint8_t id[16], owner[16];
+	uint64_t version;
+	struct sp_buf sealed, wish;
+};
+
 struct recovery;
 struct sp_session {
 	struct sp_session *next;
@@ -99,7 +109,13 @@ struct sp_session {
 	int64_t ended_us;
 	int64_t lease_used_us;
 	struct recovery *recovery;
+	struct sess_rotation *rotation;	/* NULL: it is somebody's */
+	uint8_t egr_fail;	/* enum sp_egr_fail of its own leg, 0: none */
 };
+/* Takes w. No policy judges it: it is the bastion's own. */
+struct sp_session *sp_session_begin_rotation(struct sp_broker *b,
+    const struct sp_ask *ask, struct sess_rotation *w,
+    const struct sp_session_ops *ops, void *arg);
 
 struct play;
 struct scan;

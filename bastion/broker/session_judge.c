@@ -110,7 +110,8 @@ judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 static void
 judge_one(struct sp_session *s)
 {
-	if (s->state < SESS_LEASE || s->state > SESS_LIVE)
+	if (s->state < SESS_LEASE || s->state > SESS_LIVE ||
+	    s->rotation != NULL)
 		return;
 	s->judge_again = s->is_judging;
 	if (s->is_judging)

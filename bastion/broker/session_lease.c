@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/where.h"
+#include "bastion/broker/rotate.h"
 #include "bastion/broker/session_int.h"
 #include "common/kinds.h"
 
@@ -77,6 +78,19 @@ got_secret(void *arg, enum sp_err e, struct sp_rows *r)
 	sess_release(s);
 }
 
+/* A rotation says which version it logs in with. */
+static void
+take_given(struct sess_leg *l, const struct sess_rotation *w)
+{
+	struct sp_span sealed = sp_buf_span(&w->sealed);
+
+	sp_buf_reset(&l->secret);
+	SP_ASSERT(sp_buf_put(&l->secret, sealed.p, sealed.n) == SP_OK);
+	memcpy(l->ask->secret, w->id, 16);
+	memcpy(l->secret_owner, w->owner, 16);
+	l->secret_ver = w->version;
+}
+
 static void
 need_secret(struct sp_session *s, size_t i, void (*next)(struct sp_session *))
 {
@@ -94,6 +108,16 @@ need_secret(struct sp_session *s, size_t i, void (*next)(struct sp_session *))
 		return;
 	}
 	l = &s->legs[i];
+	if (s->rotation == NULL && sp_rotation_is_running(s->b, l->ask->account)) {
+		fail(s, SP_END_BROKER, "The credential of this account is being changed "
+		    "just now", "try again in a moment");
+		return;
+	}
+	if (l == sess_own_leg(s) && s->rotation != NULL) {
+		take_given(l, s->rotation);
+		need_secret(s, i + 1, next);
+		return;
+	}
 	o = calloc(1, sizeof(*o));
 	if (o == NULL || !sp_kind_is(l->ask->cred_kind, SP_KIND_ACCOUNT)) {
 		free(o);
@@ -133,6 +157,8 @@ start_login(struct sp_session *s)
 		    "an administrator sets it again");
 		return;
 	}
+	m.rotates = l == sess_own_leg(s) && s->rotation != NULL &&
+	    s->rotation->wish.len > 0;
 	m.forward_port = next.port;
 	m.forward_addr = sp_span_str(next.port == 0 ? "" : next.host);
 	memcpy(m.session, l->id, 16);
@@ -140,6 +166,48 @@ start_login(struct sp_session *s)
 	l->is_told = true;
 	l->egr->link.state = SP_ST_READY;
 	sp_peer_sent(l->egr, sp_send_egr_start(&l->egr->link, 0, &m, NULL));
+}
+
+static void
+rotation_added(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct sp_session *s = arg;
+	struct sp_msg_v_done m = {.err = 1};
+
+	if (e == SP_OK)
+		e = sp_dec_v_done(reply->body, &m);
+	if (s->state == SESS_LEASE && (e != SP_OK || m.err != SP_OK))
+		fail(s, SP_END_BROKER, "The vault gives no secret to set", e != SP_OK ?
+		    sp_flow_why(e) : sp_vis_tmp(m.text));
+	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL)
+		start_login(s);
+	sess_release(s);
+}
+
+/* The lease of a rotation has more to give than a login. */
+static void
+add_rotation(struct sp_session *s)
+{
+	SP_BUF_AUTO body = {.max = 32768};
+	struct sp_msg_v_rotate_lease m;
+
+	if (s->rotation == NULL || s->rotation->wish.len == 0 ||
+	    sess_leg_now(s) != sess_own_leg(s)) {
+		start_login(s);
+		return;
+	}
+	if (sp_dec_v_rotate_lease(sp_buf_span(&s->rotation->wish), &m) != SP_OK) {
+		fail(s, SP_END_BROKER, "No credential", "a rotation that is broken");
+		return;
+	}
+	memcpy(m.session, s->id, 16);
+	if (sp_enc_v_rotate_lease(&body, &m) != SP_OK) {
+		fail(s, SP_END_BROKER, "No credential", "out of memory");
+		return;
+	}
+	sess_hold(s);
+	sp_vault_call(s->b->vault, SP_MSG_v_rotate_lease, sp_buf_span(&body),
+	    SP_MSG_v_done, rotation_added, s);
 }
 
 static void
@@ -154,7 +222,7 @@ leased(void *arg, enum sp_err e, struct sp_packet *reply)
 		fail(s, SP_END_TARGET, "The vault gives no credential", e != SP_OK ?
 		    sp_flow_why(e) : sp_vis_tmp(m.text));
 	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL)
-		start_login(s);
+		add_rotation(s);
 	sess_release(s);
 }
 
@@ -198,6 +266,9 @@ ask_lease(struct sp_session *s)
 		return;
 	}
 	l->has_lease = true;
+	/* Before it is used, so that no crash forgets it. It waits for the end. */
+	if (s->rotation == NULL && l->ask->rotates)
+		sp_rotation_owe(s->b, l->ask->account, "it was used", NULL, NULL);
 	sess_hold(s);
 	sp_vault_call(s->b->vault, SP_MSG_v_lease, sp_buf_span(&body),
 	    SP_MSG_v_lease_r, leased, s);
@@ -225,6 +296,10 @@ judged_again(void *arg, enum sp_err e, const struct sp_ask *ask,
 void
 sess_judge_then_lease(struct sp_session *s)
 {
+	if (s->rotation != NULL) {
+		ask_lease(s);	/* it is nobody's, and no policy's */
+		return;
+	}
 	sess_hold(s);
 	sp_judge(s->b, &s->who, s->ask.account_name, s->ask.target_name,
 	    judged_again, s);

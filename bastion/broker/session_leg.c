@@ -379,9 +379,11 @@ on_failed(struct sess_leg *l, const struct sp_msg_egr_failed *m)
 	struct json_object *d = sess_detail(s);
 	char why[600], text[512], name[96], at[SP_WHERE_TEXT];
 	bool retry = s->state == SESS_LOGIN && m->code != SP_EGR_AUTH &&
-	    m->code != SP_EGR_VAULT && has_another(whose);
+	    m->code != SP_EGR_BROKEN && m->code != SP_EGR_VAULT && has_another(whose);
 
 	sp_vis(why, sizeof(why), m->text);
+	if (l == sess_own_leg(s))
+		s->egr_fail = m->code;
 	sp_detail_i64(d, "code", m->code);
 	sp_detail_str(d, "at", whose->ask->target_name);
 	sp_detail_str(d, "address", address(whose, at));

@@ -100,6 +100,7 @@ meta_text(const struct sp_session *s)
 	sp_detail_i64(d, "target_port", s->ask.port);
 	sp_detail_str(d, "more_addrs", s->ask.more_addrs);
 	sess_detail_way(s, d);
+	sp_detail_str(d, "kind", s->rotation != NULL ? "rotation" : NULL);
 	sp_detail_str(d, "rule", s->j.verdict.rule);
 	sp_detail_str(d, "policy", s->policy_hash);
 	sp_detail_uuid(d, "grant", s->j.grant);
@@ -219,16 +220,17 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 	    s->ask.target_name, s->j.has_grant ? grant : NULL, s->b->node,
 	    s->who.addr, s->j.verdict.rule, s->policy_hash,
 	    sp_i64_text(now, s->started_us), sp_rules_show(rules, sizeof(rules),
-	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules))};
+	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules)),
+	    s->rotation != NULL ? "rotation" : NULL};
 
 	sp_uuid_text(id, s->id);
 	sp_uuid_text(person, s->who.person);
 	sp_uuid_text(grant, s->j.grant);
 	sp_change_sql(c, "INSERT INTO sessions (id, person_id, person_name, "
 	    "account_name, target_name, grant_id, node, peer_addr, rule, "
-	    "policy_hash, started_us, rules, state) VALUES ($1::uuid, $2::uuid, $3, "
-	    "$4, $5, $6::uuid, $7, $8, $9, $10, $11::bigint, $12, 'running') "
-	    "ON CONFLICT (id) DO NOTHING", row, 12, 0);
+	    "policy_hash, started_us, rules, kind, state) VALUES ($1::uuid, "
+	    "$2::uuid, $3, $4, $5, $6::uuid, $7, $8, $9, $10, $11::bigint, $12, "
+	    "$13, 'running') ON CONFLICT (id) DO NOTHING", row, 13, 0);
 	sess_insert_leases(s, c);
 }
 

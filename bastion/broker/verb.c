@@ -154,10 +154,13 @@ const struct sp_verb sp_verbs[] = {
 	ROW("account", "add", SP_MAY_ADMIN,
 	    "kind= secret-id= secret-version= sealed=", 1, 1, account_add,
 	    "ACCOUNT@TARGET --kind cert", "a new account"),
-	ROW("account", "set", SP_MAY_ADMIN, "kind= exclusive=", 1, 1, account_set,
-	    "ACCOUNT@TARGET --kind cert | --exclusive on|off",
+	ROW("account", "set", SP_MAY_ADMIN, "kind= exclusive= rotate= "
+	    "password-rule=", 1, 1, account_set,
+	    "ACCOUNT@TARGET --kind cert | --exclusive on|off | "
+	    "[--rotate after-use|30d|\"after-use 12h\"|never] "
+	    "[--password-rule RULE]",
 	    "another kind (what has a secret: sallyport secret set, on the host); "
-	    "one person at a time"),
+	    "one person at a time; when its secret is changed"),
 	ROW("account", "disable", SP_MAY_ADMIN, "", 1, 1, account_switch,
 	    "ACCOUNT@TARGET", "shut an account for everybody at once"),
 	ROW("account", "enable", SP_MAY_ADMIN, "", 1, 1, account_switch,
@@ -183,6 +186,14 @@ const struct sp_verb sp_verbs[] = {
 	BIG("inventory", "plan", SP_MAY_ADMIN, 0, 0, inventory_plan, "< JSON"),
 	BIG("inventory", "apply", SP_MAY_ADMIN, 1, 1, inventory_apply,
 	    "PLAN < JSON"),
+	ROW("account", "rotate", SP_MAY_ADMIN, "force later", 1, 1, account_rotate,
+	    "ACCOUNT@TARGET [--force | --later]",
+	    "change its password or key now, at the target and here"),
+	ROW("account", "rotation", SP_MAY_AUDIT, "failed", 0, 0, account_rotation,
+	    "[--failed]", "when secrets were changed, and what went wrong"),
+	ROW("target", "reconcile", SP_MAY_ADMIN, "", 2, 2, target_reconcile,
+	    "TARGET ACCOUNT|none",
+	    "the account that sets a password there when its own login fails"),
 	ROW("vault", "status", SP_MAY_AUDIT, "", 0, 0, vault_status, "",
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",

@@ -278,12 +278,16 @@ sp_verb_account_set(struct sp_call *c)
 {
 	const struct sp_kind *kind = sp_kind_named(sp_call_opt(c, "kind"));
 
-	if (sp_call_has(c, "exclusive") && sp_call_opt(c, "kind") == NULL)
+	if ((sp_call_has(c, "rotate") || sp_call_has(c, "password-rule")) &&
+	    !sp_call_has(c, "exclusive") && sp_call_opt(c, "kind") == NULL)
+		sp_verb_account_set_rotation(c);
+	else if (sp_call_has(c, "exclusive") && sp_call_opt(c, "kind") == NULL)
 		sp_verb_account_exclusive(c);
 	else if (kind == NULL || (kind->flags & SP_KIND_ACCOUNT) == 0 ||
 	    sp_call_has(c, "exclusive"))
 		sp_call_fail(c, SP_EXIT_USAGE, "say what is to change, one at a "
-		    "time: --kind cert, --exclusive on|off");
+		    "time: --kind cert, --exclusive on|off, --rotate WHEN and "
+		    "--password-rule RULE");
 	else if ((kind->flags & SP_KIND_STORED) != 0)
 		sp_call_fail(c, SP_EXIT_USAGE, "%s is sealed by the vault on the "
 		    "host: sallyport secret set %s --%s-stdin", kind->words,

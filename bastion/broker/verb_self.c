@@ -115,6 +115,7 @@ sp_verb_vault_status(struct sp_call *c)
 struct status {
 	struct sp_call *c;
 	char running[24];	/* sessions; "" while the database is away */
+	char failed[24];	/* accounts whose rotation did, or is out of sync */
 };
 
 static void
@@ -127,13 +128,14 @@ status_print(void *arg, enum sp_err e, struct sp_packet *reply)
 		{"demo", "demonstration key", SP_COL_BOOL},
 		{"connections", "connections", SP_COL_NUMBER},
 		{"sessions", "running sessions", SP_COL_NUMBER},
+		{"rotations_failed", "rotations failed", SP_COL_NUMBER},
 		{"policy_rules", "rules of the policy", SP_COL_NUMBER},
 		{"policy_hash", "policy", SP_COL_TEXT},
 	};
 	struct status *s = arg;
 	struct sp_call *c = s->c;
 	struct sp_msg_v_status_r v = {0};
-	struct sp_list *l = sp_list_new(cols, 8);
+	struct sp_list *l = sp_list_new(cols, sizeof(cols) / sizeof(cols[0]));
 	char conns[24], rules[24];
 	bool known = e == SP_OK && sp_dec_v_status_r(reply->body, &v) == SP_OK;
 
@@ -144,7 +146,7 @@ status_print(void *arg, enum sp_err e, struct sp_packet *reply)
 	    sp_store_is_up(c->b->store) ? "ok" : "away",
 	    !known ? "away" : v.sealed ? "sealed" : "open",
 	    v.demo ? "t" : "f", conns, s->running[0] != '\0' ? s->running : NULL,
-	    rules, c->b->policy == NULL ? "none: everything is denied" :
+	    s->failed[0] != '\0' ? s->failed : NULL, rules, c->b->policy == NULL ? "none: everything is denied" :
 	    c->b->policy_hash});
 	print_one(c, l);
 }
@@ -158,6 +160,9 @@ status_counted(void *arg, enum sp_err e, struct sp_rows *rows)
 	if (e == SP_OK && sp_rows_n(rows) == 1)
 		snprintf(s->running, sizeof(s->running), "%s",
 		    sp_rows_get(rows, 0, "n"));
+	if (e == SP_OK && sp_rows_n(rows) == 1)
+		snprintf(s->failed, sizeof(s->failed), "%s",
+		    sp_rows_get(rows, 0, "failed"));
 	sp_vault_call(s->c->b->vault, SP_MSG_v_status, (struct sp_span){0},
 	    SP_MSG_v_status_r, status_print, s);
 }
@@ -171,8 +176,9 @@ sp_verb_status(struct sp_call *c)
 	s->c = c;
 	c->state = s;
 	c->free_state = free;
-	sp_store_query(c->b->store, "SELECT count(*) AS n FROM sessions "
-	    "WHERE ended_us IS NULL", NULL, 0, status_counted, s);
+	sp_store_query(c->b->store, "SELECT count(*) AS n, (SELECT "
+	    "count(*) FROM rotations WHERE state IN ('failed', 'out_of_sync')) "
+	    "AS failed FROM sessions WHERE ended_us IS NULL", NULL, 0, status_counted, s);
 }
 
 /* ------------------------------------------------------------------- seals */

@@ -19,7 +19,7 @@ static const struct sp_col session_cols[] = {
 	{"rule", NULL, SP_COL_TEXT}, {"policy_hash", NULL, SP_COL_TEXT},
 	{"grant", NULL, SP_COL_TEXT}, {"node", NULL, SP_COL_TEXT},
 	{"head", NULL, SP_COL_TEXT}, {"allows", "ALLOWS", SP_COL_TEXT},
-	{"reason", "ENDED BECAUSE", SP_COL_TEXT},
+	{"kind", NULL, SP_COL_TEXT}, {"reason", "ENDED BECAUSE", SP_COL_TEXT},
 };
 #define N_SESSION_COLS (sizeof(session_cols) / sizeof(session_cols[0]))
 
@@ -43,7 +43,7 @@ add_session(struct sp_list *l, const struct sp_rows *r, size_t i)
 	    sp_rows_get(r, i, "policy_hash"), sp_rows_get(r, i, "grant_id"),
 	    sp_rows_get(r, i, "node"), head != NULL && head[0] == '\\' ?
 	    head + 2 : head, sp_rows_get(r, i, "rules"),
-	    sp_rows_get(r, i, "reason")});
+	    sp_rows_get(r, i, "kind"), sp_rows_get(r, i, "reason")});
 }
 
 static void

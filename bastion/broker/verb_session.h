@@ -9,7 +9,7 @@
 	"SELECT id, person_id, person_name, account_name, target_name, "      \
 	"grant_id, node, peer_addr, rule, policy_hash, started_us, ended_us, " \
 	"state, end_code, reason, bytes_in, bytes_out, chunks, head, "        \
-	"recovered, rules FROM sessions"
+	"recovered, rules, kind FROM sessions"
 void sp_session_resolve(struct sp_call *c, const char *prefix,
     void (*then)(struct sp_call *c));
 bool sp_session_is_mine(const struct sp_call *c, size_t row);

@@ -455,6 +455,46 @@ exam_targets(struct exam *x)
 		say(x, OK, "targets", NULL, "none may use old algorithms");
 }
 
+/* A stored secret that its target does not take is found out here, and not in
+ * the night in which it is needed. */
+static void
+exam_rotation(struct exam *x)
+{
+	SP_BUF_AUTO out = {.max = 1 << 24}, lost = {.max = 1024};
+	char *argv[] = {(char[]){"account"}, (char[]){"rotation"},
+	    (char[]){"--failed"}, (char[]){"--json"}, NULL};
+	size_t n = 0, n_failed = 0;
+	json_object *a = NULL;
+
+	if (sp_cli_verb(x->c, 4, argv, -1, &out) != SP_EXIT_OK ||
+	    sp_buf_put_u8(&out, 0) != SP_OK ||
+	    (a = json_tokener_parse((const char *)sp_buf_span(&out).p)) == NULL)
+		return;		/* what is wrong has been said above */
+	for (size_t i = 0; i < json_object_array_length(a); i++) {
+		json_object *o = json_object_array_get_idx(a, i);
+		const char *state = sp_cli_text_field(o, "state");
+
+		if (state == NULL || strcmp(state, "out_of_sync") != 0)
+			n_failed++;
+		else if (n++ < 10 && sp_buf_printf(&lost, " %.32s@%.32s",
+		    sp_cli_text_field(o, "account"),
+		    sp_cli_text_field(o, "target")) != SP_OK)
+			break;
+	}
+	json_object_put(a);
+	if (n > 0 && sp_buf_put_u8(&lost, 0) == SP_OK)
+		say(x, FAIL, "rotation", "set it at the target and with sallyport "
+		    "secret set, or name an account that can: sallyport target "
+		    "reconcile TARGET ACCOUNT", "%zu accounts are out of sync, their "
+		    "targets take none of the stored secrets:%s%s", n,
+		    (const char *)sp_buf_span(&lost).p, n > 10 ? " ..." : "");
+	if (n_failed > 0)
+		say(x, WARN, "rotation", "sallyport account rotation --failed",
+		    "%zu rotations failed and are tried again", n_failed);
+	if (n + n_failed == 0)
+		say(x, OK, "rotation", NULL, "none has failed");
+}
+
 int
 sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 {
@@ -484,6 +524,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 		exam_vault(&x);
 		exam_seals(&x);
 		exam_targets(&x);
+		exam_rotation(&x);
 	}
 	if (c->json)
 		printf("%s\n", json_object_to_json_string_ext(x.list,

@@ -304,5 +304,7 @@ sp_egress_authenticate(struct sp_egress *g, uint8_t method, uint32_t ms)
 	if (rc == SSH_AUTH_PARTIAL && kind->gives == SP_GIVES_AGENT)
 		rc = go_on(&a);
 	explicit_bzero(a.password, sizeof(a.password));
-	return rc == SSH_AUTH_SUCCESS ? SP_OK : SP_ERR_DENIED;
+	if (rc == SSH_AUTH_DENIED || rc == SSH_AUTH_PARTIAL)
+		return SP_ERR_DENIED;
+	return rc == SSH_AUTH_SUCCESS ? SP_OK : SP_ERR_STATE;
 }

@@ -22,6 +22,7 @@
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
  *   hop.c    instead of both: a forward to the next leg
+ *   rotate.c instead of them: a secret is set at the target
  *   listen.c listeners at the target, and what comes to them
  *   tap.c    what libssh does not tell
  *   ahead.c  what stands between libssh and the socket
@@ -71,6 +72,7 @@ struct sp_egress {
 	char algorithms[400];
 	const char *why;		/* the login failed, where we know it better */
 	bool is_titled;			/* this round's title has been shown */
+	bool rotates;			/* rotate.c instead of the relay */
 	bool is_hop;			/* forwards to the next leg; no recorder */
 	ssh_channel forward;
 };

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bastion/egress/egress.h"
+#include "bastion/egress/rotate.h"
 #include "bastion/egress/tap.h"
 
 #define START_WAIT_MS 30000
@@ -313,9 +314,14 @@ log_in(struct sp_egress *g, const struct sp_msg_egr_start *m, const char *accoun
 	note_algorithms(g);
 	if ((e = sp_egress_authenticate(g, m->method, m->deadline_ms)) != SP_OK) {
 		/* Not a time-out of the address: the credential has been used. */
-		say_why(g, SP_EGR_AUTH, e == SP_ERR_TIMEOUT ? SP_ERR_DENIED : e,
+		say_why(g, e == SP_ERR_DENIED ? SP_EGR_AUTH : SP_EGR_BROKEN,
+		    SP_ERR_DENIED,
 		    g->why != NULL ? g->why :
 		    "the target did not accept the account's credential");
+		return e;
+	}
+	if (g->rotates && (e = sp_rotate_receive(g)) != SP_OK) {
+		say_why(g, SP_EGR_VAULT, e, "the vault gave no secret to set");
 		return e;
 	}
 	sp_tap_end();
@@ -348,6 +354,7 @@ sp_egress_login(struct sp_egress *g)
 		return SP_ERR_PROTO;
 	g->broker.state = SP_ST_READY;
 	g->is_hop = m.forward_port != 0;
+	g->rotates = m.rotates == 1 && !g->is_hop;
 	SP_TRY(log_in(g, &m, account));
 	if (g->is_hop && (e = sp_hop_open(g, addr, m.forward_port,
 	    m.deadline_ms)) != SP_OK) {

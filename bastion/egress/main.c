@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "bastion/egress/egress.h"
+#include "bastion/egress/rotate.h"
 #include "bastion/egress/tap.h"
 #include "common/config.h"
 #include "common/parent.h"
@@ -61,6 +62,8 @@ child(void *ctx, struct sp_packet *p)
 		return 0;
 	if (e != SP_OK)
 		return e == SP_ERR_PROTO ? 3 : 2;
+	if (g.rotates)
+		return sp_rotate_relay(&g);
 	return g.is_hop ? sp_hop_relay(&g) : sp_egress_relay(&g);
 }
 
