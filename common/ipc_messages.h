@@ -224,6 +224,8 @@ enum sp_link_state {
 	M(vc_kit_add, 0x015a, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(vc_kit_end, 0x015b, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(vc_kit_r, 0x015c, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)           \
+	M(vc_backup_key, 0x0160, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)    \
+	M(vc_backup_key_r, 0x0161, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)    \
 	M(vc_slots, 0x0101, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)         \
 	M(vc_slots_r, 0x0102, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)         \
 	M(vc_slot_add, 0x0103, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)      \
@@ -636,6 +638,11 @@ enum sp_link_state {
 #define SP_FIELDS_vc_totp_new(F) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)
 /* seed: for the person's own device, shown once */
 #define SP_FIELDS_vc_totp_new_r(F) F(u8, err, 0) F(bytes, sealed, 1024) F(bytes, seed, 64)
+/* The key of a backup: made when `wrapped` is empty, else what is in it. It is
+ * wrapped by the root key, so that any slot of the vault opens the file. */
+#define SP_FIELDS_vc_backup_key(F) F(bytes, wrapped, 128)
+#define SP_FIELDS_vc_backup_key_r(F)                                          \
+	F(u8, err, 0) F(bytes, wrapped, 128) F(bytes, key, 32)
 #define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
 /* Seals the secret of the row anew, bound to a new rule (or to none): rule has a
  * higher version than the old one. */

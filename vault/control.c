@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "vault/backup.h"
 #include "vault/kinds.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
@@ -188,6 +189,8 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 		return on_totp_new(v, c, p);
 	case SP_MSG_vc_rule_set:
 		return sp_on_rule_set(v, c, p);
+	case SP_MSG_vc_backup_key:
+		return sp_on_backup_key(v, c, p);
 	case SP_MSG_vc_reveal:
 		return sp_on_reveal(v, c, p);
 	case SP_MSG_vc_rotate:

@@ -194,6 +194,8 @@ const struct sp_verb sp_verbs[] = {
 	ROW("target", "reconcile", SP_MAY_ADMIN, "", 2, 2, target_reconcile,
 	    "TARGET ACCOUNT|none",
 	    "the account that sets a password there when its own login fails"),
+	ROW("restored", NULL, SP_MAY_HOST, "", 4, 4, restored,
+	    "BACKUP MADE NODE LEASES", NULL),
 	ROW("vault", "status", SP_MAY_AUDIT, "", 0, 0, vault_status, "",
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",

@@ -197,3 +197,27 @@ sp_verb_audit_verify(struct sp_call *c)
 {
 	sp_audit_verify(c->b->store, verify_progress, verify_result, c);
 }
+
+/* ---------------------------------------------------------------- restored */
+
+static void
+entered(void *arg, enum sp_err e)
+{
+	struct sp_call *c = arg;
+
+	if (e != SP_OK)
+		sp_call_fail_err(c, e, "restored");
+	else
+		sp_call_did(c, c->pos[0], "restored", "It is in the audit.");
+}
+
+/* After `sallyport restore`: the chain goes on from the backup's, and says so. */
+void
+sp_verb_restored(struct sp_call *c)
+{
+	char *detail = sp_call_detail("backup", c->pos[0], "made", c->pos[1],
+	    "node", c->pos[2], "leases", c->pos[3], NULL);
+
+	sp_audit(c->b->store, "restored", c->who.name, NULL, detail, entered, c);
+	free(detail);
+}

@@ -157,7 +157,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(grants) X(leases) X(account_exclusive)                              \
 	X(inventory_export) X(inventory_plan) X(inventory_apply)              \
 	X(account_rotate) X(account_rotation) X(account_set_rotation)         \
-	X(target_reconcile)
+	X(target_reconcile) X(restored)
 #define SP_VERB_HANDLER_DECL(name) void sp_verb_##name(struct sp_call *c);
 SP_VERB_HANDLERS(SP_VERB_HANDLER_DECL)
 #undef SP_VERB_HANDLER_DECL

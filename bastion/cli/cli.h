@@ -62,6 +62,7 @@ struct sp_run {
 	const char *cwd;	/* entered as we are; NULL: / */
 	struct sp_buf *out;	/* standard output; NULL: our standard error */
 	bool quiet;		/* standard output and error are dropped */
+	int out_fd;		/* standard output, above 2, without `out` */
 };
 /* fork and execv; waits. The exit status, or -1 when it could not be run. */
 int sp_cli_run(const struct sp_run *r);
@@ -123,8 +124,26 @@ SP_MUST enum sp_err sp_pg_migrate(const struct sp_cli *c, const char *conninfo);
 /* One statement, its one value in out (trimmed). */
 SP_MUST enum sp_err sp_pg_ask(const struct sp_cli *c, const char *conninfo,
     const char *sql, char *out, size_t cap);
+void sp_pg_socket_dir(const struct sp_cli *c, char dst[static 4096]);
+SP_MUST enum sp_err sp_pg_need_database(const struct sp_cli *c);
+/* The statements of a file, as the superuser. */
+SP_MUST enum sp_err sp_pg_script(const struct sp_cli *c, const char *conninfo,
+    int fd);
+/* pg_dump of our schema to a descriptor, and back; the exit status. */
+int sp_pg_dump(const struct sp_cli *c, const char *conninfo, int out);
+int sp_pg_restore(const struct sp_cli *c, const char *conninfo, int in);
 /* The newest migration that is on disk. */
 int sp_pg_newest(void);
+
+/* init.c: the empty directory of a new instance, its users and directories. */
+struct sp_new_dir {
+	bool made_dir, made_any;
+};
+SP_MUST enum sp_err sp_cli_new_dir(struct sp_cli *c, bool embedded,
+    struct sp_new_dir *n);
+/* Removes what was made; the database is stopped. */
+void sp_cli_new_undo(const struct sp_cli *c, const struct sp_new_dir *n);
+bool sp_cli_take_dir(struct sp_cli *c, const char *dir);
 
 /* ------------------------------------------------------------------- verbs */
 int sp_cmd_init(struct sp_cli *c, int argc, char **argv);
@@ -185,6 +204,8 @@ int sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
 void sp_cli_print_public(const struct sp_cli *c, const char *where,
     struct sp_span blob);
 int sp_cmd_secret(struct sp_cli *c, int argc, char **argv);
+/* Asks for a passphrase, or takes the bytes of a file; the vault opens. */
+int sp_cli_unseal(const struct sp_cli *c, const char *credential);
 int sp_cmd_apply(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_export_inventory(struct sp_cli *c, int argc, char **argv);
 

@@ -93,7 +93,8 @@ sp_cli_run(const struct sp_run *r)
 		return -1;
 	pid = fork();
 	if (pid == 0)
-		child(r, r->out != NULL ? p[1] : STDERR_FILENO);
+		child(r, r->out != NULL ? p[1] : r->out_fd > 2 ? r->out_fd :
+		    STDERR_FILENO);
 	if (p[1] >= 0)
 		close(p[1]);
 	if (pid > 0 && r->out != NULL)

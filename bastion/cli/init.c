@@ -14,7 +14,8 @@ struct init {
 	struct sp_cli *c;
 	const char *database;	/* NULL: embedded */
 	const char *listen;
-	bool demo, made_dir, made_any;
+	bool demo;
+	struct sp_new_dir n;
 };
 
 static const char policy_text[] =
@@ -67,7 +68,7 @@ make_base(struct init *in)
 		return SP_ERR_EXISTS;
 	}
 	if (mkdir(c->dir, 0755) == 0) {
-		in->made_dir = true;
+		in->n.made_dir = true;
 	} else if (errno != EEXIST) {
 		(void)sp_cli_fail(0, "cannot make %s: %s", c->dir, strerror(errno));
 		return SP_ERR_IO;
@@ -76,7 +77,7 @@ make_base(struct init *in)
 		    "one, so that nothing of yours is lost", c->dir);
 		return SP_ERR_EXISTS;
 	}
-	in->made_any = true;
+	in->n.made_any = true;
 	/* From here on names are real ones: they stand in files. */
 	if (realpath(c->dir, path) == NULL || strlen(path) >= sizeof(c->dir) ||
 	    chmod(path, 0755) != 0) {
@@ -244,15 +245,31 @@ make_database(const struct init *in)
 }
 
 static enum sp_err
-make_all(struct init *in)
+make_dirs(struct init *in)
 {
-	bool embedded = in->database == NULL;
-
 	SP_TRY(make_base(in));
 	SP_TRY(sp_cli_make_users());
 	SP_TRY(check_reach(in));
 	sp_cli_step("  directories in %s", in->c->dir);
-	SP_TRY(sp_cli_make_dirs(in->c, embedded));
+	return sp_cli_make_dirs(in->c, in->database == NULL);
+}
+
+enum sp_err
+sp_cli_new_dir(struct sp_cli *c, bool embedded, struct sp_new_dir *n)
+{
+	struct init in = {.c = c, .database = embedded ? NULL : ""};
+	enum sp_err e = make_dirs(&in);
+
+	*n = in.n;
+	return e;
+}
+
+static enum sp_err
+make_all(struct init *in)
+{
+	bool embedded = in->database == NULL;
+
+	SP_TRY(make_dirs(in));
 	SP_TRY(make_policy(in));
 	SP_TRY(make_pam(in));
 	sp_cli_step("  host key");
@@ -266,23 +283,25 @@ make_all(struct init *in)
 	return make_config(in);	/* last: its presence says that all is there */
 }
 
-static void
-unmake(const struct init *in)
+void
+sp_cli_new_undo(const struct sp_cli *c, const struct sp_new_dir *n)
 {
 	char pid[4096];
 
-	sp_cli_path(in->c, pid, "pg/postmaster.pid");
-	if (access(pid, F_OK) == 0 && sp_pg_stop(in->c) != SP_OK)
+	if (!n->made_any)
+		return;
+	sp_cli_path(c, pid, "pg/postmaster.pid");
+	if (access(pid, F_OK) == 0 && sp_pg_stop(c) != SP_OK)
 		return;		/* said; its files are still in use */
-	sp_cli_clear(in->c);
-	if (in->made_dir)
-		(void)!rmdir(in->c->dir);
+	sp_cli_clear(c);
+	if (n->made_dir)
+		(void)!rmdir(c->dir);
 	sp_cli_step("What had been made was removed again.");
 }
 
 /* DIR as an argument; without one it is -D's. */
-static bool
-take_dir(struct sp_cli *c, const char *dir)
+bool
+sp_cli_take_dir(struct sp_cli *c, const char *dir)
 {
 	char here[1024] = "";
 
@@ -310,14 +329,13 @@ sp_cmd_init(struct sp_cli *c, int argc, char **argv)
 	if ((in.database != NULL && strlen(in.database) > 511) ||
 	    (in.listen != NULL && strlen(in.listen) > 511))
 		return sp_cli_fail(SP_EXIT_USAGE, "at most 511 bytes there");
-	if (argc == 2 && !take_dir(c, argv[1]))
+	if (argc == 2 && !sp_cli_take_dir(c, argv[1]))
 		return sp_cli_fail(SP_EXIT_USAGE, "the directory's name is too long");
 	sp_cli_step("Making an instance in %s", c->dir);
 	if (make_all(&in) == SP_OK) {
 		sp_cli_step("Done. Next: sallyport -D %s start", c->dir);
 		return SP_EXIT_OK;
 	}
-	if (in.made_any)
-		unmake(&in);
+	sp_cli_new_undo(c, &in.n);
 	return SP_EXIT_REFUSED;
 }

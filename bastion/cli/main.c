@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bastion/cli/cli.h"
+#include "bastion/cli/backup.h"
 
 #define DEFAULT_DIR "/var/lib/sallyport"
 
@@ -166,6 +166,10 @@ static const struct command {
 	{"status", sp_cmd_status, "status [--json]"},
 	{"apply", sp_cmd_apply, "apply -f FILE [--plan | --yes] [--prune] "
 	    "[--secret-dir DIR] [--json]"},
+	{"backup", sp_cmd_backup, "backup FILE [--passphrase | --passphrase-only]"
+	    "\n  backup --verify FILE"},
+	{"restore", sp_cmd_restore, "restore FILE DIR [--database CONNINFO] "
+	    "[--end-leases]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
 	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share "
 	    "[--json]"},

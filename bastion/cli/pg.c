@@ -27,8 +27,8 @@ is_too_long(const char *dir)
 }
 
 /* Where the socket is: DIR/run/db, or what DIR/run/db.path names. */
-static void
-socket_dir(const struct sp_cli *c, char dst[static 4096])
+void
+sp_pg_socket_dir(const struct sp_cli *c, char dst[static 4096])
 {
 	SP_BUF_AUTO b = {.max = 256};
 	char path[4096];
@@ -51,7 +51,7 @@ need_short_dir(const struct sp_cli *c, const struct sp_who *db)
 	char fresh[] = "/tmp/sallyport-db.XXXXXX";
 	struct stat st;
 
-	socket_dir(c, dir);
+	sp_pg_socket_dir(c, dir);
 	if (!is_too_long(dir) && lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) &&
 	    st.st_uid == db->uid)
 		return SP_OK;
@@ -132,7 +132,7 @@ put_settings(const struct sp_cli *c, const struct sp_who *db)
 	char dir[4096];
 
 	SP_TRY(need_short_dir(c, db));
-	socket_dir(c, dir);
+	sp_pg_socket_dir(c, dir);
 	SP_TRY(sp_buf_printf(&b, "# made by sallyport at each start\n"
 	    "listen_addresses = ''\nmax_connections = 60\n"
 	    "shared_buffers = '64MB'\ntimezone = 'UTC'\nlog_timezone = 'UTC'\n"
@@ -220,7 +220,7 @@ drop_short_dir(const struct sp_cli *c)
 {
 	char dir[4096], path[4096];
 
-	socket_dir(c, dir);
+	sp_pg_socket_dir(c, dir);
 	sp_cli_path(c, path, "run/db");
 	if (strcmp(dir, path) == 0 || rmdir(dir) != 0)
 		return;
@@ -260,7 +260,7 @@ psql(const struct sp_cli *c, const char *conninfo, const char *db, int in,
 		argv[n++] = "-d";
 		argv[n++] = conninfo;
 	} else {
-		socket_dir(c, dir);
+		sp_pg_socket_dir(c, dir);
 		argv[n++] = "-h";
 		argv[n++] = dir;
 		argv[n++] = "-U";
@@ -286,6 +286,55 @@ sp_pg_ask(const struct sp_cli *c, const char *conninfo, const char *sql,
 	SP_TRY(sp_span_cstr(sp_buf_span(&b), out, cap));
 	out[strcspn(out, "\r\n")] = '\0';
 	return SP_OK;
+}
+
+enum sp_err
+sp_pg_script(const struct sp_cli *c, const char *conninfo, int fd)
+{
+	return psql(c, conninfo, "sallyport", fd, NULL, NULL) == 0 ? SP_OK :
+	    SP_ERR_DB;
+}
+
+/* pg_dump or pg_restore of the one database. */
+static int
+copy(const struct sp_cli *c, const char *program, const char *conninfo,
+    const char *const *rest, int in, int out)
+{
+	char exe[4096], dir[4096];
+	const char *argv[20] = {exe, "--no-password"};
+	struct sp_who who;
+	size_t n = 2;
+
+	if (!sp_cli_find_pg(program, exe) || sp_cli_user(SP_U_DB, &who) != SP_OK)
+		return -1;
+	while (*rest != NULL && n < 10)
+		argv[n++] = *rest++;
+	argv[n++] = "-d";
+	argv[n++] = conninfo != NULL ? conninfo : "sallyport";
+	if (conninfo == NULL) {
+		sp_pg_socket_dir(c, dir);
+		argv[n++] = "-h";
+		argv[n++] = dir;
+		argv[n++] = "-U";
+		argv[n++] = "postgres";
+	}
+	return sp_cli_run(&(struct sp_run){.argv = argv,
+	    .as = conninfo == NULL ? &who : NULL, .in = in, .out_fd = out,
+	    .cwd = conninfo == NULL ? NULL : "."});
+}
+
+int
+sp_pg_dump(const struct sp_cli *c, const char *conninfo, int out)
+{
+	return copy(c, "pg_dump", conninfo, (const char *const[]){"-Fc",
+	    "--schema=sallyport", NULL}, 0, out);
+}
+
+int
+sp_pg_restore(const struct sp_cli *c, const char *conninfo, int in)
+{
+	return copy(c, "pg_restore", conninfo, (const char *const[]){
+	    "--exit-on-error", "--single-transaction", NULL}, in, 0);
 }
 
 static int
@@ -351,8 +400,8 @@ version_of(const struct sp_cli *c, const char *conninfo)
 	return (int)strtol(v, NULL, 10);
 }
 
-static enum sp_err
-need_database(const struct sp_cli *c)
+enum sp_err
+sp_pg_need_database(const struct sp_cli *c)
 {
 	SP_BUF_AUTO b = {.max = 4096};
 
@@ -376,7 +425,7 @@ sp_pg_migrate(const struct sp_cli *c, const char *conninfo)
 	if (!sp_cli_find_sql(dir))
 		return SP_ERR_NOTFOUND;
 	if (conninfo == NULL)
-		SP_TRY(need_database(c));
+		SP_TRY(sp_pg_need_database(c));
 	version = version_of(c, conninfo);
 	if (version < 0) {
 		(void)sp_cli_fail(0, "the database cannot be reached%s",

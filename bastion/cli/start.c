@@ -14,7 +14,7 @@
 
 #include <json-c/json.h>
 
-#include "bastion/cli/cli.h"
+#include "bastion/cli/backup.h"
 
 #define START_S 30
 #define STOP_S 40
@@ -233,6 +233,8 @@ sp_cmd_start(struct sp_cli *c, int argc, char **argv)
 		return sp_cli_fail(SP_EXIT_REFUSED, "sallyportd did not start; "
 		    "%s/log/sallyport.log says more", c->dir);
 	rc = wait_ready(c);
+	if (rc == SP_EXIT_OK)
+		sp_cli_restored(c);
 	if (rc == SP_EXIT_OK)
 		sp_cli_step("%s runs and listens on %s.", c->dir, cfg.listen);
 	return rc;

@@ -161,8 +161,8 @@ sp_cli_vault_done(const struct sp_cli *c, struct sp_link *l, const char *state)
 }
 
 /* credential: a file with its bytes; NULL: a passphrase is asked. */
-static int
-unseal(const struct sp_cli *c, const char *credential)
+int
+sp_cli_unseal(const struct sp_cli *c, const char *credential)
 {
 	SP_BUF_AUTO pass = {.max = 1024};
 	struct sp_link l;
@@ -213,7 +213,7 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc == 2 && strcmp(argv[1], "unseal") == 0)
-		return shares ? sp_cli_ceremony(c, 0) : unseal(c, credential);
+		return shares ? sp_cli_ceremony(c, 0) : sp_cli_unseal(c, credential);
 	if (argc >= 2 && strcmp(argv[1], "slots") == 0)
 		return sp_cmd_slots(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "rotate") == 0)
