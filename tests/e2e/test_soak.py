@@ -187,16 +187,15 @@ class Worker(threading.Thread):
 def left():
     """What has not ended yet, in words."""
     out = []
-    for r in ("ingress", "recorder", "egress", "player"):
+    for r in ROLES:
         out += ["%s %d" % (r, p) for p in sp.pids(r)[1]]
-    out += ["auth %d" % p for p in sp.pids("auth")[0]]
     opened = [f for f in os.listdir(sp.dir + "/recordings") if f.endswith(".open")]
     if opened:
         # A recorder killed between its OPEN and the session's row leaves a file that no row names (doc/recording-format.md,
         # "What no row names"): nothing was dialled, nothing passed. An empty one is never left.
         rows = set(sp.psql("SELECT id FROM sallyport.sessions").split())
         out += [f for f in opened if f[:-5] in rows or os.path.getsize(sp.dir + "/recordings/" + f) == 0]
-    for r in ("ingress", "recorder", "egress", "player") + STEADY:
+    for r in ROLES + STEADY:
         n = len(sp.pids(r)[0])
         if n != 1:
             out.append("%d of %s" % (n, r))
@@ -217,7 +216,7 @@ def supervisor():
 
 def daemons():
     out = {"sallyportd": supervisor()}
-    for r in ("ingress", "recorder", "egress", "player") + STEADY:
+    for r in ROLES + STEADY:
         out[r] = sp.pids(r)[0][0]
     return out
 
