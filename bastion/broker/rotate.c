@@ -73,6 +73,18 @@ sp_rotation_when(const char *text, bool *after_use, int64_t *seconds)
 
 /* ---------------------------------------------------------------- what is due */
 
+static bool
+is_put_off(const struct sp_broker *b, const uint8_t account[static 16])
+{
+	int64_t now = sp_boot_us();
+
+	for (size_t i = 0; i < ROT_PUT_OFF; i++)
+		if (b->rotations->off[i].until_us > now &&
+		    memcmp(b->rotations->off[i].account, account, 16) == 0)
+			return true;
+	return false;
+}
+
 static void
 got_due(void *arg, enum sp_err e, struct sp_rows *rows)
 {
@@ -85,7 +97,7 @@ got_due(void *arg, enum sp_err e, struct sp_rows *rows)
 
 		if (b->rotations->n >= AT_ONCE)
 			break;
-		if (sp_rows_uuid(rows, i, "id", id))
+		if (sp_rows_uuid(rows, i, "id", id) && !is_put_off(b, id))
 			(void)sp_rotation_begin(b, id, false, why == NULL ? "" : why,
 			    NULL, NULL);
 	}
@@ -107,7 +119,7 @@ sp_rotation_poke(struct sp_broker *b)
 	    "JOIN accounts a ON a.id = r.id JOIN targets t ON t.id = a.target_id "
 	    "WHERE r.due_us <= now_us() AND t.enabled AND (r.state <> 'running' OR "
 	    "r.node = $1 OR r.claimed_us < now_us() - 900000000) AND NOT " HELD
-	    " ORDER BY r.due_us LIMIT 16", p, 1, got_due, b);
+	    " ORDER BY r.due_us LIMIT 300", p, 1, got_due, b);
 }
 
 static void

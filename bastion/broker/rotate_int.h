@@ -70,8 +70,18 @@ struct sp_rotation_run {
 	struct event *timer;
 };
 
+/* What could not even begin (a broken row, a disabled target) is not asked for
+ * again each second. */
+#define ROT_PUT_OFF 256
+struct rot_put_off {
+	uint8_t account[16];
+	int64_t until_us;	/* boot clock */
+};
+
 struct sp_rotations {
 	struct sp_rotation_run *list;
+	struct rot_put_off off[ROT_PUT_OFF];
+	size_t next_off;
 	size_t n;
 	struct event *tick;
 	bool is_asking;
@@ -97,6 +107,7 @@ void rot_hold(struct sp_rotation_run *r);
 void rot_release(struct sp_rotation_run *r);
 void rot_step(struct sp_rotation_run *r, const char *step, const char *text);
 void rot_stop(struct sp_rotation_run *r, enum sp_err e, const char *text);
+void rot_give_up(struct sp_rotation_run *r, const char *text); /* claimed */
 void rot_loaded(struct sp_rotation_run *r);
 void rot_claimed(struct sp_rotation_run *r);
 void rot_made(struct sp_rotation_run *r);

@@ -425,10 +425,12 @@ got_made(void *arg, enum sp_err e, struct sp_packet *reply)
 		e = sp_dec_v_rotate_made(reply->body, &m);
 	if (e == SP_OK)
 		e = m.err;
+	if (e == SP_ERR_INVAL || e == SP_ERR_SYNTAX)
+		rot_give_up(r, "its password rule cannot be followed: account set "
+		    "--password-rule");
+	else if (e != SP_OK)
+		rot_stop(r, e, sp_flow_why(e));
 	if (e != SP_OK) {
-		rot_stop(r, e, e == SP_ERR_INVAL || e == SP_ERR_SYNTAX ? "its "
-		    "password rule cannot be followed: account set --password-rule" :
-		    sp_flow_why(e));
 		rot_release(r);
 		return;
 	}

@@ -65,6 +65,17 @@ rot_step(struct sp_rotation_run *r, const char *step, const char *text)
 		r->ops.step(r->arg, step, text);
 }
 
+static void
+put_off(struct sp_rotation_run *r)
+{
+	struct sp_rotations *a = r->b->rotations;
+	struct rot_put_off *o = &a->off[a->next_off++ % ROT_PUT_OFF];
+	uint64_t s = r->b->cfg.rotation_retry_s;
+
+	memcpy(o->account, r->account, 16);
+	o->until_us = sp_boot_us() + (int64_t)(s < 10 ? s : 10) * 1000000;
+}
+
 /* The end, whatever it was. The reference that begin gave goes with it. */
 void
 rot_stop(struct sp_rotation_run *r, enum sp_err e, const char *text)
@@ -75,6 +86,8 @@ rot_stop(struct sp_rotation_run *r, enum sp_err e, const char *text)
 		return;
 	r->state = ROT_OVER;
 	r->is_owned = false;
+	if (e != SP_OK)
+		put_off(r);
 	if (e != SP_OK)
 		sp_log(SP_WARN, "rotation_stopped", NULL, "account=%s target=%s "
 		    "why=\"%s\"", r->ask.account_name, r->ask.target_name, text);
@@ -97,6 +110,12 @@ fail(struct sp_rotation_run *r, bool out_of_sync, const char *what,
 	r->state = ROT_GIVE_UP;
 	rot_step(r, out_of_sync ? "out-of-sync" : "failed", r->fail);
 	rot_write_failure(r, out_of_sync);
+}
+
+void
+rot_give_up(struct sp_rotation_run *r, const char *text)
+{
+	fail(r, false, text, "");
 }
 
 /* --------------------------------------------------------------------- the steps */
@@ -127,7 +146,7 @@ new_one(struct sp_rotation_run *r)
 static void
 no_way_in(struct sp_rotation_run *r, const char *text)
 {
-	if (!r->has_helper || r->by_helper || is_key(r)) {
+	if (!r->has_helper || r->by_helper) {
 		fail(r, true, "neither the stored secret nor the candidate is "
 		    "accepted", text);
 		return;
@@ -246,8 +265,9 @@ set(struct sp_rotation_run *r)
 	if (r->by_helper) {
 		by = &r->helper;
 		what.with = r->helper_secret.is_there ? &r->helper_secret : NULL;
-		what.old = NULL;
-		what.program = "chpasswd";
+		/* Of the old key the public half, to put the new one beside it. */
+		what.old = is_key(r) ? &r->old : NULL;
+		what.program = is_key(r) ? "key-add-for" : "chpasswd";
 	}
 	rot_step(r, "set", r->by_helper ? "by the reconcile account" :
 	    "by the account itself");
@@ -279,7 +299,7 @@ rot_loaded(struct sp_rotation_run *r)
 
 	r->state = ROT_CLAIM;
 	/* What the account itself was refused twice, its helper does. */
-	r->by_helper = r->has_helper && !is_key(r) && r->failures >= 2;
+	r->by_helper = r->has_helper && r->failures >= 2;
 	rot_hold(r);
 	sp_store_query(r->b->store, "SELECT id FROM sessions WHERE ended_us IS NULL "
 	    "AND account_name = $1 AND target_name = $2 AND kind IS NULL LIMIT 1",

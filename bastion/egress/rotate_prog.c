@@ -5,8 +5,8 @@
 
 #include "bastion/egress/rotate.h"
 
-/* Nothing of a secret, a name or a key stands in a command line: it would be
- * seen by everybody on the target (ps). */
+/* Nothing of a secret or a key stands in a command line: it would be seen by
+ * everybody on the target (ps). */
 #define KEY_HEAD                                                              \
 	"set -e\n"                                                            \
 	"umask 077\n"                                                         \
@@ -51,6 +51,12 @@ static const struct rot_program programs[] = {
 	"else exec sudo -n chpasswd; fi'"},
     {.name = "key-add", .kind = SP_CRED_SSH_KEY, .command = "exec sh -s",
 	.needs_old = true},
+    /* As the account: root does not write where somebody else may put links.
+     * The shell's read takes its line and not a byte more. */
+    {.name = "key-add-for", .kind = SP_CRED_SSH_KEY, .needs_old = true,
+	.command = "exec sh -c 'IFS= read -r a; if [ \"$(id -u)\" = 0 ]; then "
+	"exec su -s /bin/sh \"$a\" -c \"exec sh -s\"; "
+	"else exec sudo -n -H -u \"$a\" sh -s; fi'"},
     {.name = "key-remove", .kind = SP_CRED_SSH_KEY, .command = "exec sh -s",
 	.needs_old = true},
 };
@@ -90,6 +96,10 @@ rot_input(struct rotation *r, uint8_t which, struct sp_buf *out)
 
 	if (strcmp(r->prog->name, "key-add") == 0)
 		return key_script(r, key_add, out);
+	if (strcmp(r->prog->name, "key-add-for") == 0) {
+		SP_TRY(sp_buf_printf(out, "%s\n", r->account));
+		return key_script(r, key_add, out);
+	}
 	if (strcmp(r->prog->name, "key-remove") == 0)
 		return key_script(r, key_remove, out);
 	if (strcmp(r->prog->name, "chpasswd") == 0)
