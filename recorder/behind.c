@@ -6,7 +6,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/area.h"
+
 #define PIECE (64u << 10)
+
+static uint8_t piece[PIECE];	/* one process, one thread */
+
+void
+sp_rec_behind_trim(void)
+{
+	sp_pages_drop(piece, sizeof(piece));
+}
 
 void
 sp_rec_behind_fini(struct sp_rec_behind *b)
@@ -71,7 +81,6 @@ sp_rec_behind_cut(struct sp_rec_behind *b, size_t n)
 static enum sp_err
 hash_one(struct sp_rec_late *e, struct sp_rec_crypto *c, int fd)
 {
-	static uint8_t piece[PIECE];	/* one process, one thread */
 	size_t done = 0;
 
 	if (EVP_DigestInit_ex2(c->md, c->sha256, NULL) != 1)

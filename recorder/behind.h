@@ -26,6 +26,7 @@ struct sp_rec_behind {
 	size_t n, cap, n_hashed;	/* the first n_hashed have their hash */
 	uint64_t bytes;			/* of those that have not */
 };
+void sp_rec_behind_trim(void);	/* nothing to hash: memory goes back */
 void sp_rec_behind_fini(struct sp_rec_behind *b);
 bool sp_rec_behind_has_room(const struct sp_rec_behind *b, size_t len);
 /* One that is written; SP_ERR_NOMEM. */

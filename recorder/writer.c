@@ -15,7 +15,7 @@
 #define PACKED_MAX SP_REC_BODY_MAX
 #define HASH_ROOM 48	/* bytes kept for each hash that is owed */
 #define KEEP_BYTES (64u << 10)	/* buffers larger than this go with a segment */
-#define QUIET_US INT64_C(3000000)	/* then all that can be made again goes */
+#define QUIET_US INT64_C(2000000)	/* then all that can be made again goes */
 
 static enum sp_err
 seal_lane_keys(struct sp_rec_writer *w, struct sp_span recipients)
@@ -433,6 +433,7 @@ rest(struct sp_rec_writer *w)
 	if (has_packers)
 		SP_TRY(next_segment(w));
 	give_room_back(w, 0);
+	sp_rec_behind_trim();
 	/* Nobody reads it soon: the kernel need not keep what is on the disk. */
 	(void)!posix_fadvise(w->disk.fd, 0, 0, POSIX_FADV_DONTNEED);
 	return SP_OK;

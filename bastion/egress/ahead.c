@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bastion/egress/tap.h"
+#include "common/area.h"
 
 static struct {
 	int fd;			/* -1: nothing is taken over */
@@ -19,6 +20,7 @@ static struct {
 	int failed;		/* errno of the socket */
 	size_t off, len;
 	uint64_t sent;
+	struct sp_area out;	/* libssh's */
 	uint8_t at[SP_AHEAD_BYTES];
 } a = {.fd = -1};
 
@@ -31,6 +33,7 @@ sp_ahead_begin(int fd)
 	a.is_writable = true;
 	a.failed = 0;
 	a.sent = 0;
+	a.out = (struct sp_area){0};
 }
 
 void
@@ -107,6 +110,14 @@ sp_ahead_sent(void)
 	return a.sent;
 }
 
+void
+sp_ahead_trim(void)
+{
+	sp_area_drop(&a.out);
+	if (a.fd >= 0 && a.len == 0)
+		sp_pages_drop(a.at, sizeof(a.at));
+}
+
 /* ---------------------------------------------------- what libssh calls */
 
 /* glibc declares the array as written only. */
@@ -168,7 +179,10 @@ send(int fd, const void *from, size_t n, int flags)
 	    NULL, 0);
 	if (k < 0 && (errno == EAGAIN || errno == EINTR))
 		k = 0;
+	sp_area_saw(&a.out, from, n);
 	a.is_writable = k == (ssize_t)n;
+	if (a.is_writable)
+		sp_area_emptied(&a.out);
 	a.sent += k > 0 ? (uint64_t)k : 0;
 	return k;
 }

@@ -28,5 +28,6 @@ void sp_ahead_may_read(bool may);
 bool sp_ahead_is_writable(void); /* the last send was not cut short */
 void sp_ahead_set_writable(void); /* poll said so */
 uint64_t sp_ahead_sent(void);	/* bytes, since begin */
+void sp_ahead_trim(void);	/* nothing moves: memory goes back */
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "bastion/egress/ahead.h"
 #include "bastion/egress/egress.h"
+#include "common/area.h"
 
 #define WRITE_MAX (128u << 10)	/* in one call: libssh copies all of it */
 #define STUCK (64 << 10)
@@ -39,6 +40,7 @@ struct sp_chan {
 	uint32_t in_done;	/* written, not yet granted again */
 	bool in_eof, in_eof_sent, user_closed;
 	/* target to user */
+	struct sp_area held;	/* libssh's, of its stdout */
 	uint32_t out_credit;
 	bool out_eof, out_eof_sent, target_closed, close_sent, target_gone;
 	bool exit_known, exit_sent, exit_by_signal;
@@ -55,7 +57,9 @@ on_data(ssh_session s, ssh_channel ch, void *data, uint32_t len, int is_stderr,
 {
 	struct sp_chan *c = arg;
 
-	(void)s, (void)ch, (void)data, (void)len, (void)is_stderr;
+	(void)s, (void)ch;
+	if (is_stderr == 0)
+		sp_area_saw(&c->held, data, len);
 	c->g->progress = true;
 	return 0;
 }
@@ -207,6 +211,7 @@ sp_chan_trim(struct sp_chan *c)
 {
 	if (c->in.len == 0)
 		sp_buf_fini(&c->in);
+	sp_area_drop(&c->held);
 }
 
 bool
@@ -518,6 +523,8 @@ from_lane(struct sp_chan *c, uint8_t lane, bool *dry)
 		    c->out_credit : SP_FRAME_PAYLOAD_MAX;
 		uint8_t *at;
 
+		if (have == 0 && lane == 1)
+			sp_area_emptied(&c->held);
 		if (have <= 0) {
 			*dry = true;
 			return SP_OK;

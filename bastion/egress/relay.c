@@ -15,7 +15,7 @@
  */
 #define PAUSE_BYTES (256u << 10) /* waiting towards the recorder: stop reading */
 #define FLUSH_MS 1000
-#define QUIET_US INT64_C(3000000)	/* then large buffers are given back */
+#define QUIET_US INT64_C(2000000)	/* then large buffers are given back */
 
 static struct sp_chan *
 find(struct sp_egress *g, uint32_t id, size_t *slot)
@@ -228,6 +228,8 @@ rest(struct sp_egress *g, bool heard)
 	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
 		if (g->chans[i] != NULL)
 			sp_chan_trim(g->chans[i]);
+	if ((ssh_get_status(g->ssh) & SSH_WRITE_PENDING) == 0)
+		sp_ahead_trim();
 	malloc_trim(0);
 }
 

@@ -21,10 +21,10 @@ on_data(ssh_session s, ssh_channel c, void *at, uint32_t n, int is_stderr,
 
 	(void)s;
 	(void)c;
-	(void)at;
 	/* A client has no business on stderr: read as nothing, never sent on. */
 	if (is_stderr != 0)
 		return (int)n;
+	sp_area_saw(&ch->held, at, n);
 	ch->has_data = true;
 	return 0;
 }

@@ -16,7 +16,7 @@
 #define END_US 1500000		/* for what the user should still read */
 #define LINGER_US 2000000	/* for what the target should still get */
 #define LEGS_MAX 256
-#define QUIET_US INT64_C(3000000)	/* then large buffers are given back */
+#define QUIET_US INT64_C(2000000)	/* then large buffers are given back */
 #define TURNS_MAX 16		/* then the sockets are looked at again */
 
 void
@@ -345,6 +345,20 @@ is_done(const struct sp_conn *c)
 	return c->outer.n_chans == 0;
 }
 
+static void
+rest_ctx(struct sp_ctx *x)
+{
+	if (x->state == SP_CTX_DEAD)
+		return;
+	if ((ssh_get_status(x->ssh) & SSH_WRITE_PENDING) == 0)
+		sp_wire_trim(&x->wire);
+	for (struct sp_chan *ch = x->chans; ch != NULL; ch = ch->next) {
+		sp_area_drop(&ch->held);
+		if (ch->q.len == 0)
+			sp_buf_fini(&ch->q);
+	}
+}
+
 /* Nobody says anything: an idle session should cost little memory. */
 static void
 rest(struct sp_conn *c, bool heard)
@@ -358,6 +372,11 @@ rest(struct sp_conn *c, bool heard)
 	c->quiet_us = 0;
 	for (struct sp_leg *l = c->legs; l != NULL; l = l->next)
 		sp_stream_trim(&l->s);
+	rest_ctx(&c->outer);
+	for (size_t i = 0; i < SP_INNER_MAX; i++)
+		if (c->inner[i] != NULL)
+			rest_ctx(c->inner[i]);
+	sp_leg_trim();
 	malloc_trim(0);
 }
 

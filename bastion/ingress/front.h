@@ -93,6 +93,7 @@ struct sp_chan {
 	bool has_data, eof_seen, eof_sent, client_closed;
 	bool out_over;		/* the client was told EOF: no more text */
 	/* target to user */
+	struct sp_area held;		/* libssh's, of what the client sent */
 	struct sp_buf q;
 	uint32_t rx_credit, to_grant, notices;
 	uint32_t q_left;
@@ -305,6 +306,7 @@ struct sp_leg *sp_leg_new(struct sp_ctx *x, int fd, bool shared);
 void sp_leg_join(struct sp_leg *l, struct sp_chan *ch); /* sends OPEN */
 void sp_leg_take(struct sp_leg *l, struct sp_chan *ch); /* the target sent it */
 void sp_leg_leave(struct sp_chan *ch);	/* CLOSE if owed, lets go */
+void sp_leg_trim(void);		/* nothing moves: memory goes back */
 void sp_leg_read(struct sp_leg *l);	/* frames that have arrived */
 bool sp_leg_in(struct sp_chan *ch);	/* user to target; true if moved */
 void sp_leg_release(struct sp_leg *l);	/* no ctx any more */

@@ -9,6 +9,14 @@
 #define WINDOW_WIDE (2u << 20)	/* for links with much in flight */
 #define GROW_EVERY (256u << 10)
 
+static uint8_t at[READ_MAX];	/* on its way, within a turn */
+
+void
+sp_leg_trim(void)
+{
+	sp_pages_drop(at, sizeof(at));
+}
+
 struct sp_leg *
 sp_leg_new(struct sp_ctx *x, int fd, bool shared)
 {
@@ -372,7 +380,6 @@ widen(struct sp_chan *ch)
 static bool
 move_in(struct sp_chan *ch)
 {
-	static uint8_t at[READ_MAX];
 	bool moved = false;
 
 	while (ch->tx_credit > 0 && sp_stream_pending(&ch->leg->s) < SP_LEG_TX_LOW) {
@@ -381,6 +388,7 @@ move_in(struct sp_chan *ch)
 
 		if (k <= 0) {
 			ch->has_data = false;
+			sp_area_emptied(&ch->held);
 			widen(ch);
 			break;
 		}

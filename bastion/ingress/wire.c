@@ -119,6 +119,18 @@ sp_wire_took(struct sp_wire *w, size_t n)
 	w->is_writable = w->tx.len < SP_WIRE_TX;
 }
 
+void
+sp_wire_trim(struct sp_wire *w)
+{
+	if (w->fd < 0)
+		return;
+	sp_area_drop(&w->out);
+	if (w->rx_len == 0)
+		sp_pages_drop(w->rx, SP_WIRE_RX);
+	if (w->tx.len == 0)
+		sp_buf_fini(&w->tx);
+}
+
 bool
 sp_wire_has_input(const struct sp_wire *w)
 {
@@ -208,7 +220,10 @@ send(int fd, const void *from, size_t n, int flags)
 		if (k < 0 && (errno == EAGAIN || errno == EINTR))
 			k = 0;
 	}
+	sp_area_saw(&w->out, from, n);
 	w->is_writable = k == (ssize_t)n;
+	if (w->is_writable)
+		sp_area_emptied(&w->out);
 	w->bytes_out += k > 0 ? (uint64_t)k : 0;
 	return k;
 }

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/area.h"
 #include "common/buf.h"
 
 /*
@@ -33,6 +34,7 @@ struct sp_wire {
 	size_t rx_off, rx_len;
 	struct sp_buf tx;	/* inner wires only */
 	uint64_t bytes_in, bytes_out;
+	struct sp_area out;	/* libssh's */
 };
 
 /* Registers a descriptor. SP_ERR_FULL, SP_ERR_NOMEM. */
@@ -49,6 +51,8 @@ uint8_t *sp_wire_at(struct sp_wire *w);
 void sp_wire_put(struct sp_wire *w, size_t n);
 /* Inner wires: n bytes of tx were taken. */
 void sp_wire_took(struct sp_wire *w, size_t n);
+/* Nothing moves: memory goes back. */
+void sp_wire_trim(struct sp_wire *w);
 /* Would libssh find something to read? */
 bool sp_wire_has_input(const struct sp_wire *w);
 /* How often libssh came here: a start-up check that the names are ours. */
