@@ -24,8 +24,8 @@ static const char *const env_names[] = {
 #define N_ENV (sizeof(env_names) / sizeof(env_names[0]))
 
 /* `rep movsb` of AMD's processors since Zen 3 takes 15 to 20 times as long where
- * source and destination are a few bytes apart modulo a page, as in most copies
- * of an SSH library; glibc uses it from 2 KiB on before 2.39 (its bug 30994). */
+ * the destination is 1 to 15 bytes behind the source modulo a page, as in many
+ * copies of an SSH library; glibc uses it from 2 KiB on before 2.39 (its bug 30994). */
 static const char *
 tunables(void)
 {
