@@ -48,6 +48,7 @@
 	X(number, rekey_s, "3600", 0, 86400, "seconds after which new keys are made; 0: never") \
 	X(text, environment, "LANG LC_* TERM COLORTERM NO_COLOR TZ", 0, 0, "names that pass from user to target") \
 	X(text, database, "embedded", 0, 0, "embedded, or a libpq connection string") \
+	X(text, pkcs11_module, "", 0, 0, "absolute path of the PKCS#11 module whose tokens can unseal the vault") \
 	X(text, pam_service, "sallyport", 0, 0, "PAM service, in DIR/pam.d") \
 	X(number, debug, "0", 0, 1, "1: debug lines in the log")
 

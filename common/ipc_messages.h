@@ -556,16 +556,18 @@ enum sp_link_state {
 	F(u64, version, 0) F(bytes, serials, 32768) F(bytes, key_ids, 4096)   \
 	F(bytes, cas, 8192)
 #define SP_FIELDS_v_krl_r(F) F(u8, err, 0) F(bytes, krl, 61440)
-/* A rotation of keys: a secret's row, a row's seal, with the newest epoch. state:
- * enum sp_renewed; what is not of the vault is never made so. */
+/* A rotation of keys. Is the row's seal of the newest epoch? A secret is sealed
+ * anew with it, if it is not yet or force is 1, as that of the row's next version
+ * or of the same. state: enum sp_renewed; what is not of the vault is never made
+ * so. */
 #define SP_FIELDS_v_rewrap(F)                                                 \
 	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
-	F(bytes, sealed, 8192)
+	F(bytes, sealed, 8192) F(u64, new_version, 0) F(u8, force, 0)
 #define SP_FIELDS_v_rewrap_r(F) F(u8, state, 0) F(bytes, sealed, 8192)
 #define SP_FIELDS_v_row_renew(F)                                              \
 	F(str, table, 32) F(uuid, id, 0) F(u64, version, 0)                   \
 	F(bytes, canon, 61440) F(h32, mac, 0)
-#define SP_FIELDS_v_row_renew_r(F) F(u8, state, 0) F(h32, mac, 0)
+#define SP_FIELDS_v_row_renew_r(F) F(u8, state, 0)
 /* A fresh password or key, sealed for the row (id, version, owner). rule: what a
  * password must be (vault/passgen.h). tag: see `rotation`. */
 #define SP_FIELDS_v_rotate_make(F)                                            \
@@ -624,7 +626,7 @@ enum sp_link_state {
 	F(u8, sealed, 0) F(u8, demo, 0) F(u32, slots, 0) F(h32, audit_key, 0) \
 	F(h32, recording_key, 0) F(bytes, ca_key, 256)
 /* type: enum sp_slot_type; passphrase: what opens a slot of that type (a
- * passphrase, a credential's bytes, a token's PIN); 0: any that it may be. */
+ * passphrase, a credential's bytes, what a token unwrapped); 0: any that it may be. */
 #define SP_FIELDS_vc_unseal(F) F(bytes, passphrase, 1024) F(u8, type, 0)
 #define SP_FIELDS_vc_seal(F)
 /* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind.
@@ -672,13 +674,15 @@ enum sp_link_state {
 	F(bytes, file, 49152) F(bytes, shares, 8192)
 #define SP_FIELDS_vc_slots(F)
 /* rows: of each slot u8 id, u8 type, u8 usable, i64 made at, u8 k, u8 n, and
- * label, as u32 length and bytes. usable 0: its shares were not given back. */
-#define SP_FIELDS_vc_slots_r(F) F(u8, err, 0) F(bytes, rows, 4096)
-/* secret: the passphrase, the credential's bytes, the token's PIN; k, n: of
- * shares. The new shares come back once, one text a line. */
+ * label and, of pkcs11, extra, as u32 length and bytes. usable 0: its shares
+ * were not given back. */
+#define SP_FIELDS_vc_slots_r(F) F(u8, err, 0) F(bytes, rows, 16384)
+/* secret: the passphrase, the credential's bytes, the slot key that a token has
+ * wrapped, and extra what the token made of it; k, n: of shares. The new shares
+ * come back once, one text a line. */
 #define SP_FIELDS_vc_slot_add(F)                                              \
 	F(u8, type, 0) F(str, label, 32) F(bytes, secret, 1024) F(u8, k, 0)   \
-	F(u8, n, 0)
+	F(u8, n, 0) F(bytes, extra, 640)
 #define SP_FIELDS_vc_slot_add_r(F)                                            \
 	F(u8, err, 0) F(str, text, 256) F(u8, slot, 0) F(bytes, shares, 8192)
 #define SP_FIELDS_vc_slot_remove(F) F(u8, slot, 0)

@@ -84,7 +84,7 @@ on_unseal(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	enum sp_err e;
 
 	SP_TRY(sp_dec_vc_unseal(p->body, &m));
-	e = m.type == SP_SLOT_CREDENTIAL ?
+	e = m.type == SP_SLOT_CREDENTIAL || m.type == SP_SLOT_PKCS11 ?
 	    sp_vaultd_unseal_key(v, m.type, m.passphrase) :
 	    m.type <= SP_SLOT_PASSPHRASE ? sp_vaultd_unseal(v, m.passphrase) :
 	    SP_ERR_UNSUPPORTED;

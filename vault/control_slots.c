@@ -38,13 +38,15 @@ put_row(const struct sp_slot *t, struct sp_buf *b)
 	SP_TRY(sp_buf_put_u64(b, (uint64_t)t->made_us));
 	SP_TRY(sp_buf_put_u8(b, k));
 	SP_TRY(sp_buf_put_u8(b, n));
-	return sp_buf_put_bytes(b, sp_span_str(t->label));
+	SP_TRY(sp_buf_put_bytes(b, sp_span_str(t->label)));
+	return sp_buf_put_bytes(b, sp_span_of(t->extra,
+	    t->type == SP_SLOT_PKCS11 ? t->extra_n : 0));
 }
 
 static enum sp_err
 on_slots(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 {
-	SP_BUF_AUTO rows = {.max = 4096};
+	SP_BUF_AUTO rows = {.max = 16384};
 	struct sp_msg_vc_slots_r r = {0};
 	struct sp_msg_vc_slots m;
 
@@ -72,6 +74,9 @@ why_not(const struct sp_vaultd *v, const struct sp_msg_vc_slot_add *m)
 		return "the passphrase is too short: 8 bytes at least";
 	if (m->type == SP_SLOT_CREDENTIAL && m->secret.n < SP_CREDENTIAL_MIN)
 		return "a credential has 32 random bytes at least";
+	if (m->type == SP_SLOT_PKCS11 && (m->secret.n < SP_CREDENTIAL_MIN ||
+	    m->extra.n == 0))
+		return "a token wraps 32 random bytes at least";
 	if (m->type == SP_SLOT_SHARES && (m->k < SP_SHARES_MIN || m->k > m->n ||
 	    m->n > SP_SHARES_MAX))
 		return "shares: 2 <= k <= n <= 32";
@@ -102,6 +107,12 @@ make_slot(const struct sp_vaultd *v, const struct sp_msg_vc_slot_add *m,
 		    root);
 	case SP_SLOT_CREDENTIAL:
 		*t = (struct sp_slot){.type = SP_SLOT_CREDENTIAL};
+		return sp_slot_make_key(t, m->secret, root);
+	case SP_SLOT_PKCS11:
+		*t = (struct sp_slot){.type = SP_SLOT_PKCS11,
+		    .extra_n = (uint16_t)m->extra.n};
+		SP_ASSERT(m->extra.n <= sizeof(t->extra));
+		memcpy(t->extra, m->extra.p, m->extra.n);
 		return sp_slot_make_key(t, m->secret, root);
 	case SP_SLOT_SHARES:
 		SP_TRY(sp_secret_new(&room, SP_SHARES_MAX * sizeof(*s)));

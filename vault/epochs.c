@@ -100,9 +100,11 @@ sp_root_add_epochs(const struct sp_root *r, struct sp_state *next)
 
 enum sp_err
 sp_secret_renew(const struct sp_root *r, const struct sp_secret_row *row,
-    struct sp_span sealed, uint8_t *state, struct sp_buf *out)
+    struct sp_span sealed, uint64_t new_version, bool force, uint8_t *state,
+    struct sp_buf *out)
 {
 	const struct sp_kek *kek = sp_root_kek(r, SP_KEK_SECRETS, 0);
+	struct sp_secret_row next = *row;
 	struct sp_span s = sealed;
 	SP_SECRET_AUTO clear = {0};
 	const uint8_t *skip;
@@ -111,33 +113,36 @@ sp_secret_renew(const struct sp_root *r, const struct sp_secret_row *row,
 	*state = SP_RENEWED_NOT;
 	if (kek == NULL)
 		return SP_ERR_SEALED;
-	if (sp_secret_unseal(r, row, sealed, &clear) != SP_OK)
+	if (new_version != row->version && new_version != row->version + 1)
+		return SP_ERR_INVAL;
+	if (sp_secret_unseal(r, row, sealed, &clear) != SP_OK ||
+	    sp_get(&s, 5, &skip) != SP_OK || sp_get_u32(&s, &epoch) != SP_OK)
 		return SP_OK;
-	if (sp_get(&s, 5, &skip) != SP_OK || sp_get_u32(&s, &epoch) != SP_OK)
-		return SP_OK;
-	if (epoch == kek->epoch) {
+	if (epoch == kek->epoch && !force) {
 		*state = SP_RENEWED_IS;
 		return SP_OK;
 	}
-	SP_TRY(sp_secret_seal(r, row, sp_span_of(clear.p, clear.n), out));
+	next.version = new_version;
+	SP_TRY(sp_secret_seal(r, &next, sp_span_of(clear.p, clear.n), out));
 	*state = SP_RENEWED_NOW;
 	return SP_OK;
 }
 
-enum sp_err
-sp_row_renew(const struct sp_root *r, struct sp_span table,
+uint8_t
+sp_row_epoch(const struct sp_root *r, struct sp_span table,
     const uint8_t id[static 16], uint64_t version, struct sp_span canon,
-    const uint8_t old[static 32], uint8_t *state, uint8_t mac[static 32])
+    const uint8_t mac[static 32])
 {
-	*state = SP_RENEWED_NOT;
-	SP_TRY(sp_row_mac(r, table, id, version, canon, mac));
-	if (sodium_memcmp(mac, old, 32) == 0)
-		*state = SP_RENEWED_IS;
-	else if (sp_row_is_sealed(r, table, id, version, canon, old))
-		*state = SP_RENEWED_NOW;
-	else
-		sodium_memzero(mac, 32);
-	return SP_OK;
+	uint8_t newest_mac[32], state = SP_RENEWED_NOT;
+
+	if (sp_row_mac(r, table, id, version, canon, newest_mac) != SP_OK)
+		return SP_RENEWED_NOT;
+	if (sodium_memcmp(newest_mac, mac, 32) == 0)
+		state = SP_RENEWED_IS;
+	else if (sp_row_is_sealed(r, table, id, version, canon, mac))
+		state = SP_RENEWED_NOW;
+	sodium_memzero(newest_mac, sizeof(newest_mac));
+	return state;
 }
 
 enum sp_err
@@ -153,7 +158,8 @@ sp_broker_rewrap(struct sp_vaultd *v, struct sp_packet *p)
 	memcpy(row.id, m.id, 16);
 	memcpy(row.owner, m.owner, 16);
 	(void)sp_releases_last(v->root.releases, row.id, row.rule);
-	if (sp_secret_renew(&v->root, &row, m.sealed, &r.state, &out) != SP_OK)
+	if (sp_secret_renew(&v->root, &row, m.sealed, m.new_version, m.force == 1,
+	    &r.state, &out) != SP_OK)
 		r.state = SP_RENEWED_NOT;
 	if (r.state == SP_RENEWED_NOW)
 		r.sealed = sp_buf_span(&out);
@@ -167,9 +173,7 @@ sp_broker_row_renew(struct sp_vaultd *v, struct sp_packet *p)
 	struct sp_msg_v_row_renew m;
 
 	SP_TRY(sp_dec_v_row_renew(p->body, &m));
-	if (sp_row_renew(&v->root, m.table, m.id, m.version, m.canon, m.mac,
-	    &r.state, r.mac) != SP_OK)
-		r.state = SP_RENEWED_NOT;
+	r.state = sp_row_epoch(&v->root, m.table, m.id, m.version, m.canon, m.mac);
 	return sp_send_v_row_renew_r(&v->brk, p->corr, &r, NULL);
 }
 

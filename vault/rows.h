@@ -16,9 +16,10 @@ SP_MUST enum sp_err sp_row_mac(const struct sp_root *r, struct sp_span table,
 bool sp_row_is_sealed(const struct sp_root *r, struct sp_span table,
     const uint8_t id[static 16], uint64_t version, struct sp_span canon,
     const uint8_t mac[static 32]);
-/* A seal that holds, made with the newest epoch. state: enum sp_renewed. */
-SP_MUST enum sp_err sp_row_renew(const struct sp_root *r, struct sp_span table,
+/* Does the seal hold, and is it of the newest epoch? enum sp_renewed: NOW says
+ * that it holds by an older one. */
+uint8_t sp_row_epoch(const struct sp_root *r, struct sp_span table,
     const uint8_t id[static 16], uint64_t version, struct sp_span canon,
-    const uint8_t old[static 32], uint8_t *state, uint8_t mac[static 32]);
+    const uint8_t mac[static 32]);
 
 #endif

@@ -33,11 +33,12 @@ SP_MUST enum sp_err sp_secret_seal(const struct sp_root *r,
 SP_MUST enum sp_err sp_secret_unseal(const struct sp_root *r,
     const struct sp_secret_row *row, struct sp_span sealed,
     struct sp_secret *clear);
-/* Unseals and seals with the newest epoch, as the same row. state: enum
- * sp_renewed; out is written for SP_RENEWED_NOW alone. */
+/* Unseals and seals with the newest epoch, as version new_version of the same
+ * row: row->version or the one after it. Without force what is of that epoch
+ * stays. state: enum sp_renewed; out is written for SP_RENEWED_NOW alone. */
 SP_MUST enum sp_err sp_secret_renew(const struct sp_root *r,
-    const struct sp_secret_row *row, struct sp_span sealed, uint8_t *state,
-    struct sp_buf *out);
+    const struct sp_secret_row *row, struct sp_span sealed,
+    uint64_t new_version, bool force, uint8_t *state, struct sp_buf *out);
 /* What a person hands in is brought to the form that is kept by its kind:
  * sp_secret_import() of vault/kinds.h. */
 #define SP_KEY_FILE_MAX 8192

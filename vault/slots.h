@@ -17,7 +17,7 @@
  *   credential  slot key = BLAKE2b of the bytes that systemd hands over and
  *               the salt; 32 bytes at least, so that nobody guesses them
  *   pkcs11      slot key = 32 random bytes that only the token can decrypt;
- *               extra says how (token.h)
+ *               extra says how, to the CLI and not to the vault
  *
  * Type, salt, cost and extra are additional data of the wrap: who can write
  * the file cannot lower the cost of a slot that opens. That a slot is usable

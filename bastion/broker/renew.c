@@ -9,6 +9,7 @@
 
 #define PAGE "128"
 #define PAGE_ROWS 128
+#define TRIES_MAX 20
 #define COL_FIRST 3		/* id, ver and seal come before the columns */
 #define NIL "00000000-0000-0000-0000-000000000000"
 #define SEALED_TEXT (2 * 8192 + 3)
@@ -16,8 +17,7 @@
 struct row {
 	struct renew *r;
 	size_t i;
-	bool is_new;
-	uint8_t seal[32];
+	bool is_old, is_closed;
 	char *sealed;		/* the new secret as \x text, or NULL */
 };
 struct renew {
@@ -26,7 +26,8 @@ struct renew {
 	void *arg;
 	struct sp_renewal now;
 	enum sp_table t;
-	char last[SP_UUID_TEXT];
+	char last[SP_UUID_TEXT], before[SP_UUID_TEXT];
+	unsigned tries;		/* of this page */
 	struct sp_rows *rows;
 	struct row row[PAGE_ROWS];
 	size_t asked;
@@ -74,17 +75,15 @@ column(enum sp_table t, const char *name)
 	return -1;
 }
 
-static enum sp_err
-canon_of(const struct row *w, struct sp_buf *out)
+static void
+values_of(const struct row *w, const char *values[static SP_COLS_MAX])
 {
-	const char *values[SP_COLS_MAX];
 	enum sp_table t = w->r->t;
 
 	for (size_t i = 0; i < sp_tables[t].n_cols; i++)
 		values[i] = raw(w, (int)i + COL_FIRST);
 	if (w->sealed != NULL)
 		values[column(t, "sealed")] = w->sealed;
-	return sp_canon(out, t, values);
 }
 
 static void commit_page(struct renew *r);
@@ -101,71 +100,6 @@ answered(struct row *w, enum sp_err e)
 }
 
 static void
-on_renewed(void *arg, enum sp_err e, struct sp_packet *reply)
-{
-	struct row *w = arg;
-	struct sp_msg_v_row_renew_r m;
-
-	if (e == SP_OK)
-		e = sp_dec_v_row_renew_r(reply->body, &m);
-	if (e == SP_OK && m.state == SP_RENEWED_NOW) {
-		w->is_new = true;
-		memcpy(w->seal, m.mac, 32);
-	} else if (e == SP_OK && m.state != SP_RENEWED_IS) {
-		w->r->now.broken++;
-	}
-	answered(w, e);
-}
-
-static void
-on_sealed(void *arg, enum sp_err e, struct sp_packet *reply)
-{
-	struct row *w = arg;
-	struct sp_msg_v_row_seal_r m;
-
-	if (e == SP_OK)
-		e = sp_dec_v_row_seal_r(reply->body, &m);
-	if (e == SP_OK && m.ok != 1)
-		e = SP_ERR_SEALED;
-	if (e == SP_OK) {
-		w->is_new = true;
-		memcpy(w->seal, m.mac, 32);
-	}
-	answered(w, e);
-}
-
-/* The row verified as it was loaded; the vault looks again before it renews. */
-static enum sp_err
-ask_seal(struct row *w)
-{
-	SP_BUF_AUTO canon = {.max = SP_CANON_MAX + 4096};
-	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
-	struct sp_msg_v_row_renew m = {
-	    .table = sp_span_str(sp_tables[w->r->t].name)};
-	struct sp_msg_v_row_seal fresh = {.table = m.table};
-	struct sp_vault *v = w->r->s->b->vault;
-
-	SP_TRY(canon_of(w, &canon));
-	SP_TRY(sp_uuid_parse(m.id, sp_span_str(raw(w, 0))));
-	SP_TRY(sp_u64_parse(sp_span_str(raw(w, 1)), INT64_MAX, &m.version));
-	SP_TRY(sp_bytea_parse(raw(w, 2), m.mac, 32));
-	m.canon = sp_buf_span(&canon);
-	if (w->sealed == NULL) {
-		SP_TRY(sp_enc_v_row_renew(&body, &m));
-		sp_vault_call(v, SP_MSG_v_row_renew, sp_buf_span(&body),
-		    SP_MSG_v_row_renew_r, on_renewed, w);
-		return SP_OK;
-	}
-	fresh.version = m.version;
-	fresh.canon = m.canon;
-	memcpy(fresh.id, m.id, 16);
-	SP_TRY(sp_enc_v_row_seal(&body, &fresh));
-	sp_vault_call(v, SP_MSG_v_row_seal, sp_buf_span(&body),
-	    SP_MSG_v_row_seal_r, on_sealed, w);
-	return SP_OK;
-}
-
-static void
 on_rewrapped(void *arg, enum sp_err e, struct sp_packet *reply)
 {
 	struct row *w = arg;
@@ -178,28 +112,32 @@ on_rewrapped(void *arg, enum sp_err e, struct sp_packet *reply)
 		e = w->sealed == NULL ? SP_ERR_NOMEM : SP_OK;
 		if (e == SP_OK)
 			sp_bytea_text(w->sealed, m.sealed.p, m.sealed.n);
+		w->is_old = true;
 	} else if (e == SP_OK && m.state != SP_RENEWED_IS) {
-		w->r->now.closed++;
+		/* With its row as it is, it can still be looked into. */
+		w->is_closed = true;
+		w->is_old = false;
 	}
-	if (e == SP_OK)
-		e = ask_seal(w);
-	if (e != SP_OK)
-		answered(w, e);
+	answered(w, e);
 }
 
+/* The secret of a row that has no version of its own is sealed as that of the
+ * row's version, which this makes the next one. */
 static enum sp_err
 ask_secret(struct row *w)
 {
 	const struct sp_rows *rows = w->r->rows;
 	bool is_totp = w->r->t == SP_T_TOTP;
+	bool is_bound = is_totp || sp_rows_get(rows, w->i, "version") == NULL;
 	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX}, sealed = {.max = 8192};
 	struct sp_msg_v_rewrap m = {.kind = SP_CRED_TOTP_SEED,
-	    .version = sp_rows_ver(rows, w->i)};
+	    .version = sp_rows_ver(rows, w->i), .force = w->is_old && is_bound};
 
 	if (!is_totp) {
 		m.kind = (uint8_t)sp_rows_i64(rows, w->i, "kind");
 		m.version = sp_rows_secret_ver(rows, w->i);
 	}
+	m.new_version = m.version + is_bound;
 	SP_TRY(sp_rows_bytes(rows, w->i, "sealed", &sealed));
 	m.sealed = sp_buf_span(&sealed);
 	if (!sp_rows_uuid(rows, w->i, "id", m.id) || !sp_rows_uuid(rows, w->i,
@@ -211,6 +149,48 @@ ask_secret(struct row *w)
 	return SP_OK;
 }
 
+static void
+on_row(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct row *w = arg;
+	struct sp_msg_v_row_renew_r m;
+	bool has_secret = column(w->r->t, "sealed") >= 0;
+
+	if (e == SP_OK)
+		e = sp_dec_v_row_renew_r(reply->body, &m);
+	if (e == SP_OK && m.state == SP_RENEWED_NOT) {
+		w->r->now.broken++;
+		has_secret = false;
+	}
+	if (e == SP_OK)
+		w->is_old = m.state == SP_RENEWED_NOW;
+	if (e == SP_OK && has_secret && (e = ask_secret(w)) == SP_OK)
+		return;
+	answered(w, e);
+}
+
+/* The row verified as it was loaded; by which epoch, the vault says here. */
+static enum sp_err
+ask_row(struct row *w)
+{
+	SP_BUF_AUTO canon = {.max = SP_CANON_MAX + 4096};
+	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
+	struct sp_msg_v_row_renew m = {
+	    .table = sp_span_str(sp_tables[w->r->t].name)};
+	const char *values[SP_COLS_MAX];
+
+	values_of(w, values);
+	SP_TRY(sp_canon(&canon, w->r->t, values));
+	SP_TRY(sp_uuid_parse(m.id, sp_span_str(raw(w, 0))));
+	SP_TRY(sp_u64_parse(sp_span_str(raw(w, 1)), INT64_MAX, &m.version));
+	SP_TRY(sp_bytea_parse(raw(w, 2), m.mac, 32));
+	m.canon = sp_buf_span(&canon);
+	SP_TRY(sp_enc_v_row_renew(&body, &m));
+	sp_vault_call(w->r->s->b->vault, SP_MSG_v_row_renew, sp_buf_span(&body),
+	    SP_MSG_v_row_renew_r, on_row, w);
+	return SP_OK;
+}
+
 /* ------------------------------------------------------------- one page */
 
 static void
@@ -218,10 +198,20 @@ on_committed(void *arg, enum sp_err e)
 {
 	struct renew *r = arg;
 
-	if (e != SP_OK)
-		r->e = e;
-	for (size_t i = 0; e == SP_OK && i < PAGE_ROWS; i++)
-		r->now.renewed += r->row[i].is_new;
+	for (size_t i = 0; e == SP_OK && i < PAGE_ROWS; i++) {
+		r->now.renewed += r->row[i].is_old;
+		r->now.closed += r->row[i].is_closed;
+	}
+	/* Somebody changed one of them meanwhile: the page is read again. */
+	if (e == SP_ERR_STATE && ++r->tries < TRIES_MAX) {
+		r->now.done -= (uint64_t)PQntuples(r->rows->res);
+		r->now.broken -= sp_rows_n_broken(r->rows);
+		memcpy(r->last, r->before, sizeof(r->last));
+	} else {
+		r->tries = 0;
+		if (e != SP_OK)
+			r->e = e;
+	}
 	drop_page(r);
 	next_page(r);
 }
@@ -229,13 +219,23 @@ on_committed(void *arg, enum sp_err e)
 static void
 put_row(struct sp_change *c, const struct row *w)
 {
-	char seal[2 * 32 + 3];
-	const char *p[] = {sp_tables[w->r->t].name, raw(w, 0), raw(w, 1),
-	    raw(w, 2), seal, w->sealed};
+	const char *values[SP_COLS_MAX] = {NULL};
+	char was[24], now[24];
+	uint64_t ver = sp_rows_ver(w->r->rows, w->i);
+	uint8_t id[16];
 
-	sp_bytea_text(seal, w->seal, 32);
-	sp_change_sql(c, "SELECT renew_seal($1, $2::uuid, $3::bigint, $4::bytea, "
-	    "$5::bytea, $6::bytea)", p, 6, 0);
+	if (!sp_rows_uuid(w->r->rows, w->i, "id", id))
+		return;
+	values_of(w, values);
+	sp_change_update(c, w->r->t, id, ver, values);
+	if (w->r->t != SP_T_TOTP)
+		return;
+	/* The seed is the same: its last step stays spent. */
+	snprintf(was, sizeof(was), "%llu", (unsigned long long)ver);
+	snprintf(now, sizeof(now), "%llu", (unsigned long long)ver + 1);
+	sp_change_sql(c, "UPDATE totp_spent SET version = $3::bigint WHERE "
+	    "person_id = $1::uuid AND version = $2::bigint", (const char *[]){
+	    values[column(SP_T_TOTP, "person_id")], was, now}, 3, 0);
 }
 
 static void
@@ -244,30 +244,30 @@ commit_page(struct renew *r)
 	struct sp_change *c = NULL;
 
 	for (size_t i = 0; r->e == SP_OK && i < sp_rows_n(r->rows); i++) {
-		if (!r->row[i].is_new)
+		if (!r->row[i].is_old)
 			continue;
 		if (c == NULL)
 			c = sp_change_new(r->s);
 		put_row(c, &r->row[i]);
 	}
-	if (c != NULL)
+	if (c != NULL) {
+		sp_change_audit(c, "rows_sealed_anew", r->s->b->node, NULL, NULL);
 		sp_change_commit(c, on_committed, r);
-	else
+	} else {
 		on_committed(r, r->e);
+	}
 }
 
 static void
 ask_page(struct renew *r)
 {
-	bool has_secret = column(r->t, "sealed") >= 0;
-
 	r->asked = 1;		/* until all are asked */
 	for (size_t i = 0; r->e == SP_OK && i < sp_rows_n(r->rows); i++) {
 		struct row *w = &r->row[i];
 		enum sp_err e;
 
 		r->asked++;
-		e = has_secret ? ask_secret(w) : ask_seal(w);
+		e = ask_row(w);
 		if (e != SP_OK)
 			answered(w, e);
 	}
@@ -291,6 +291,7 @@ on_page(void *arg, enum sp_err e, struct sp_rows *rows)
 		next_page(r);
 		return;
 	}
+	memcpy(r->before, r->last, sizeof(r->before));
 	snprintf(r->last, sizeof(r->last), "%s", PQgetvalue(rows->res, n - 1, 0));
 	r->now.done += (uint64_t)n;
 	r->now.broken += sp_rows_n_broken(rows);

@@ -22,7 +22,7 @@
  *   status.c  status                   doctor.c  doctor
  *   vault.c   vault, totp, secrets     qr.c      a QR code in a terminal
  *   slots.c   slots of the vault       ceremony.c  shares are given
- *   rotate.c  new keys of the vault
+ *   rotate.c  new keys of the vault    token.c   a slot of a PKCS#11 token
  */
 #define SP_EXIT_OK 0
 #define SP_EXIT_REFUSED 1
@@ -88,7 +88,7 @@ int sp_cli_relay(int fd, const struct sp_open *open, int in,
 
 /* ------------------------------------------------------------------ layout */
 enum sp_cli_user { SP_U_INGRESS, SP_U_EGRESS, SP_U_AUTH, SP_U_BROKER,
-	SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB, SP_U_COUNT };
+	SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB, SP_U_TOKEN, SP_U_COUNT };
 /* Fills *w; without root it is the caller. SP_ERR_NOTFOUND: no such user. */
 SP_MUST enum sp_err sp_cli_user(enum sp_cli_user u, struct sp_who *w);
 const char *sp_cli_user_name(enum sp_cli_user u);
@@ -180,6 +180,17 @@ int sp_cli_vault_done(const struct sp_cli *c, struct sp_link *l,
 /* Collects shares: to unseal (slot 0), or to prove that slot. */
 int sp_cli_ceremony(struct sp_cli *c, uint8_t slot);
 #define SP_CLI_SLOT_CREDENTIAL 4	/* vault/slots.h */
+#define SP_CLI_SLOT_PKCS11 5
+/* The vault's slots as vc_slots_r has them; the type, 0 of one that is not
+ * usable, and extra bytes of the next. */
+int sp_cli_slot_rows(const struct sp_cli *c, struct sp_buf *rows);
+bool sp_cli_slot_next(struct sp_span *rows, uint8_t *type,
+    struct sp_span *extra);
+/* token.c: asks for the PIN. A fresh slot key and what the token wrapped of it;
+ * the slot key of a slot that the token opens. */
+int sp_cli_token_add(const struct sp_cli *c, const char *token, const char *key,
+    struct sp_buf *secret, struct sp_buf *extra);
+int sp_cli_token_open(const struct sp_cli *c, struct sp_buf *secret);
 /* What a verb prints as JSON, to be put; NULL: *rc says. */
 struct json_object *sp_cli_ask_json(const struct sp_cli *c, int argc,
     char *const *argv, int *rc);

@@ -19,6 +19,7 @@ struct slot {
 	uint8_t id, type, usable, k, n;
 	int64_t made_us;
 	char label[SP_NAME_MAX + 1];
+	struct sp_span extra;	/* of the rows that were read */
 };
 
 static enum sp_err
@@ -34,6 +35,7 @@ take_row(struct sp_span *rows, struct slot *t)
 	SP_TRY(sp_get_u8(rows, &t->k));
 	SP_TRY(sp_get_u8(rows, &t->n));
 	SP_TRY(sp_get_str(rows, SP_NAME_MAX, &label));
+	SP_TRY(sp_get_bytes(rows, 640, &t->extra));
 	if (t->type == 0 || t->type >= N_TYPES)
 		return SP_ERR_PROTO;
 	t->made_us = (int64_t)made;
@@ -105,8 +107,8 @@ print_rows(const struct sp_cli *c, struct sp_span rows)
 	return SP_EXIT_OK;
 }
 
-static int
-list(const struct sp_cli *c)
+int
+sp_cli_slot_rows(const struct sp_cli *c, struct sp_buf *rows)
 {
 	struct sp_msg_vc_slots_r m;
 	struct sp_packet p;
@@ -123,11 +125,32 @@ list(const struct sp_cli *c)
 		if (sp_dec_vc_slots_r(p.body, &m) != SP_OK || m.err != SP_OK)
 			rc = sp_cli_fail(SP_EXIT_LATER, "the vault's state file is "
 			    "missing or damaged: sallyport doctor");
-		else
-			rc = print_rows(c, m.rows);
+		else if (sp_buf_put(rows, m.rows.p, m.rows.n) != SP_OK)
+			rc = SP_EXIT_LATER;
 	}
 	sp_link_fini(&l);
 	return rc;
+}
+
+bool
+sp_cli_slot_next(struct sp_span *rows, uint8_t *type, struct sp_span *extra)
+{
+	struct slot t;
+
+	if (take_row(rows, &t) != SP_OK)
+		return false;
+	*type = t.usable ? t.type : 0;
+	*extra = t.extra;
+	return true;
+}
+
+static int
+list(const struct sp_cli *c)
+{
+	SP_BUF_AUTO rows = {.max = 16384};
+	int rc = sp_cli_slot_rows(c, &rows);
+
+	return rc == SP_EXIT_OK ? print_rows(c, sp_buf_span(&rows)) : rc;
 }
 
 /* --------------------------------------------------------------------- add */
@@ -136,7 +159,7 @@ struct add {
 	uint8_t type, k, n;
 	bool qr;
 	const char *label;
-	struct sp_buf secret;
+	struct sp_buf secret, extra;
 };
 
 static json_object *
@@ -226,7 +249,8 @@ static int
 add(const struct sp_cli *c, const struct add *a)
 {
 	struct sp_msg_vc_slot_add m = {.type = a->type, .k = a->k, .n = a->n,
-	    .label = sp_span_str(a->label), .secret = sp_buf_span(&a->secret)};
+	    .label = sp_span_str(a->label), .secret = sp_buf_span(&a->secret),
+	    .extra = sp_buf_span(&a->extra)};
 	struct sp_msg_vc_slot_add_r r;
 	struct sp_packet p;
 	struct sp_link l;
@@ -290,6 +314,8 @@ usage(void)
 	    "[--label NAME]\n"
 	    "       sallyport vault slots add credential --from FILE "
 	    "[--label NAME]\n"
+	    "       sallyport vault slots add pkcs11 --token TOKEN --key KEY "
+	    "[--label NAME]\n"
 	    "       sallyport vault slots verify SLOT\n"
 	    "       sallyport vault slots remove SLOT");
 }
@@ -300,7 +326,9 @@ cmd_add(const struct sp_cli *c, int argc, char **argv)
 	const char *k = sp_cli_value(&argc, argv, "--k");
 	const char *n = sp_cli_value(&argc, argv, "--n");
 	const char *from = sp_cli_value(&argc, argv, "--from");
-	struct add a = {.secret = {.max = 1024}};
+	const char *token = sp_cli_value(&argc, argv, "--token");
+	const char *key = sp_cli_value(&argc, argv, "--key");
+	struct add a = {.secret = {.max = 1024}, .extra = {.max = 640}};
 	int rc = SP_EXIT_OK;
 
 	a.qr = sp_cli_flag(&argc, argv, "--qr");
@@ -318,11 +346,14 @@ cmd_add(const struct sp_cli *c, int argc, char **argv)
 		rc = sp_cli_read(from, &a.secret) == SP_OK ? SP_EXIT_OK :
 		    sp_cli_fail(SP_EXIT_USAGE, "%s cannot be read, or has more "
 		    "than 1024 bytes", from);
-	else if (a.type == 0)
+	else if (a.type == SP_CLI_SLOT_PKCS11 && token != NULL && key != NULL)
+		rc = sp_cli_token_add(c, token, key, &a.secret, &a.extra);
+	else if (a.type != 3)
 		rc = usage();
 	if (rc == SP_EXIT_OK)
 		rc = add(c, &a);
 	sp_buf_fini(&a.secret);
+	sp_buf_fini(&a.extra);
 	return rc;
 }
 

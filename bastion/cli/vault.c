@@ -160,9 +160,9 @@ sp_cli_vault_done(const struct sp_cli *c, struct sp_link *l, const char *state)
 	return SP_EXIT_OK;
 }
 
-/* credential: a file with its bytes; NULL: a passphrase is asked. */
-int
-sp_cli_unseal(const struct sp_cli *c, const char *credential)
+/* credential: a file with its bytes; else the token is asked, or a passphrase. */
+static int
+unseal(const struct sp_cli *c, const char *credential, bool token)
 {
 	SP_BUF_AUTO pass = {.max = 1024};
 	struct sp_link l;
@@ -173,20 +173,28 @@ sp_cli_unseal(const struct sp_cli *c, const char *credential)
 	if (credential != NULL && sp_cli_read(credential, &pass) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_USAGE, "%s cannot be read, or has more "
 		    "than 1024 bytes", credential);
+	else if (token)
+		rc = sp_cli_token_open(c, &pass);
 	else if (credential == NULL &&
 	    sp_cli_secret_line("Passphrase of the vault: ", &pass) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_USAGE,
 		    "a passphrase has at most 1024 bytes");
-	else if (sp_send_vc_unseal(&l, 0, &(struct sp_msg_vc_unseal){
-	    .passphrase = sp_buf_span(&pass), .type = credential == NULL ? 0 :
-	    SP_CLI_SLOT_CREDENTIAL}, NULL) != SP_OK)
+	if (rc == SP_EXIT_OK && sp_send_vc_unseal(&l, 0, &(struct sp_msg_vc_unseal){
+	    .passphrase = sp_buf_span(&pass), .type = token ? SP_CLI_SLOT_PKCS11 :
+	    credential == NULL ? 0 : SP_CLI_SLOT_CREDENTIAL}, NULL) != SP_OK)
 		rc = sp_cli_fail(SP_EXIT_LATER, "the vault went away");
-	else
+	else if (rc == SP_EXIT_OK)
 		rc = sp_cli_vault_done(c, &l, "open");
 	sp_link_fini(&l);
 	if (rc == SP_EXIT_OK)
 		sp_cli_unsealed(c);
 	return rc;
+}
+
+int
+sp_cli_unseal(const struct sp_cli *c, const char *credential)
+{
+	return unseal(c, credential, false);
 }
 
 static int
@@ -210,10 +218,13 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 {
 	const char *credential = sp_cli_value(&argc, argv, "--credential");
 	bool shares = sp_cli_flag(&argc, argv, "--shares");
+	bool token = argc == 3 && strcmp(argv[1], "unseal") == 0 &&
+	    sp_cli_flag(&argc, argv, "--token");
 
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc == 2 && strcmp(argv[1], "unseal") == 0)
-		return shares ? sp_cli_ceremony(c, 0) : sp_cli_unseal(c, credential);
+		return shares ? sp_cli_ceremony(c, 0) :
+		    unseal(c, credential, token);
 	if (argc >= 2 && strcmp(argv[1], "slots") == 0)
 		return sp_cmd_slots(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "rotate") == 0)
@@ -228,7 +239,7 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 		return seal(c);
 	return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport vault status|seal|"
 	    "ca-key [--json]\n"
-	    "       sallyport vault unseal [--shares | --credential FILE]\n"
+	    "       sallyport vault unseal [--shares | --credential FILE | --token]\n"
 	    "       sallyport vault slots [add|verify|remove ...]\n"
 	    "       sallyport vault rotate [--json]\n"
 	    "       sallyport vault share");

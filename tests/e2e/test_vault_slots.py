@@ -14,7 +14,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from sp import main, wait_for  # noqa: E402
-from test_passphrase import Sealed  # noqa: E402
+from test_passphrase import Sealed, on_a_terminal  # noqa: E402
 
 PASS = "the passphrase of test_vault_slots"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAdh0jH6m8gYKPsvZVgMH/kQ+9HLB2TdU3cN5JtZPpcy"
@@ -172,6 +172,53 @@ class Slots(unittest.TestCase):
         sp.host("vault", "unseal", "--credential", cred, check=True)
         self.assertEqual(state(), "open")
 
+    def test_4_a_token_of_pkcs11(self):
+        module = next((p for p in ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so") if os.path.exists(p)), None)
+        if module is None or shutil.which("softhsm2-util") is None:
+            self.skipTest("softhsm2 is not installed")
+        hsm = sp.base + "/hsm"
+        os.mkdir(hsm)
+        with open(hsm + "/conf", "w") as f:
+            f.write("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n" % hsm)
+        with open(hsm + "/aes", "wb") as f:
+            f.write(os.urandom(32))
+        env = dict(os.environ, SOFTHSM2_CONF=hsm + "/conf")
+        for words in (("--init-token", "--free", "--label", "bank", "--so-pin", "12345678", "--pin", "4711"),
+                      ("--import", hsm + "/aes", "--aes", "--token", "bank", "--label", "wrap", "--id", "a1", "--pin", "4711")):
+            r = subprocess.run(["softhsm2-util"] + list(words), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+            self.assertEqual(r.returncode, 0, r.stdout)
+        os.unlink(hsm + "/aes")
+        r = sp.host("vault", "slots", "add", "pkcs11", "--token", "bank", "--key", "wrap", input=b"4711\n")
+        self.assertIn("pkcs11_module", r.text)
+        sp.configure(pkcs11_module=module)
+        if os.geteuid() == 0:
+            who = pwd.getpwnam("sallyport-token")
+            for where, dirs, names in os.walk(hsm):
+                for n in [where] + [os.path.join(where, n) for n in names]:
+                    os.chown(n, who.pw_uid, who.pw_gid)
+        sp.extra = {"SOFTHSM2_CONF": hsm + "/conf"}
+        try:
+            add = ("vault", "slots", "add", "pkcs11", "--token")
+            r = sp.host(*add, "bank", "--key", "none", input=b"4711\n")
+            self.assertEqual((r.code, "no AES key" in r.text), (1, True), r)
+            r = sp.host(*add, "bank", "--key", "wrap", input=b"1234\n")
+            self.assertEqual((r.code, "the PIN is wrong" in r.text), (1, True), r)
+            sp.host(*add, "bank", "--key", "wrap", "--label", "hsm", input=b"4711\n", check=True)
+            self.assertEqual([x["label"] for x in rows() if x["type"] == "pkcs11"], ["hsm"])
+            sp.host("vault", "seal", check=True)
+            r = sp.host("vault", "unseal", "--token", input=b"1234\n")
+            self.assertEqual((r.code, state()), (1, "sealed"), r)
+            sp.host("vault", "unseal", "--token", input=b"4711\n", check=True)
+            self.assertEqual(state(), "open")
+            sp.host("vault", "seal", check=True)
+            shutil.rmtree(hsm)
+            r = sp.host("vault", "unseal", "--token", input=b"4711\n")
+            self.assertEqual((r.code, state()), (1, "sealed"), r)
+        finally:
+            sp.extra = {}
+            if state() != "open":
+                sp.host("vault", "unseal", input=PASS.encode() + b"\n", check=True)
+
     def test_5_systemd_hands_the_credential_over(self):
         """As LoadCredentialEncrypted= does: systemd-creds seals it and opens it into $CREDENTIALS_DIRECTORY."""
         creds = sp.base + "/creds"
@@ -234,6 +281,10 @@ class Slots(unittest.TestCase):
         text = sp.host("vault", "rotate", check=True).text
         self.assertIn("100 %", text)
         self.assertIn("older keys are gone", text)
+        exe = sp.base + "/opt/bin/sallyport"
+        rc, shown = on_a_terminal([exe, "-D", sp.dir, "vault", "rotate"], [], sp.env())
+        self.assertEqual(rc, 0, shown)
+        self.assertRegex(shown, r"\[#+\.*\] +\d+ %  \d+ of \d+ rows")
         with open(sp.dir + "/vault/state", "rb") as f:
             f.seek(12)
             self.assertGreater(f.read(1)[0], 0)

@@ -51,7 +51,9 @@ Test(vault_epochs, old_and_new_live_together_until_old_is_dropped)
 {
 	struct sp_span canon = sp_span_str("a row"), t = sp_span_str("people");
 	struct sp_buf old = {.max = 4096}, now = {.max = 4096}, no = {.max = 4096};
-	uint8_t mac[32], mac2[32], mac3[32], state;
+	uint8_t mac[32], mac2[32], state;
+	struct sp_secret_row later = row;
+	struct sp_secret s = {0};
 
 	open_kit();
 	OK(sp_secret_seal(&root, &row, sp_span_str("hunter2"), &old));
@@ -69,16 +71,28 @@ Test(vault_epochs, old_and_new_live_together_until_old_is_dropped)
 	    sp_span_of(root.ca.p, 64)));
 
 	cr_assert(opens(&fresh, &old));
-	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&old), &state, &now));
+	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&old), 3, false, &state, &now));
 	cr_assert_eq(state, SP_RENEWED_NOW);
-	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&now), &state, &no));
+	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&now), 3, false, &state, &no));
 	cr_assert(state == SP_RENEWED_IS && no.len == 0);
 	cr_assert(opens(&fresh, &now));
 	cr_assert(sp_row_is_sealed(&fresh, t, id, 1, canon, mac));
-	OK(sp_row_renew(&fresh, t, id, 1, canon, mac, &state, mac2));
+	cr_assert_eq(sp_row_epoch(&fresh, t, id, 1, canon, mac), SP_RENEWED_NOW);
+	OK(sp_row_mac(&fresh, t, id, 1, canon, mac2));
+	cr_assert_eq(sp_row_epoch(&fresh, t, id, 1, canon, mac2), SP_RENEWED_IS);
+
+	/* As the next version, whatever its epoch; never as any other. */
+	later.version = 4;
+	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&now), 4, true, &state, &no));
 	cr_assert_eq(state, SP_RENEWED_NOW);
-	OK(sp_row_renew(&fresh, t, id, 1, canon, mac2, &state, mac3));
-	cr_assert_eq(state, SP_RENEWED_IS);
+	OK(sp_secret_unseal(&fresh, &later, sp_buf_span(&no), &s));
+	cr_assert(!opens(&fresh, &no));
+	cr_assert_eq(sp_secret_renew(&fresh, &row, sp_buf_span(&now), 5, true,
+	    &state, &no), SP_ERR_INVAL);
+	cr_assert_eq(sp_secret_renew(&fresh, &row, sp_buf_span(&now), 2, true,
+	    &state, &no), SP_ERR_INVAL);
+	sp_secret_free(&s);
+	sp_buf_fini(&no);
 
 	sp_root_close(&root);
 	cr_assert(sp_root_drop_epochs(&next));
@@ -101,7 +115,7 @@ Test(vault_epochs, nothing_forged_is_made_anew)
 {
 	struct sp_span canon = sp_span_str("a row"), t = sp_span_str("people");
 	struct sp_buf old = {.max = 4096}, out = {.max = 4096};
-	uint8_t mac[32], new[32], state;
+	uint8_t mac[32], state;
 
 	open_kit();
 	OK(sp_secret_seal(&root, &row, sp_span_str("hunter2"), &old));
@@ -111,7 +125,8 @@ Test(vault_epochs, nothing_forged_is_made_anew)
 	reopen(&fresh, &next);
 	for (size_t i = 0; i < old.len; i++) {
 		old.p[old.off + i] ^= 1;
-		OK(sp_secret_renew(&fresh, &row, sp_buf_span(&old), &state, &out));
+		OK(sp_secret_renew(&fresh, &row, sp_buf_span(&old), 3, true, &state,
+		    &out));
 		cr_assert(state == SP_RENEWED_NOT && out.len == 0, "byte %zu", i);
 		old.p[old.off + i] ^= 1;
 	}
@@ -120,21 +135,19 @@ Test(vault_epochs, nothing_forged_is_made_anew)
 
 		*(k == 0 ? &other.kind : k == 1 ? &other.id[3] : k == 2 ?
 		    &other.owner[3] : (uint8_t *)&other.version) ^= 1;
-		OK(sp_secret_renew(&fresh, &other, sp_buf_span(&old), &state, &out));
+		OK(sp_secret_renew(&fresh, &other, sp_buf_span(&old),
+		    other.version, true, &state, &out));
 		cr_assert(state == SP_RENEWED_NOT && out.len == 0);
 	}
 	for (size_t i = 0; i < 32; i++) {
 		mac[i] ^= 1;
-		OK(sp_row_renew(&fresh, t, id, 1, canon, mac, &state, new));
-		cr_assert_eq(state, SP_RENEWED_NOT);
-		cr_assert(sodium_is_zero(new, 32), "no seal for a forgery");
+		cr_assert_eq(sp_row_epoch(&fresh, t, id, 1, canon, mac),
+		    SP_RENEWED_NOT);
 		mac[i] ^= 1;
 	}
-	OK(sp_row_renew(&fresh, t, id, 2, canon, mac, &state, new));
-	cr_assert_eq(state, SP_RENEWED_NOT);
-	OK(sp_row_renew(&fresh, sp_span_str("targets"), id, 1, canon, mac, &state,
-	    new));
-	cr_assert_eq(state, SP_RENEWED_NOT);
+	cr_assert_eq(sp_row_epoch(&fresh, t, id, 2, canon, mac), SP_RENEWED_NOT);
+	cr_assert_eq(sp_row_epoch(&fresh, sp_span_str("targets"), id, 1, canon, mac),
+	    SP_RENEWED_NOT);
 	sp_buf_fini(&old);
 	sp_root_close(&root);
 	sp_root_close(&fresh);
@@ -194,7 +207,7 @@ renew_row(struct proc *p, uint8_t mac[static 32])
 	OK(sp_send_v_row_renew(&p->brk, 9, &m, NULL));
 	OK(sp_dec_v_row_renew_r(vp_reply(p, SP_MSG_v_row_renew_r), &r));
 	if (r.state == SP_RENEWED_NOW)
-		memcpy(mac, r.mac, 32);
+		seal_row(p, mac);
 	return r.state;
 }
 
