@@ -153,6 +153,7 @@ class Rights(unittest.TestCase):
     def test_neither_opens_no_sftp_but_the_session_goes_on(self):
         r = sftp("noa", "ls")
         self.assertNotEqual(r.code, 0)
+        self.assertIn("transferring files is not permitted in this session", r.text)
         wait_for(lambda: [e for e in sp.audit("session_event") if e["detail"]["what"] == "channel_refused" and
                           e["detail"]["detail"] == "transferring files is not permitted in this session"], 60, "the event")
         self.assertEqual(sp.ssh("noa", "admin@core-01", "echo still").out, b"still\n")
