@@ -11,11 +11,10 @@ SELECT t.is(count(*), 0::bigint, 'tables of others') FROM pg_class c
 SELECT t.is(count(*), 0::bigint, 'functions open to all') FROM pg_proc p
     JOIN pg_namespace n ON n.oid = p.pronamespace
     WHERE n.nspname = 'sallyport' AND has_function_privilege('public', p.oid, 'EXECUTE');
--- Every function pins its search path; one runs with its owner's rights.
+-- Every function pins its search path; none runs with its owner's rights.
 SELECT t.is(count(*), 0::bigint, 'functions without a path') FROM pg_proc p
     JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname = 'sallyport' AND (proconfig IS NULL OR
-    (prosecdef AND proname <> 'renew_seal'));
+    WHERE n.nspname = 'sallyport' AND (proconfig IS NULL OR prosecdef);
 SET ROLE sallyport_broker;
 SELECT t.refused('42501', 'CREATE TABLE sallyport.x (a int)');
 SELECT t.refused('42501', 'CREATE TABLE public.x (a int)');
@@ -43,11 +42,15 @@ SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     ORDER BY table_name, column_name),
     'accounts.disabled accounts.exclusive accounts.kind accounts.password_rule accounts.rotate accounts.seal '
     'accounts.secret_id accounts.ver '
+    'decisions.seal decisions.ver '
     'grants.ended_by grants.ends_us grants.seal grants.state grants.ver '
     'leases.ended_us leases.expires_us leases.state leases.used_us '
+    'memberships.seal memberships.ver '
     'people.display people.enabled people.seal people.ver '
     'person_keys.comment person_keys.enabled person_keys.seal person_keys.ver '
+    'policies.seal policies.ver '
     'requests.seal requests.state requests.ver '
+    'revoked.seal revoked.ver '
     'rotations.claimed_us rotations.due_us rotations.failures rotations.last_us '
     'rotations.node rotations.seal rotations.state rotations.ver rotations.why '
     'secrets.account_id secrets.kind secrets.made_us secrets.seal secrets.sealed '
