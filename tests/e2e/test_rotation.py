@@ -30,7 +30,6 @@ USERS = {"svc": 61001, "used": 61002, "keyed": 61003, "strict": 61004, "timed": 
 def setUpModule():
     global sp, rot, stored
     if not ROOT:
-        print("1 passed, 0 failed (an /etc of its own needs root)")
         raise unittest.SkipTest("an /etc of its own needs root")
     sp = Instance(policy=POLICY)
     sp.add_person("oscar", "operators")

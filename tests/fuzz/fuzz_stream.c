@@ -35,11 +35,15 @@ check(const struct sp_channels *s)
 static enum sp_frame_verdict
 open_channel(struct sp_channels *s, uint32_t chan, uint8_t kind)
 {
-	struct sp_open o = {.kind = (uint8_t)(1 + kind % 6)};
+	struct sp_open o = {.kind = (uint8_t)(1 + kind % 7)};
 	SP_BUF_AUTO b = {.max = 1024};
 	struct sp_frame f = {.type = SP_FRAME_OPEN, .chan = chan};
 
-	if (o.kind >= SP_OPEN_FORWARD) {
+	if (o.kind > SP_OPEN_LISTEN) {
+		o.kind = SP_OPEN_ROTATE;
+		o.command = sp_span_str("passwd");
+	}
+	if (sp_open_is_forward(o.kind)) {
 		o.host = sp_span_str(kind < 128 ? "db" : "other");
 		o.port = 5432;
 	}
@@ -68,9 +72,12 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	    SP_RIGHT_EXEC | SP_RIGHT_FORWARD | SP_RIGHT_LISTEN, .n_forward = 1,
 	    .n_listen = 1, .forward = {{.host = "db", .low = 5432, .high = 5432}},
 	    .listen = {{.host = "db", .low = 0, .high = 65535}}};
+	/* Of an odd input: a rotation's. */
+	static const struct sp_rules rotation = {.rights = SP_RIGHT_ROTATE};
 	static struct sp_channels s;
+	bool rotates = (n & 1) != 0;
 
-	sp_channels_init(&s, &rules);
+	sp_channels_init(&s, rotates ? &rotation : &rules);
 	while (in.n > 0) {
 		struct sp_frame f = {0};
 		uint8_t side = 0, chan = 0;
@@ -96,6 +103,13 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		    sp_channels_judge(&s, &f, from_user);
 		SP_ASSERT((v != SP_FRAME_FAULT && v != SP_FRAME_REFUSE) ||
 		    (side & 2) != 0 || s.why[0] != '\0');
+		/* Nothing that somebody says goes to the target there. */
+		SP_ASSERT(!rotates || v != SP_FRAME_PASS || !from_user ||
+		    (side & 2) != 0 || f.type == SP_FRAME_OPEN ||
+		    f.type == SP_FRAME_SECRET || f.type == SP_FRAME_CREDIT ||
+		    f.type == SP_FRAME_CLOSE);
+		SP_ASSERT(rotates || v != SP_FRAME_PASS || (side & 2) != 0 ||
+		    (f.type != SP_FRAME_SECRET && f.type != SP_FRAME_WANTS));
 		check(&s);
 		if (v == SP_FRAME_FAULT)
 			break;
