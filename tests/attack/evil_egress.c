@@ -26,6 +26,7 @@ start(void *ctx, struct sp_packet *p)
 	(void)ctx;
 	sp_packet_close_fds(p);
 	SP_TRY(sp_tap_init());
+	SP_TRY(sp_glass_init());
 	return ssh_init() == SSH_OK ? sp_egress_warm() : SP_ERR_CRYPTO;
 }
 
