@@ -195,6 +195,12 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 		return sp_on_reveal(v, c, p);
 	case SP_MSG_vc_rotate:
 		return sp_control_rotate(v, c, p);
+	case SP_MSG_vc_kit_begin:
+		return sp_on_kit_begin(v, c, p);
+	case SP_MSG_vc_kit_add:
+		return sp_on_kit_add(v, c, p);
+	case SP_MSG_vc_kit_end:
+		return sp_on_kit_end(v, c, p);
 	default:
 		return sp_control_slots(v, c, p);
 	}

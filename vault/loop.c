@@ -104,6 +104,7 @@ sp_vaultd_fini(struct sp_vaultd *v)
 	sp_totp_spent_free(v->spent);
 	sp_releases_free(v->releases);
 	free(v->reveals);
+	sp_kit_drop(v, INT64_MAX);
 	v->releases = v->root.releases = NULL;
 	v->reveals = NULL;
 	v->leases = NULL;
@@ -218,6 +219,7 @@ sp_vaultd_seal(struct sp_vaultd *v)
 	sp_leases_end_unused(v->leases, "the vault was sealed");
 	sp_plays_end_all(v->plays);
 	sp_reveals_drop(v, INT64_MAX);
+	sp_kit_drop(v, INT64_MAX);
 	/* What ciphers and hashes spilled below this frame goes as well. */
 	sodium_stackzero(STACK_BYTES);
 }
@@ -406,5 +408,6 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	sp_plays_tick(v->plays, sp_boot_us());
 	sp_reveals_drop(v, sp_boot_us());
 	sp_ceremony_tick(v, sp_boot_us());
+	sp_kit_drop(v, sp_boot_us());
 	return SP_OK;
 }

@@ -74,6 +74,7 @@ struct sp_vaultd {
 	struct sp_totp_spent *spent;
 	struct sp_releases *releases;
 	struct sp_reveal *reveals;	/* reveal.c */
+	struct sp_kit_making *kit;	/* kit.c */
 	struct sp_link sup, brk;
 	int listen_fd;
 	uid_t owner;
@@ -146,6 +147,14 @@ SP_MUST enum sp_err sp_on_reveal(struct sp_vaultd *v, struct sp_control *c,
     struct sp_packet *p);
 void sp_reveals_drop(struct sp_vaultd *v, int64_t boot_us); /* INT64_MAX: all */
 int64_t sp_reveals_due_us(const struct sp_vaultd *v);
+/* kit.c: break-glass kits */
+SP_MUST enum sp_err sp_on_kit_begin(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+SP_MUST enum sp_err sp_on_kit_add(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+SP_MUST enum sp_err sp_on_kit_end(struct sp_vaultd *v, struct sp_control *c,
+    struct sp_packet *p);
+void sp_kit_drop(struct sp_vaultd *v, int64_t boot_us);
 
 /* A message's body held a secret: wipes it in the receive buffer. */
 void sp_packet_wipe(struct sp_link *l, const struct sp_packet *p);

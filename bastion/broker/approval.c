@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bastion/broker/approval_int.h"
+#include "bastion/broker/approval_release.h"
 #include "policy/rules.h"
 
 #include <stdio.h>
@@ -34,6 +34,9 @@ sp_request_from(struct sp_request *q, const struct sp_rows *r, size_t row)
 		return false;
 	if ((e = sp_blob_from(&q->rules, r, row)) != SP_OK && e != SP_ERR_NOTFOUND)
 		return false;
+	q->is_reveal = sp_span_is(sp_span_str(sp_rows_get(r, row, "purpose")),
+	    "reveal");
+	q->has_challenge = sp_rows_get(r, row, "challenge") != NULL;
 	q->ver = sp_rows_ver(r, row);
 	q->num = (uint64_t)sp_rows_i64(r, row, "num");
 	q->seconds = sp_rows_i64(r, row, "seconds");
@@ -51,7 +54,9 @@ struct filing {
 	struct sp_judgement j;
 	char reason[1024], ticket[128], why[300];
 	struct sp_rules_blob rules;
-	bool has_wish;
+	bool has_wish, reveal;
+	uint8_t id[16];
+	char *challenge;	/* "\x" and hex; NULL: no signature is owed */
 	int64_t seconds;
 	uint64_t num;
 	sp_request_cb cb;
@@ -63,6 +68,7 @@ static void
 filed(struct filing *f, enum sp_err e, const char *text)
 {
 	f->cb(f->arg, e, e == SP_OK ? f->num : 0, text);
+	free(f->challenge);
 	free(f);
 }
 
@@ -115,7 +121,10 @@ filing_detail(const struct filing *f)
 	sp_detail_str(d, "reason", f->reason);
 	sp_detail_str(d, "ticket", f->ticket);
 	sp_detail_i64(d, "seconds", f->seconds);
-	sp_detail_rules(d, "rules", sp_blob_span(&f->rules));
+	if (!f->reveal)
+		sp_detail_rules(d, "rules", sp_blob_span(&f->rules));
+	if (f->challenge != NULL)
+		sp_detail_str(d, "approvals_by", "signature");
 	sp_detail_i64(d, "approvals", f->j.verdict.approvals);
 	sp_detail_str(d, "approvers", f->j.verdict.approvers);
 	sp_detail_str(d, "rule", f->j.verdict.rule);
@@ -133,9 +142,7 @@ insert(struct filing *f)
 	int64_t at = sp_now_us();
 	struct sp_change *c = sp_change_new(f->b->store);
 	struct sp_vals v;
-	uint8_t id[16];
 
-	sp_uuid_make(id);
 	sp_uuid_text(person, f->who.person);
 	sp_uuid_text(account, f->ask.account);
 	sp_uuid_text(target, f->ask.target);
@@ -156,10 +163,26 @@ insert(struct filing *f)
 	sp_vals_set(&v, "expires_us", sp_i64_text(end,
 	    at + (int64_t)f->b->cfg.request_life_s * 1000000));
 	sp_vals_set(&v, "rules", sp_blob_text(rules, &f->rules));
-	sp_change_insert(c, SP_T_REQUESTS, id, v.v);
-	sp_flow_change_audit(c, "request_filed", f->who.name, NULL,
+	sp_vals_set(&v, "purpose", f->reveal ? "reveal" : NULL);
+	sp_vals_set(&v, "challenge", f->challenge);
+	sp_change_insert(c, SP_T_REQUESTS, f->id, v.v);
+	sp_flow_change_audit(c, f->reveal ? "reveal_requested" :
+	    "request_filed", f->who.name, NULL,
 	    filing_detail(f));
 	sp_change_commit(c, inserted, f);
+}
+
+static void
+got_challenge(void *arg, enum sp_err e, const char *text, struct sp_span c)
+{
+	struct filing *f = arg;
+
+	if (e == SP_OK && c.n > 0 && (f->challenge = sp_bytea_param(c)) == NULL)
+		e = SP_ERR_NOMEM;
+	if (e != SP_OK)
+		filed(f, e, text);
+	else
+		insert(f);
 }
 
 static void
@@ -174,7 +197,17 @@ got_number(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	f->num = (uint64_t)sp_rows_i64(r, 0, "num");
-	insert(f);
+	sp_uuid_make(f->id);
+	if (!f->j.has_rule) {
+		insert(f);
+		return;
+	}
+	sp_release_challenge(f->b, &f->who, &f->ask, &(struct sp_challenge_wish){
+	    .kind = f->reveal ? SP_CHALLENGE_REVEAL : SP_CHALLENGE_SESSION,
+	    .request = f->id, .number = f->num, .reason = f->reason,
+	    .seconds = f->seconds,
+	    .life_us = (int64_t)f->b->cfg.request_life_s * 1000000},
+	    got_challenge, f);
 }
 
 static void
@@ -188,6 +221,7 @@ got_open(void *arg, enum sp_err e, struct sp_rows *r)
 		    memcmp(q.person, f->who.person, 16) != 0 ||
 		    strcmp(q.group, f->j.verdict.approvers) != 0 ||
 		    q.approvals < (int64_t)f->j.verdict.approvals ||
+		    q.is_reveal != f->reveal || q.has_challenge != f->j.has_rule ||
 		    (f->has_wish && q.rules.n > 0 && !sp_rules_is_within(
 		    sp_blob_span(&f->rules), sp_blob_span(&q.rules))))
 			continue;
@@ -229,6 +263,7 @@ filing_fault(struct filing *f, const struct sp_wish *w)
 	if (f->j.verdict.approvals == 0)
 		return "No approval is needed: just connect.";
 	f->rules = f->j.permits;
+	f->reveal = w->reveal;
 	f->has_wish = w->allow != NULL;
 	if (f->has_wish && !sp_blob_wish(&f->rules, w->allow, f->why,
 	    sizeof(f->why)))
@@ -236,7 +271,7 @@ filing_fault(struct filing *f, const struct sp_wish *w)
 	if (sp_blob_rights(&f->rules) == 0)
 		return "The policy allows this and gives no rights, so there is "
 		    "nothing to ask for.";
-	if (f->j.has_grant && (!f->has_wish || sp_rules_is_within(
+	if (f->j.has_grant && !f->reveal && (!f->has_wish || sp_rules_is_within(
 	    sp_blob_span(&f->rules), sp_span_of(f->j.verdict.rules,
 	    f->j.verdict.n_rules))))
 		return "There is a grant already: just connect.";

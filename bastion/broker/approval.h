@@ -36,6 +36,7 @@ struct sp_judgement {
 	struct sp_verdict verdict;
 	struct sp_rules_blob permits;
 	bool has_grant;			/* a valid grant covers it now */
+	bool has_rule;			/* its secret has a release rule */
 	uint8_t grant[16];
 	int64_t grant_ends_us;
 	char reasons[1024];		/* for people and the audit */
@@ -54,6 +55,7 @@ void sp_judge(struct sp_broker *b, const struct sp_actor *who,
 struct sp_wish {
 	const char *reason, *ticket, *allow;
 	int64_t seconds;
+	bool reveal;	/* to be shown the credential: never a grant */
 };
 /* Files a request; gives its number. An open request of the same person for
  * the same account that covers it is returned instead of a second one. */
@@ -67,6 +69,11 @@ void sp_request_file(struct sp_broker *b, const struct sp_actor *who,
 void sp_request_decide(struct sp_broker *b, const struct sp_actor *who,
     uint64_t number, bool approve, const char *comment, sp_request_cb cb,
     void *arg);
+/* Approves with an SSHSIG, without its armour, where the secret has a release
+ * rule (common/release.h). */
+void sp_request_approve_signed(struct sp_broker *b, const struct sp_actor *who,
+    uint64_t number, const char *comment, struct sp_span signature,
+    sp_request_cb cb, void *arg);
 /* Takes back a request (its owner) or revokes its grant (approver, admin):
  * sessions under it end within two seconds. */
 void sp_request_revoke(struct sp_broker *b, const struct sp_actor *who,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bastion/broker/approval_int.h"
+#include "bastion/broker/approval_release.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +23,11 @@ struct deciding {
 	char requester[64], account[64], target[64];
 	int64_t ends_us;
 	bool is_final;
+	size_t approvals;		/* before this one */
 	struct sp_rows *row;		/* the request's */
 	struct sp_rows *grants;
+	uint8_t secret[16];		/* of the account */
+	struct sp_buf signature;	/* SSHSIG, where one is owed */
 	sp_request_cb cb;
 	void *arg;
 };
@@ -44,6 +47,7 @@ decided(struct deciding *o, enum sp_err e, const char *text)
 {
 	o->cb(o->arg, e, o->num, text);
 	drop_rows(o);
+	sp_buf_fini(&o->signature);
 	free(o);
 }
 
@@ -83,6 +87,10 @@ deciding_detail(const struct deciding *o)
 	sp_detail_str(d, "account", o->account);
 	sp_detail_str(d, "comment", o->comment);
 	sp_detail_str(d, "addr", o->who.addr);
+	if (o->q.is_reveal)
+		sp_detail_str(d, "purpose", "reveal");
+	if (o->approve && o->q.has_challenge)
+		sp_detail_str(d, "by", "signature");
 	if (o->ends_us > 0) {
 		sp_detail_uuid(d, "grant", o->grant);
 		sp_detail_rules(d, "rules", sp_blob_span(&o->rules));
@@ -126,6 +134,12 @@ decide_done(void *arg, enum sp_err e)
 		snprintf(text, sizeof(text), "Your approval of request %llu is "
 		    "counted; it needs more approvals of %s.",
 		    (unsigned long long)o->num, o->q.group);
+	} else if (o->q.is_reveal) {
+		snprintf(text, sizeof(text), "Request %llu is approved: the "
+		    "credential of %s@%s may be shown once within %lld minutes, on "
+		    "the bastion's host, to whom %s sends there.",
+		    (unsigned long long)o->num, o->account, o->target,
+		    (long long)o->q.seconds / 60, o->requester);
 	} else {
 		sp_local_text(end, o->ends_us);
 		sp_rules_show(may, sizeof(may), sp_blob_span(&o->rules));
@@ -142,7 +156,7 @@ static void
 add_decision(struct deciding *o, struct sp_change *c, int64_t now)
 {
 	char request[SP_UUID_TEXT], person[SP_UUID_TEXT], who[SP_UUID_TEXT];
-	char at[SP_NUM_TEXT];
+	char at[SP_NUM_TEXT], *sig = NULL;
 	struct sp_vals v;
 
 	sp_uuid_text(request, o->q.id);
@@ -155,7 +169,13 @@ add_decision(struct deciding *o, struct sp_change *c, int64_t now)
 	sp_vals_set(&v, "verdict", o->approve ? "approve" : "deny");
 	sp_vals_set(&v, "comment", o->comment);
 	sp_vals_set(&v, "at_us", sp_i64_text(at, now));
+	if (o->approve && o->q.has_challenge) {
+		sig = sp_bytea_param(sp_buf_span(&o->signature));
+		SP_ASSERT(sig != NULL);
+		sp_vals_set(&v, "signature", sig);
+	}
 	sp_change_insert(c, SP_T_DECISIONS, o->decision, v.v);
+	free(sig);
 }
 
 static void
@@ -201,11 +221,11 @@ write_decision(struct deciding *o, size_t approvals)
 	    o->approve ? "approved" : "denied");
 	sp_change_update(c, SP_T_REQUESTS, o->q.id, o->q.ver, v.v);
 	o->ends_us = 0;
-	if (o->approve && o->is_final)
+	if (o->approve && o->is_final && !o->q.is_reveal)
 		add_grant(o, c, now);
-	sp_flow_change_audit(c, !o->approve ? "request_denied" : o->is_final ?
-	    "request_approved" : "request_approval_given", o->who.name, NULL,
-	    deciding_detail(o));
+	sp_flow_change_audit(c, !o->approve ? "request_denied" : !o->is_final ?
+	    "request_approval_given" : o->q.is_reveal ? "reveal_approved" :
+	    "request_approved", o->who.name, NULL, deciding_detail(o));
 	sp_change_commit(c, decide_done, o);
 }
 
@@ -222,6 +242,44 @@ settle_rules(struct deciding *o)
 		return now.n == 0 || sp_blob_set(&o->rules, now);
 	return now.n == 0 || (sp_blob_meet(&o->rules, now) == SP_OK &&
 	    sp_blob_rights(&o->rules) != 0);
+}
+
+static void
+signature_checked(void *arg, enum sp_err e, const char *text)
+{
+	struct deciding *o = arg;
+
+	if (e == SP_OK)
+		write_decision(o, o->approvals);
+	else if (e == SP_ERR_DENIED)
+		refused(o, e, text);
+	else
+		failed(o, e);
+}
+
+/* The vault asks for the same again when the secret is released. */
+static void
+check_signature(struct deciding *o, size_t approvals)
+{
+	SP_BUF_AUTO challenge = {.max = SP_CHALLENGE_MAX};
+	char text[700];
+
+	o->approvals = approvals;
+	if (!o->approve || !o->q.has_challenge) {
+		write_decision(o, approvals);
+		return;
+	}
+	if (o->signature.len == 0) {
+		sp_release_howto(text, sizeof(text), o->num);
+		refused(o, SP_ERR_DENIED, text);
+		return;
+	}
+	if (sp_rows_bytes(o->row, 0, "challenge", &challenge) != SP_OK)
+		refused(o, SP_ERR_DENIED, "Its challenge cannot be read.");
+	else
+		sp_release_approval(o->b, o->secret, sp_buf_span(&challenge),
+		    sp_buf_span(&o->signature), o->who.person, signature_checked,
+		    o);
 }
 
 static void
@@ -262,12 +320,12 @@ got_decisions(void *arg, enum sp_err e, struct sp_rows *r)
 		decided(o, SP_ERR_STATE, text);
 		return;
 	}
-	if (o->approve && !settle_rules(o)) {
+	if (o->approve && !o->q.is_reveal && !settle_rules(o)) {
 		refused(o, SP_ERR_DENIED, "The policy has changed: it permits "
 		    "nothing of what was asked for any more.");
 		return;
 	}
-	write_decision(o, approvals);
+	check_signature(o, approvals);
 }
 
 static void
@@ -435,9 +493,11 @@ got_account_name(void *arg, enum sp_err e, struct sp_rows *r)
 		failed(o, e);
 		return;
 	}
-	if (sp_rows_n(r) == 1)
+	if (sp_rows_n(r) == 1) {
 		sp_vis(o->account, sizeof(o->account),
 		    sp_span_str(sp_rows_get(r, 0, "name")));
+		(void)sp_rows_uuid(r, 0, "secret_id", o->secret);
+	}
 	sp_uuid_text(id, o->q.person);
 	sp_store_load(o->b->store, SP_T_PEOPLE, "WHERE id = $1", p, 1,
 	    got_requester, o);
@@ -528,6 +588,12 @@ begin(struct sp_broker *b, const struct sp_actor *who, const struct deciding *ho
 	*o = *how;
 	o->b = b;
 	o->who = *who;
+	sp_buf_init(&o->signature, 8192);
+	if (how->signature.len > 0 && sp_buf_put(&o->signature,
+	    how->signature.p, how->signature.len) != SP_OK) {
+		decided(o, SP_ERR_TOOBIG, "That signature is too long.");
+		return;
+	}
 	sp_uuid_make(o->decision);
 	sp_uuid_make(o->grant);
 	if (comment != NULL && comment[0] != '\0' &&
@@ -554,6 +620,19 @@ sp_request_decide(struct sp_broker *b, const struct sp_actor *who,
 {
 	struct deciding how = {.approve = approve, .num = number, .cb = cb,
 	    .arg = arg};
+
+	begin(b, who, &how, comment);
+}
+
+void
+sp_request_approve_signed(struct sp_broker *b, const struct sp_actor *who,
+    uint64_t number, const char *comment, struct sp_span signature,
+    sp_request_cb cb, void *arg)
+{
+	/* borrowed until begin has copied it */
+	struct deciding how = {.approve = true, .num = number, .cb = cb,
+	    .arg = arg, .signature = {.p = (uint8_t *)(uintptr_t)signature.p,
+	    .len = signature.n}};
 
 	begin(b, who, &how, comment);
 }

@@ -27,6 +27,8 @@ struct sp_request {
 	uint8_t id[16], person[16], account[16], target[16];
 	uint64_t ver, num;
 	char group[SP_NAME_MAX + 1], state[16], rule[64];
+	bool is_reveal;
+	bool has_challenge;	/* signatures are owed */
 	struct sp_rules_blob rules;	/* none in rows of before */
 	char reason[1100];
 	int64_t seconds, approvals, expires_us;

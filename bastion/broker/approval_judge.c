@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "bastion/broker/approval_int.h"
+#include "bastion/broker/approval_release.h"
 #include "bastion/broker/approval_way.h"
 #include "policy/rules.h"
 #include "bastion/broker/verb_facts.h"
@@ -198,7 +198,8 @@ got_request(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	if (sp_rows_n(r) == 1 && sp_request_from(&q, r, 0) &&
-	    strcmp(q.state, "approved") == 0 &&
+	    strcmp(q.state, "approved") == 0 && !q.is_reveal &&
+	    q.has_challenge == g->j.has_rule &&
 	    memcmp(q.person, g->who.person, 16) == 0 &&
 	    memcmp(q.account, g->ask.account, 16) == 0 &&
 	    memcmp(q.target, g->ask.target, 16) == 0 &&
@@ -293,9 +294,35 @@ got_way(void *arg, enum sp_err e, const struct sp_way *way, const char *text)
 }
 
 static void
+go_on(struct judge *g)
+{
+	if (!sp_uuid_is_nil(g->ask.via))
+		sp_way_load(g->b, &g->ask, got_way, g);
+	else
+		look_for_grant(g);
+}
+
+static void
+got_rule(void *arg, enum sp_err e, struct sp_rows *r)
+{
+	struct judge *g = arg;
+
+	if (e == SP_OK && (e = sp_release_judge(&g->j, r)) != SP_OK)
+		snprintf(g->j.reasons, sizeof(g->j.reasons), "the release rule of "
+		    "this account's secret cannot be read; an administrator sets "
+		    "it again");
+	if (e != SP_OK)
+		judged(g, e);
+	else
+		go_on(g);
+}
+
+static void
 got_account(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct judge *g = arg;
+	char id[SP_UUID_TEXT];
+	const char *p[1] = {id};
 
 	if (e != SP_OK) {
 		judged(g, e);
@@ -306,12 +333,14 @@ got_account(void *arg, enum sp_err e, struct sp_rows *r)
 		return;
 	}
 	decide(g);
+	sp_uuid_text(id, g->ask.secret);
 	if (!g->j.verdict.allow)
 		judged(g, SP_ERR_DENIED);
-	else if (!sp_uuid_is_nil(g->ask.via))
-		sp_way_load(g->b, &g->ask, got_way, g);
+	else if (!sp_uuid_is_nil(g->ask.secret))
+		sp_store_load(g->b->store, SP_T_SECRETS, SP_WHERE_ID, p, 1,
+		    got_rule, g);
 	else
-		look_for_grant(g);
+		go_on(g);
 }
 
 static void

@@ -25,7 +25,8 @@
 #define SECRETS(C)                                                            \
 	C(owner_id, UUID, 0) C(kind, INT, 1) C(sealed, BYTES, 1)              \
 	C(account_id, UUID, LATER) C(version, INT, LATER)                     \
-	C(state, TEXT, LATER) C(made_us, INT, LATER) C(tag, BYTES, LATER)
+	C(state, TEXT, LATER) C(made_us, INT, LATER) C(tag, BYTES, LATER)     \
+	C(rule, BYTES, LATER)
 #define POLICIES(C)                                                           \
 	C(seq, INT, 0) C(body, TEXT, 0) C(hash, TEXT, 0)                      \
 	C(loaded_by, TEXT, 0) C(loaded_us, INT, 0)
@@ -34,11 +35,13 @@
 	C(target_id, UUID, 0) C(reason, TEXT, 0) C(ticket, TEXT, 0)           \
 	C(seconds, INT, 0) C(approvals, INT, 0) C(approver_group, TEXT, 0)    \
 	C(rule, TEXT, 0) C(policy_hash, TEXT, 0) C(state, TEXT, 1)            \
-	C(created_us, INT, 0) C(expires_us, INT, 0) C(rules, BYTES, ONCE)
+	C(created_us, INT, 0) C(expires_us, INT, 0) C(rules, BYTES, ONCE) \
+	C(purpose, TEXT, ONCE) C(challenge, BYTES, ONCE)                      \
+	C(shown_us, INT, LATER)
 #define DECISIONS(C)                                                          \
 	C(request_id, UUID, 0) C(requester_id, UUID, 0)                       \
 	C(approver_id, UUID, 0) C(verdict, TEXT, 0) C(comment, TEXT, 0)       \
-	C(at_us, INT, 0)
+	C(at_us, INT, 0) C(signature, BYTES, ONCE)
 #define GRANTS(C)                                                             \
 	C(request_id, UUID, 0) C(person_id, UUID, 0) C(account_id, UUID, 0)   \
 	C(target_id, UUID, 0) C(starts_us, INT, 0) C(ends_us, INT, 1)         \
@@ -51,12 +54,18 @@
 #define REVOKED(C)                                                            \
 	C(what, TEXT, 0) C(value, TEXT, 0) C(reason, TEXT, 0)                 \
 	C(made_by, TEXT, 0) C(made_us, INT, 0) C(until_us, INT, 0)
+#define KITS(C)                                                               \
+	C(k, INT, 0) C(n, INT, 0) C(note, TEXT, 0) C(made_by, TEXT, 0)        \
+	C(made_us, INT, 0) C(expires_us, INT, 0) C(receipt_key, BYTES, 0)     \
+	C(entries, TEXT, 0) C(opened_at, TEXT, 1) C(opened_by, TEXT, 1)       \
+	C(opened_why, TEXT, 1) C(imported_by, TEXT, 1) C(imported_us, INT, 1) \
+	C(reviewed_by, TEXT, 1) C(reviewed_us, INT, 1) C(review, TEXT, 1)
 #define TABLES(T)                                                             \
 	T(PEOPLE, people) T(PERSON_KEYS, person_keys)                         \
 	T(MEMBERSHIPS, memberships) T(TOTP, totp) T(TARGETS, targets)         \
 	T(ACCOUNTS, accounts) T(SECRETS, secrets) T(POLICIES, policies)       \
 	T(REQUESTS, requests) T(DECISIONS, decisions) T(GRANTS, grants)  \
-	T(ROTATIONS, rotations) T(REVOKED, revoked)
+	T(ROTATIONS, rotations) T(KITS, break_glass_kits) T(REVOKED, revoked)
 
 #define LATER 2	/* may change, and came after rows had been sealed without it */
 #define ONCE 3	/* the same, and never changes */

@@ -49,6 +49,7 @@ struct sess_leg {
 	uint64_t serial, secret_ver;
 	uint8_t secret_owner[16];
 	struct sp_buf secret, host_keys;
+	struct sp_buf rule, challenge, approvals;	/* of its release */
 	bool has_lease;
 };
 

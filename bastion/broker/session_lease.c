@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/where.h"
 #include "bastion/broker/rotate.h"
+#include "bastion/broker/approval_release.h"
 #include "bastion/broker/session_int.h"
 #include "common/kinds.h"
 
@@ -54,6 +55,48 @@ static void need_secret(struct sp_session *s, size_t i,
     void (*next)(struct sp_session *));
 
 static void
+got_signed(void *arg, enum sp_err e, struct sp_span challenge,
+    struct sp_span approvals)
+{
+	struct secret_op *o = arg;
+	struct sess_leg *l = o->leg;
+	struct sp_session *s = l->s;
+
+	if (e == SP_OK && (e = sp_buf_put(&l->challenge, challenge.p,
+	    challenge.n)) == SP_OK)
+		e = sp_buf_put(&l->approvals, approvals.p, approvals.n);
+	if (s->state == SESS_SERIAL && e == SP_ERR_NOTFOUND)
+		fail(s, SP_END_POLICY, "The credential of this account has a release "
+		    "rule", "nobody has signed for it; ask anew");
+	else if (s->state == SESS_SERIAL && e != SP_OK)
+		fail(s, SP_END_BROKER, "The approvals cannot be loaded",
+		    sp_flow_why(e));
+	else if (s->state == SESS_SERIAL)
+		need_secret(s, l->i + 1, o->next);
+	free(o);
+	sess_release(s);
+}
+
+/* true: it has a release rule, and what was signed for it is on its way. */
+static bool
+needs_signed(struct secret_op *o, const struct sp_rows *r)
+{
+	struct sess_leg *l = o->leg;
+	struct sp_session *s = l->s;
+	enum sp_err e = sp_rows_bytes(r, 0, "rule", &l->rule);
+
+	if (e == SP_ERR_NOTFOUND)
+		return false;
+	if (e == SP_OK && l == sess_own_leg(s) && s->j.has_grant) {
+		sp_release_signed_of(s->b, s->j.grant, got_signed, o);
+		return true;
+	}
+	got_signed(o, e == SP_OK ? SP_ERR_NOTFOUND : e, (struct sp_span){0},
+	    (struct sp_span){0});
+	return true;
+}
+
+static void
 got_secret(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct secret_op *o = arg;
@@ -72,6 +115,8 @@ got_secret(void *arg, enum sp_err e, struct sp_rows *r)
 		    "it again");
 	} else if (s->state == SESS_SERIAL) {
 		l->secret_ver = sp_rows_secret_ver(r, 0);
+		if (needs_signed(o, r))
+			return;
 		need_secret(s, l->i + 1, o->next);
 	}
 	free(o);
@@ -240,7 +285,7 @@ cert_source(const struct sp_session *s, const struct sess_leg *l)
 static void
 ask_lease(struct sp_session *s)
 {
-	SP_BUF_AUTO body = {.max = 32768};
+	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
 	struct sess_leg *l = sess_leg_now(s);
 	struct sp_msg_v_lease m = {.kind = l->ask->cred_kind,
 	    .account = sp_span_str(l->ask->account_name),
@@ -250,7 +295,9 @@ ask_lease(struct sp_session *s)
 	    .rights = l == sess_own_leg(s) ? s->j.verdict.rights :
 	    SP_RIGHT_FORWARD,
 	    .source = sp_span_str(cert_source(s, l)), .legacy = l->ask->legacy,
-	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret)};
+	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret),
+	    .rule = sp_buf_span(&l->rule), .challenge = sp_buf_span(&l->challenge),
+	    .approvals = sp_buf_span(&l->approvals)};
 
 	if (m.not_after > s->ends_us)
 		m.not_after = s->ends_us;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "common/release.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,6 +60,9 @@ make_legs(struct sp_session *s, const struct sp_way *way)
 		l->is_gone = true;	/* until one is there */
 		sp_buf_init(&l->secret, 8192);
 		sp_buf_init(&l->host_keys, 8192);
+		sp_buf_init(&l->rule, SP_RULE_MAX);
+		sp_buf_init(&l->challenge, SP_CHALLENGE_MAX);
+		sp_buf_init(&l->approvals, 24576);
 		l->ask = i + 1 == n ? &s->ask : malloc(sizeof(*l->ask));
 		if (l->ask == NULL)
 			return false;
@@ -79,6 +83,9 @@ sess_free_legs(struct sp_session *s)
 	for (size_t i = 0; i < s->n_legs; i++) {
 		sp_buf_fini(&s->legs[i].secret);
 		sp_buf_fini(&s->legs[i].host_keys);
+		sp_buf_fini(&s->legs[i].rule);
+		sp_buf_fini(&s->legs[i].challenge);
+		sp_buf_fini(&s->legs[i].approvals);
 		if (s->legs[i].ask != &s->ask)
 			free(s->legs[i].ask);
 	}

@@ -21,6 +21,7 @@ enum sp_table {
 	SP_T_TARGETS, SP_T_ACCOUNTS, SP_T_SECRETS, SP_T_POLICIES,
 	SP_T_REQUESTS, SP_T_DECISIONS, SP_T_GRANTS, SP_T_ROTATIONS,
 	SP_T_REVOKED,
+	SP_T_KITS,
 	SP_T_COUNT_
 };
 /* The registry: name and columns in canonical order (id, ver, seal are not in

@@ -9,6 +9,8 @@
 
 #include "bastion/broker/verb_int.h"
 
+#define READS_MAX 16384	/* bytes, of a verb that may read */
+
 /* "users key add" is a sub of two words. */
 #define ROW(n, s, w, o, lo, hi, r, a, h)                                      \
 	{.name = (n), .sub = (s), .who = (w), .opts = (o), .min = (lo),       \
@@ -48,8 +50,12 @@ const struct sp_verb sp_verbs[] = {
 	    "requests: your own, and those that you may decide"),
 	ROW("show", NULL, SP_MAY_ANYONE, "", 1, 1, show, "NUMBER|SESSION",
 	    "everything about a request or a session"),
-	ROW("approve", NULL, SP_MAY_ANYONE, "comment=", 1, 1, approve,
-	    "NUMBER [--comment TEXT]", "grant a request"),
+	{.name = "approve", .who = SP_MAY_ANYONE, .opts = "comment=", .min = 1,
+	    .max = 1, .run = sp_verb_approve, .reads = true,
+	    .args = "NUMBER [--comment TEXT] [< SIGNATURE]",
+	    .help = "grant a request"},
+	ROW("challenge", NULL, SP_MAY_ANYONE, "", 1, 1, challenge, "NUMBER",
+	    "what to sign where a secret has a release rule"),
 	ROW("deny", NULL, SP_MAY_ANYONE, "comment=", 1, 1, deny,
 	    "NUMBER [--comment TEXT]", "refuse a request"),
 	ROW("revoke", NULL, SP_MAY_ANYONE, "reason=", 1, 1, revoke,
@@ -177,6 +183,16 @@ const struct sp_verb sp_verbs[] = {
 	ROW("secret", "store", SP_MAY_ADMIN, "id= version= sealed= kind=", 1, 1,
 	    secret_store, "ACCOUNT@TARGET --id UUID --version N --sealed HEX "
 	    "--kind KIND", NULL),
+	ROW("secret", "reveal", SP_MAY_ANYONE, "reason= ticket=", 1, 1,
+	    secret_reveal, "ACCOUNT@TARGET --reason TEXT [--ticket T]",
+	    "ask to be shown a credential, for the day when nothing else works"),
+	ROW("secret", "reveal-collect", SP_MAY_HOST, "", 1, 1, reveal_collect,
+	    "NUMBER", NULL),
+	ROW("secret", "rule-data", SP_MAY_HOST, "group=", 1, 1, rule_data,
+	    "ACCOUNT@TARGET [--group G]", NULL),
+	ROW("secret", "rule-store", SP_MAY_HOST, "id= sealed= rule= shown=", 1, 1,
+	    rule_store, "ACCOUNT@TARGET --id UUID --sealed HEX [--rule HEX]",
+	    NULL),
 	ROW("secret", "remove", SP_MAY_ADMIN, "", 1, 1, secret_remove,
 	    "ACCOUNT@TARGET", "forget it; nobody gets in until another is set"),
 	ROW("leases", NULL, SP_MAY_ANYONE, "all limit=", 0, 0, leases, "[--all]",
@@ -196,6 +212,15 @@ const struct sp_verb sp_verbs[] = {
 	    "the account that sets a password there when its own login fails"),
 	ROW("restored", NULL, SP_MAY_HOST, "", 4, 4, restored,
 	    "BACKUP MADE NODE LEASES", NULL),
+	ROW("break-glass", "list", SP_MAY_AUDIT, "", 0, 0, glass_list, "",
+	    "break-glass kits: what they hold, what is stale, what was opened"),
+	ROW("break-glass", NULL, SP_MAY_AUDIT, "", 0, 0, glass_list, "", NULL),
+	READ("break-glass", "import", SP_MAY_ADMIN, 0, 0, glass_import,
+	    "< RECEIPT", "a kit was opened: its receipt"),
+	ROW("break-glass", "review", SP_MAY_AUDIT, "comment=", 1, 1, glass_review,
+	    "KIT --comment TEXT", "close the review of an opened kit"),
+	ROW("break-glass", "store", SP_MAY_HOST, "k= n= note= expires= "
+	    "receipt-key= entries=", 1, 1, glass_store, "KIT", NULL),
 	ROW("vault", "status", SP_MAY_AUDIT, "", 0, 0, vault_status, "",
 	    "sealed or open, and the public keys"),
 	ROW("status", NULL, SP_MAY_AUDIT, "", 0, 0, status, "",
@@ -385,7 +410,7 @@ prepare(struct sp_call *c, char *why, size_t cap, uint8_t *code)
 		return false;
 	}
 	c->style.json = sp_call_has(c, "json");
-	sp_buf_init(&c->input, c->verb->input);
+	sp_buf_init(&c->input, c->verb->reads ? READS_MAX : c->verb->input);
 	return true;
 }
 
@@ -438,7 +463,7 @@ on_input(void *arg, uint32_t chan, struct sp_span bytes)
 
 	if (chan != c->chan)
 		return;
-	if (c->verb->input > 0 && c->started) {
+	if ((c->verb->input > 0 || c->verb->reads) && c->started) {
 		if (sp_buf_put(&c->input, bytes.p, bytes.n) != SP_OK)
 			sp_call_fail(c, SP_EXIT_USAGE,
 			    "the text is longer than %zu bytes", c->input.max);
@@ -452,8 +477,13 @@ on_eof(void *arg, uint32_t chan)
 {
 	struct sp_call *c = arg;
 
-	if (chan == c->chan && c->started && c->verb->input > 0)
+	if (chan != c->chan || !c->started)
+		return;
+	c->ended = true;
+	if (c->verb->input > 0)
 		c->verb->run(c);
+	else if (c->on_eof != NULL)
+		c->on_eof(c);
 }
 
 static void

@@ -36,6 +36,7 @@ struct sp_verb {
 	const char *args, *help; /* help NULL: not listed */
 	bool plays;		/* answered by a player's stream */
 	size_t input;		/* bytes of standard input; run at its end */
+	bool reads;		/* run at once; input is kept, on_eof tells */
 };
 extern const struct sp_verb sp_verbs[];
 extern const size_t sp_verbs_n;
@@ -59,7 +60,7 @@ struct sp_call {
 	uint32_t chan;
 	void (*stream)(void *arg, int fd, uint8_t exit_code, const char *text);
 	void *stream_arg;
-	bool started, gone;
+	bool started, gone, ended;	/* ended: standard input, if it reads */
 	struct sp_buf input;
 
 	struct sp_rows *rows[SP_CALL_ROWS];
@@ -72,6 +73,7 @@ struct sp_call {
 	/* The user went away while something without an end goes on. The
 	 * handler must stop it and call sp_call_end. */
 	void (*on_gone)(struct sp_call *c);
+	void (*on_eof)(struct sp_call *c);
 	void (*on_key)(struct sp_call *c, struct sp_span bytes);
 	void (*on_window)(struct sp_call *c, uint32_t cols, uint32_t rows);
 };
@@ -142,6 +144,9 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(help) X(whoami) X(menu) X(status) X(vault_status) X(seals) X(seals_renew)          \
 	X(hostkeys) X(ssh_config)                                             \
 	X(request) X(requests) X(show) X(approve) X(deny) X(revoke)           \
+	X(challenge) X(rule_data) X(rule_store)                               \
+	X(secret_reveal) X(reveal_collect)                                    \
+	X(glass_list) X(glass_import) X(glass_review) X(glass_store)          \
 	X(sessions) X(files) X(kill) X(replay) X(verify) X(export)            \
 	X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \

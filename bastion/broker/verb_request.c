@@ -172,8 +172,8 @@ static void
 decided(void *arg, enum sp_err e, uint64_t number, const char *text)
 {
 	struct sp_call *c = arg;
-	const char *state = strcmp(c->verb->name, "approve") == 0 ? "approved" :
-	    strcmp(c->verb->name, "deny") == 0 ? "denied" : "revoked";
+	const char *state = strcmp(c->verb->name, "deny") == 0 ? "denied" :
+	    "revoked";
 	char id[24];
 
 	if (e != SP_OK) {
@@ -185,17 +185,6 @@ decided(void *arg, enum sp_err e, uint64_t number, const char *text)
 		sp_call_did(c, id, state, "%s", text);
 	else
 		sp_call_did(c, id, state, "Request %s %s.", id, state);
-}
-
-void
-sp_verb_approve(struct sp_call *c)
-{
-	const char *comment = sp_call_opt(c, "comment");
-	uint64_t n;
-
-	if (number_arg(c, &n))
-		sp_request_decide(c->b, &c->who, n, true,
-		    comment == NULL ? "" : comment, decided, c);
 }
 
 void
@@ -235,6 +224,8 @@ static const struct sp_col request_cols[] = {
 	{"ticket", "TICKET", SP_COL_TEXT}, {"rule", NULL, SP_COL_TEXT},
 	{"policy_hash", NULL, SP_COL_TEXT}, {"mine", NULL, SP_COL_BOOL},
 	{"may_decide", NULL, SP_COL_BOOL}, {"rules", NULL, SP_COL_JSON},
+	{"purpose", "PURPOSE", SP_COL_TEXT},
+	{"signature_owed", NULL, SP_COL_BOOL},
 	{"allows", "ALLOWS", SP_COL_TEXT}, {"reason", "REASON", SP_COL_TEXT},
 };
 #define N_REQUEST_COLS (sizeof(request_cols) / sizeof(request_cols[0]))
@@ -351,7 +342,8 @@ add_request(struct sp_call *c, struct sp_list *l, size_t i)
 	    sp_rows_get(q, i, "policy_hash"), mine ? "t" : "f",
 	    !mine && state != NULL && strcmp(state, "pending") == 0 &&
 	    sp_actor_in(&c->who, sp_rows_get(q, i, "approver_group")) ? "t" :
-	    "f", may.json, may.text, sp_rows_get(q, i, "reason")});
+	    "f", may.json, sp_rows_get(q, i, "purpose"),
+	    sp_rows_get(q, i, "challenge") != NULL ? "t" : "f", may.text, sp_rows_get(q, i, "reason")});
 	free(may.json);
 }
 

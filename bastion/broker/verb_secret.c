@@ -240,6 +240,13 @@ store_write(struct sp_call *c)
 
 	if (!sp_account_found(c, account))
 		return;
+	if (current(c) != SIZE_MAX &&
+	    sp_rows_get(old, current(c), "rule") != NULL) {
+		sp_call_fail(c, SP_EXIT_REFUSED, "%s has a release rule, which the "
+		    "new secret would not have: take it off (secret rule %s --none), "
+		    "set the secret, and give the rule again", c->pos[0], c->pos[0]);
+		return;
+	}
 	if (sp_rows_find(old, "state", "pending") != SIZE_MAX) {
 		sp_call_fail(c, SP_EXIT_LATER, "%s is being rotated: look again with "
 		    "secret show %s", c->pos[0], c->pos[0]);

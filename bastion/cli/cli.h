@@ -158,6 +158,9 @@ int sp_cmd_rotate(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_share(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_users(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_account(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_glass(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_reveal(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_rule(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);

@@ -187,6 +187,11 @@ usage(FILE *f)
 	fprintf(f, "  users add NAME ... --totp [--qr], users totp NAME [--qr]\n"
 	    "  account add ACCOUNT@TARGET --kind password --password-stdin\n"
 	    "  account add ACCOUNT@TARGET --kind key --key-file FILE\n"
+	    "  secret reveal NUMBER\n"
+	    "  break-glass kit --k 3 --n 5 --account ACCOUNT@TARGET --out FILE\n"
+	    "  break-glass import RECEIPT\n"
+	    "  secret rule ACCOUNT@TARGET [--group G --approvals N [--touch] "
+	    "[--for 1h] | --none]\n"
 	    "  secret add|set ACCOUNT@TARGET --password-stdin | --key-file FILE |\n"
 	    "    --key-stdin | --generate\n"
 	    "  export inventory [--policy FILE] [--json]\n"
@@ -238,6 +243,13 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 		return sp_cli_verb(c, argc, argv, STDIN_FILENO, NULL);
 	if (is_two(argc, argv, "export", "inventory"))
 		return sp_cmd_export_inventory(c, argc, argv);
+	if (is_two(argc, argv, "break-glass", "kit") ||
+	    (is_two(argc, argv, "break-glass", "import") && argc >= 3))
+		return sp_cmd_glass(c, argc, argv);
+	if (is_two(argc, argv, "secret", "reveal"))
+		return sp_cmd_reveal(c, argc, argv);
+	if (is_two(argc, argv, "secret", "rule"))
+		return sp_cmd_rule(c, argc, argv);
 	if (is_two(argc, argv, "secret", "add") || is_two(argc, argv, "secret", "set"))
 		return sp_cmd_secret(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&
