@@ -364,7 +364,8 @@ class BreakGlass(unittest.TestCase):
         with open(receipt) as f:
             text = f.read()
         self.assertIn("by: Dana Duty", text)
-        for a, b in (("Dana", "Erin"), ("everything", "nothing"), ("version 1", "version 2"), (self.listed()["id"][:4], "0000")):
+        for a, b in (("Dana", "Erin"), ("everything", "nothing"), ("version 1", "version 2"), ("kit: " + text.split("kit: ")[1][:4], "kit: 0000")):
+            self.assertIn(a, text)
             with open(receipt + ".bad", "w") as f:
                 f.write(text.replace(a, b))
             self.assertEqual(sp.host("break-glass", "import", receipt + ".bad").code, 1, a)
