@@ -16,7 +16,7 @@
 
 static struct {
 	int fd;			/* -1: nothing is taken over */
-	bool may_read, is_writable, eof;
+	bool may_read, may_write, is_writable, eof;
 	int failed;		/* errno of the socket */
 	size_t off, len;
 	uint64_t sent;
@@ -29,7 +29,7 @@ sp_ahead_begin(int fd)
 {
 	a.fd = fd;
 	a.off = a.len = 0;
-	a.may_read = a.eof = false;
+	a.may_read = a.may_write = a.eof = false;
 	a.is_writable = true;
 	a.failed = 0;
 	a.sent = 0;
@@ -92,6 +92,12 @@ sp_ahead_may_read(bool may)
 	a.may_read = may;
 }
 
+void
+sp_ahead_may_write(bool may)
+{
+	a.may_write = may;
+}
+
 bool
 sp_ahead_is_writable(void)
 {
@@ -134,7 +140,7 @@ poll(struct pollfd *p, nfds_t n, int timeout_ms)
 	p[0].revents = 0;
 	if ((p[0].events & POLLIN) != 0 && a.may_read && sp_ahead_has_input())
 		p[0].revents |= POLLIN;
-	if ((p[0].events & POLLOUT) != 0 && a.is_writable)
+	if ((p[0].events & POLLOUT) != 0 && a.may_write && a.is_writable)
 		p[0].revents |= POLLOUT;
 	return p[0].revents != 0 ? 1 : 0;
 }

@@ -13,7 +13,8 @@
  * From then on
  *  - libssh reads from 64 KiB of read-ahead and not 4 KiB and a poll a time
  *    (measured: 620 system calls a MiB without),
- *  - it reads only when the loop lets it: a write never brings in data.
+ *  - it reads only when the loop lets it: a write never brings in data;
+ *  - it sends only when the loop lets it: many packets a time.
  * Every other descriptor goes straight to the kernel.
  */
 #define SP_AHEAD_BYTES (64u << 10)
@@ -25,6 +26,7 @@ bool sp_ahead_has_input(void);	/* would libssh find something, or an end? */
 size_t sp_ahead_waiting(void);	/* bytes */
 bool sp_ahead_is_full(void);	/* or nothing more comes */
 void sp_ahead_may_read(bool may);
+void sp_ahead_may_write(bool may);
 bool sp_ahead_is_writable(void); /* the last send was not cut short */
 void sp_ahead_set_writable(void); /* poll said so */
 uint64_t sp_ahead_sent(void);	/* bytes, since begin */

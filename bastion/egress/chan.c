@@ -8,6 +8,7 @@
 #include "common/area.h"
 
 #define WRITE_MAX (128u << 10)	/* in one call: libssh copies all of it */
+#define TX_TURN (256u << 10)	/* between two flushes */
 #define STUCK (64 << 10)
 #define REC_PENDING_MAX (256u << 10)	/* waiting towards the recorder */
 #define EXIT_TEXT_MAX 256
@@ -469,7 +470,7 @@ static enum sp_err
 write_now(struct sp_chan *c, struct sp_span s, size_t *wrote)
 {
 	*wrote = 0;
-	while (s.n > 0 && !c->target_closed &&
+	while (s.n > 0 && !c->target_closed && c->g->tx_turn < TX_TURN &&
 	    sp_ahead_is_writable()) {
 		uint32_t room = ssh_channel_window_size(c->ch);
 		int n;
@@ -488,6 +489,7 @@ write_now(struct sp_chan *c, struct sp_span s, size_t *wrote)
 		s = sp_span_of(s.p + n, s.n - (size_t)n);
 		*wrote += (size_t)n;
 		c->in_done += (uint32_t)n;
+		c->g->tx_turn += (uint32_t)n;
 		c->g->progress = true;
 	}
 	return SP_OK;

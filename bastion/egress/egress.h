@@ -64,6 +64,7 @@ struct sp_egress {
 	struct sp_listens listens;
 	struct sp_alive alive;
 	int64_t quiet_us;		/* then large buffers are given back; 0: done */
+	uint32_t tx_turn;		/* bytes for libssh since the last flush */
 	unsigned acks;			/* TCP_QUICKACK re-armed so often */
 	bool progress;			/* set by anything that moved */
 	bool rec_ready, tcp_ready;	/* poll said so, and no read denied it */

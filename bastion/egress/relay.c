@@ -165,16 +165,20 @@ read_target(struct sp_egress *g)
 	return e;
 }
 
-/* What libssh could not send at once. */
+/* Sends what libssh has gathered in this pass. */
 static void
 write_target(struct sp_egress *g)
 {
 	uint64_t before = sp_ahead_sent();
 
-	if (sp_ahead_is_writable() && !target_is_gone(g) &&
-	    (ssh_get_poll_flags(g->ssh) & SSH_WRITE_PENDING) != 0 &&
-	    ssh_event_dopoll(g->event, 0) != SSH_ERROR)
-		g->progress |= sp_ahead_sent() != before;
+	g->tx_turn = 0;
+	if (!sp_ahead_is_writable() || target_is_gone(g) ||
+	    (ssh_get_status(g->ssh) & SSH_WRITE_PENDING) == 0)
+		return;
+	sp_ahead_may_write(true);
+	(void)ssh_blocking_flush(g->ssh, 0);	/* an end is seen by who asks */
+	sp_ahead_may_write(false);
+	g->progress |= sp_ahead_sent() != before;
 }
 
 /* One pass over everything; g->progress says whether something moved. */
@@ -347,8 +351,12 @@ sp_egress_relay(struct sp_egress *g)
 	}
 	if (!g->over)
 		(void)finish(g);
-	if (!target_is_gone(g))
+	if (!target_is_gone(g)) {
+		/* libssh sends at once only what it knows to be writable. */
+		sp_ahead_may_write(true);
+		(void)ssh_event_dopoll(g->event, 0);
 		ssh_disconnect(g->ssh);
+	}
 	sp_ahead_end();
 	return e == SP_OK ? 0 : 1;
 }
