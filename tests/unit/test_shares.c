@@ -274,21 +274,21 @@ Test(shares, what_is_no_share_is_named)
 #define K 5
 #define ROUNDS 3000
 
-static uint8_t leaky_log[256], leaky_exp[512];
-
-static void
-leaky_make(void)
+/* Multiplication as it is often written: as long as there are bits. */
+static uint8_t
+leaky_mul(unsigned a, unsigned b)
 {
-	uint8_t x = 1;
+	unsigned r = 0;
 
-	for (unsigned i = 0; i < 255; i++) {
-		leaky_exp[i] = leaky_exp[i + 255] = x;
-		leaky_log[x] = (uint8_t)i;
-		x = (uint8_t)(x ^ slow_mul(x, 2));
+	while (b != 0) {
+		if ((b & 1) != 0)
+			r ^= a;
+		a = (a << 1) ^ ((a & 0x80) != 0 ? 0x11bU : 0);
+		b >>= 1;
 	}
+	return (uint8_t)r;
 }
 
-/* What libgfshare does: tables, and a branch at zero. */
 static void
 leaky_join(const struct sp_share *s)
 {
@@ -296,9 +296,7 @@ leaky_join(const struct sp_share *s)
 
 	for (unsigned i = 0; i < K; i++)
 		for (unsigned b = 0; b < s[i].len; b++)
-			if (s[i].y[b] != 0)
-				out[b] ^= leaky_exp[leaky_log[s[i].y[b]] +
-				    leaky_log[i + 1]];
+			out[b] ^= leaky_mul(i + 1, s[i].y[b]);
 	__asm__ volatile("" : : "r"(out) : "memory");
 }
 
@@ -337,7 +335,7 @@ ratio(void (*fn)(const struct sp_share *), const struct sp_share *zero,
 	return (double)r / (double)z;
 }
 
-/* The same measure says "constant" of ours and "not" of a table with a branch.
+/* The same measure says "constant" of ours and "not" of one with branches.
  * Asked again when a busy machine spoilt it; a leak spoils it every time. */
 Test(shares, time_does_not_depend_on_the_shares, .timeout = 120)
 {
@@ -345,7 +343,6 @@ Test(shares, time_does_not_depend_on_the_shares, .timeout = 120)
 	double ours = 0, leaky = 0;
 	bool flat = false, seen = false;
 
-	leaky_make();
 	split(K, K, SP_SHARE_SECRET_MAX);
 	memcpy(rnd, all, sizeof(rnd));
 	memcpy(zero, all, sizeof(zero));
@@ -355,9 +352,9 @@ Test(shares, time_does_not_depend_on_the_shares, .timeout = 120)
 		ours = flat ? ours : ratio(our_join, zero, rnd);
 		leaky = seen ? leaky : ratio(leaky_join, zero, rnd);
 		flat = flat || (ours > 0.95 && ours < 1.05);
-		seen = seen || leaky < 0.9 || leaky > 1.1;
+		seen = seen || leaky > 1.5;
 	}
-	cr_log_info("random to zero: ours %.3f, tables %.3f", ours, leaky);
+	cr_log_info("random to zero: ours %.3f, with branches %.3f", ours, leaky);
 	cr_assert(flat, "random to zero shares: %.3f", ours);
-	cr_assert(seen, "the measure is blind: tables %.3f", leaky);
+	cr_assert(seen, "the measure is blind: with branches %.3f", leaky);
 }
