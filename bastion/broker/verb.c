@@ -25,6 +25,15 @@
 #define BIG(n, s, w, lo, hi, r, a)                                            \
 	{.name = (n), .sub = (s), .who = (w), .opts = "", .min = (lo),        \
 	    .max = (hi), .run = sp_verb_##r, .args = (a), .input = 8u << 20}
+/* Runs at once, and may read; runs when all has come. */
+#define TAKE(n, s, w, o, lo, hi, r, a, h)                                     \
+	{.name = (n), .sub = (s), .who = (w), .opts = (o), .min = (lo),       \
+	    .max = (hi), .run = sp_verb_##r, .args = (a), .help = (h),        \
+	    .reads = true}
+#define PIPE(n, s, w, o, lo, hi, r, a, h)                                     \
+	{.name = (n), .sub = (s), .who = (w), .opts = (o), .min = (lo),       \
+	    .max = (hi), .run = sp_verb_##r, .args = (a), .help = (h),        \
+	    .input = READS_MAX}
 const struct sp_verb sp_verbs[] = {
 	ROW("help", NULL, SP_MAY_ANYONE, "", 0, 2, help, "[VERB]",
 	    "what can be typed here"),
@@ -50,10 +59,8 @@ const struct sp_verb sp_verbs[] = {
 	    "requests: your own, and those that you may decide"),
 	ROW("show", NULL, SP_MAY_ANYONE, "", 1, 1, show, "NUMBER|SESSION",
 	    "everything about a request or a session"),
-	{.name = "approve", .who = SP_MAY_ANYONE, .opts = "comment=", .min = 1,
-	    .max = 1, .run = sp_verb_approve, .reads = true,
-	    .args = "NUMBER [--comment TEXT] [< SIGNATURE]",
-	    .help = "grant a request"},
+	TAKE("approve", NULL, SP_MAY_ANYONE, "comment=", 1, 1, approve,
+	    "NUMBER [--comment TEXT] [< SIGNATURE]", "grant a request"),
 	ROW("challenge", NULL, SP_MAY_ANYONE, "", 1, 1, challenge, "NUMBER",
 	    "what to sign where a secret has a release rule"),
 	ROW("deny", NULL, SP_MAY_ANYONE, "comment=", 1, 1, deny,
@@ -215,7 +222,7 @@ const struct sp_verb sp_verbs[] = {
 	ROW("break-glass", "list", SP_MAY_AUDIT, "", 0, 0, glass_list, "",
 	    "break-glass kits: what they hold, what is stale, what was opened"),
 	ROW("break-glass", NULL, SP_MAY_AUDIT, "", 0, 0, glass_list, "", NULL),
-	READ("break-glass", "import", SP_MAY_ADMIN, 0, 0, glass_import,
+	PIPE("break-glass", "import", SP_MAY_ADMIN, "", 0, 0, glass_import,
 	    "< RECEIPT", "a kit was opened: its receipt"),
 	ROW("break-glass", "review", SP_MAY_AUDIT, "comment=", 1, 1, glass_review,
 	    "KIT --comment TEXT", "close the review of an opened kit"),

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-PAGES = ("sallyport.1", "sallyport.conf.5", "sallyport-policy.5", "sallyport-inventory.5",
+PAGES = ("sallyport.1", "sallyport-kit.1", "sallyport.conf.5", "sallyport-policy.5", "sallyport-inventory.5",
          "sallyport-recording.5", "sallyportd.8", "pam_sallyport.8")
 failures = []
 
@@ -49,7 +49,7 @@ def broker_verbs(top):
     code = strings(read(top, "bastion/broker/verb.c"))
     code = code[code.index("sp_verbs[] = {"):code.index("sp_verbs_n")]
     rows = []
-    for m in re.finditer(r"(?s)\n\t(ROW|PLAY|READ)\((.*?)\),(?=\n(?:\t(?:ROW|PLAY|READ)|\};))",
+    for m in re.finditer(r"(?s)\n\t(ROW|PLAY|READ|TAKE|PIPE)\((.*?)\),(?=\n(?:\t(?:ROW|PLAY|READ|TAKE|PIPE)|\};))",
                          code):
         kind, body = m.groups()
         if body.rstrip().endswith("NULL"):
