@@ -89,6 +89,7 @@ enum sp_link_state {
 	M(session_child_end, 0x002a, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0) \
 	M(spawn_failed, 0x002b, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)     \
 	M(recover, 0x002c, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)          \
+	M(open_file, 0x0162, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)        \
 	M(recover_spawned, 0x002d, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)  \
 	M(play_spawn, 0x002e, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(play_spawned, 0x002f, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 2)     \
@@ -645,6 +646,8 @@ enum sp_link_state {
 #define SP_FIELDS_vc_backup_key(F) F(bytes, wrapped, 128)
 #define SP_FIELDS_vc_backup_key_r(F)                                          \
 	F(u8, err, 0) F(bytes, wrapped, 128) F(bytes, key, 32)
+/* A recording that has no end, found when a broker starts: it may have no row. */
+#define SP_FIELDS_open_file(F) F(uuid, session, 0)
 #define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
 /* Seals the secret of the row anew, bound to a new rule (or to none): rule has a
  * higher version than the old one. */

@@ -30,7 +30,7 @@ on_recover_time(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	/* The seal of a recovered recording needs the vault. */
 	if (sp_store_is_up(b->store) && sp_vault_is_open(b->vault))
-		sp_session_recover_all(b);
+		sp_session_adopt(b);
 	else
 		event_base_once(b->ev, -1, EV_TIMEOUT, on_recover_time, b, &again);
 }

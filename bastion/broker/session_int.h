@@ -239,4 +239,9 @@ bool play_spawn_failed(struct sp_broker *b, uint64_t id, uint32_t err_no,
     const char *text);
 bool scan_spawn_failed(struct sp_broker *b, uint64_t id, const char *text);
 
+/* session_orphan.c: a recording without an end, as the supervisor found it; and
+ * rows for those that have none, then all that is unfinished is recovered. */
+void sp_session_on_open_file(struct sp_broker *b, const struct sp_msg_open_file *m);
+void sp_session_adopt(struct sp_broker *b);
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/supervisor/sup.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define OPEN_MAX_TOLD 1000	/* recordings without an end, to a new broker */
 #define NAME_BYTES (SP_UUID_TEXT + 8)
 
 struct sp_session *
@@ -81,6 +83,32 @@ open_recording(struct sp_sup *s, const uint8_t *id, const char *ext, int flags)
 		return -1;
 	}
 	return fd;
+}
+
+/* Told to every broker that starts: what has no row is recovered as well. */
+void
+sp_session_tell_open(struct sp_sup *s, struct sp_proc *p)
+{
+	int fd = openat(s->in.recordings, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	unsigned n = 0;
+
+	if (d == NULL && fd >= 0)
+		close(fd);
+	while (d != NULL && n < OPEN_MAX_TOLD && (e = readdir(d)) != NULL) {
+		struct sp_msg_open_file m;
+		size_t len = strlen(e->d_name);
+
+		if (len != SP_UUID_TEXT - 1 + 5 ||
+		    strcmp(e->d_name + len - 5, ".open") != 0 ||
+		    sp_uuid_parse(m.session, sp_span_of(e->d_name, len - 5)) != SP_OK)
+			continue;
+		sp_proc_sent(s, p, sp_send_open_file(&p->link, 0, &m, NULL));
+		n++;
+	}
+	if (d != NULL)
+		closedir(d);
 }
 
 static bool

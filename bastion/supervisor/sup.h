@@ -329,6 +329,8 @@ void sp_source_authed(struct sp_sup *s, struct sp_kid *k);
 void sp_source_forget(struct sp_sup *s, struct sp_kid *k);
 
 /* session.c: the broker's packets; takes the packet's descriptors */
+/* Tells a new broker which recordings have no end. */
+void sp_session_tell_open(struct sp_sup *s, struct sp_proc *p);
 SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);
 struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
 void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);

@@ -9,12 +9,13 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, main, wait_for  # noqa: E402
+from sp import Instance, main, read_until, wait_for  # noqa: E402
 from traffic import Load, match  # noqa: E402
 
 POLICY = """
@@ -303,6 +304,32 @@ class Crash(unittest.TestCase):
         finally:
             if len(said) > 1:
                 print("tries: %r" % said, flush=True)
+
+
+class NoRow(unittest.TestCase):
+    def test_a_recording_that_no_row_names(self):
+        """Whoever was to write the row died: the file gets one that says so, and is recovered and sealed with the rest."""
+        p = sp.ssh_start("pru", "admin@core-01", "echo up; cat", stdin=subprocess.PIPE)
+        read_until(p.stdout, b"up\n", 60)
+        session = sp.sessions(all=False)[0]["id"]
+        with open(sp.dir + "/run/sallyportd.pid") as f:
+            daemon = int(f.read())
+        kids = [x for role in ("recorder", "broker") for x in sum(sp.pids(role), [])]
+        for pid in kids + [daemon]:
+            kill(pid)
+        sp.drop(p)
+        wait_for(lambda: not sum((sum(sp.pids(r), []) for r in ("broker", "recorder", "ingress", "egress", "vault")), []), 60, "the end")
+        self.assertIn(session, unfinished())
+        sp.psql("SET session_replication_role = replica; DELETE FROM sallyport.leases WHERE session_id = '%s'; "
+                "DELETE FROM sallyport.sessions WHERE id = '%s'" % (session, session))
+        sp.host("start", check=True, timeout=120)
+        row = wait_for(lambda: [s for s in sp.sessions() if s["id"] == session and s["state"] == "recovered"], 60, "its row")[0]
+        self.assertEqual((row["person"], row["target"], row["recovered"]), ("-", "-", True))
+        wait_for(lambda: session not in unfinished(), 60, "its name")
+        self.assertTrue(os.path.exists("%s/recordings/%s.spr" % (sp.dir, session)))
+        self.assertEqual(len(sp.audit("recording_without_session")), 1)
+        r = sp.host("verify", session)
+        self.assertEqual(r.code, 0, r)
 
 
 if __name__ == "__main__":
