@@ -153,7 +153,8 @@ DOORS = {d_exec: "EXEC", d_shell: "SHELL", d_no_terminal_shell: "SHELL", d_login
          d_scp: "SUBSYSTEM", d_scp_legacy: "EXEC", d_sftp: "SUBSYSTEM", d_rsync: "EXEC", d_subsystem: "SUBSYSTEM",
          d_forward: "FORWARD", d_second_channel: "EXEC"}
 # A listener is no way in: what comes through one was let in by a channel of the kinds above.
-NO_WAY_IN = {"REVERSE", "LISTEN"}
+# A rotation's channel is the broker's own: no client can name it, and no policy gives its right (tests/e2e/test_rotation.py).
+NO_WAY_IN = {"REVERSE", "LISTEN", "ROTATE"}
 
 
 def log_in(who):
