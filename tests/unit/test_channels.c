@@ -153,6 +153,10 @@ static const struct {
     {SP_FRAME_END, 'U', "pf",		"FFFFFFFF"},
     {SP_FRAME_END, 'T', "pf",		"FFFFFFFF"},
     {SP_FRAME_HANDOVER, 'T', "pf",	"FFFFFFFF"},
+    /* On a rotation's channel alone; test_rotate_wire has its table. */
+    {SP_FRAME_WANTS, 'T', "pf",		"FFFFFFFF"},
+    {SP_FRAME_SECRET, 'U', "pf",	"FFFFFFFF"},
+    {SP_FRAME_SECRET, 'T', "pf",	"FFFFFFFF"},
     /* A channel's number is no listener's. */
     {SP_FRAME_LISTEN, 'U', "pf",	"FFFFFFFF"},
     {SP_FRAME_LISTEN_OK, 'T', "pf",	"FFFFFFFF"},
@@ -201,6 +205,9 @@ payload(uint8_t type)
 		return sp_span_of("0123456789abcdef", 16);
 	case SP_FRAME_DATA:
 		return sp_span_str("x");
+	case SP_FRAME_WANTS:
+	case SP_FRAME_SECRET:
+		return sp_span_of("\1", 1);
 	case SP_FRAME_CREDIT:
 	case SP_FRAME_BREAK:
 	case SP_FRAME_EXIT_STATUS:
