@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import struct
+import subprocess
 import termios
 import time
 
@@ -154,8 +155,9 @@ def tmux(home):
     s.type("ls -l --color /usr/bin | head -40\r", "\x02%", "seq 1 60\r", "\x02\"", "top -d0.4\r", "\x02o", "vim -u NONE text\r", "\x06", ":q\r", "\x02z", "\x02z", "\x02[", "\x1b[5~", "q")
     s.resize(80, 24)
     s.type("\x02c", "cat text\r", "\x02p")
-    os.write(s.fd, b"\x02:kill-server\r")
-    return s.close()
+    events = s.close()
+    subprocess.run(["tmux", "-L", "corpus", "kill-server"], env={**os.environ, "TMUX_TMPDIR": home}, check=True)
+    return events
 
 
 def vttest(home):
