@@ -181,7 +181,8 @@ class Slots(unittest.TestCase):
         with open(hsm + "/conf", "w") as f:
             f.write("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n" % hsm)
         with open(hsm + "/aes", "wb") as f:
-            f.write(os.urandom(32))
+            # softhsm2-util reads a file up to its first NUL: a random key may become one of no AES length.
+            f.write(os.urandom(16).hex().encode())
         env = dict(os.environ, SOFTHSM2_CONF=hsm + "/conf")
         for words in (("--init-token", "--free", "--label", "bank", "--so-pin", "12345678", "--pin", "4711"),
                       ("--import", hsm + "/aes", "--aes", "--token", "bank", "--label", "wrap", "--id", "a1", "--pin", "4711")):
