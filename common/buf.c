@@ -316,6 +316,37 @@ sp_get_str(struct sp_span *s, size_t cap, struct sp_span *out)
 	return SP_OK;
 }
 
+enum sp_err
+sp_get_fixed(struct sp_span *s, uint8_t *dst, size_t n)
+{
+	const uint8_t *p;
+
+	SP_TRY(sp_get(s, n, &p));
+	memcpy(dst, p, n);
+	return SP_OK;
+}
+
+enum sp_err
+sp_get_text(struct sp_span *s, char *dst, size_t cap)
+{
+	struct sp_span t;
+
+	SP_TRY(sp_get_str(s, cap - 1, &t));
+	return sp_span_cstr(t, dst, cap);
+}
+
+enum sp_err
+sp_get_time(struct sp_span *s, int64_t *us)
+{
+	uint64_t u;
+
+	SP_TRY(sp_get_u64(s, &u));
+	if (u > INT64_MAX)
+		return SP_ERR_PROTO;
+	*us = (int64_t)u;
+	return SP_OK;
+}
+
 static enum sp_err
 put_be(struct sp_buf *b, uint64_t v, size_t n)
 {

@@ -75,6 +75,11 @@ SP_MUST enum sp_err sp_get_bytes(struct sp_span *s, size_t cap,
 /* The same, and refuses NUL bytes and broken UTF-8 with SP_ERR_PROTO. */
 SP_MUST enum sp_err sp_get_str(struct sp_span *s, size_t cap,
     struct sp_span *out);
+/* Into the reader's own room: n bytes; such a string as a C string, which with
+ * its NUL has at most cap bytes; a time, never before 1970 (SP_ERR_PROTO). */
+SP_MUST enum sp_err sp_get_fixed(struct sp_span *s, uint8_t *dst, size_t n);
+SP_MUST enum sp_err sp_get_text(struct sp_span *s, char *dst, size_t cap);
+SP_MUST enum sp_err sp_get_time(struct sp_span *s, int64_t *us);
 
 /* SSH wire forms (RFC 4251, 5): big-endian u32/u64, string = u32 + bytes. */
 SP_MUST enum sp_err sp_buf_put_ssh_u32(struct sp_buf *b, uint32_t v);

@@ -6,16 +6,6 @@
 /* --------------------------------------------------------------- codecs */
 
 static enum sp_err
-get_fixed(struct sp_span *s, uint8_t *out, size_t n)
-{
-	const uint8_t *p;
-
-	SP_TRY(sp_get(s, n, &p));
-	memcpy(out, p, n);
-	return SP_OK;
-}
-
-static enum sp_err
 put_capped(struct sp_buf *b, struct sp_span s, size_t cap)
 {
 	return s.n > cap ? SP_ERR_TOOBIG : sp_buf_put_bytes(b, s);
@@ -51,9 +41,9 @@ put_text(struct sp_buf *b, struct sp_span s, size_t cap)
 		SP_TRY(sp_get_u64(&s, &x_));                                  \
 		t.n = (int64_t)x_;                                            \
 	}
-#define SP_D_uuid(n, cap) SP_TRY(get_fixed(&s, t.n, 16));
-#define SP_D_h32(n, cap) SP_TRY(get_fixed(&s, t.n, 32));
-#define SP_D_sig(n, cap) SP_TRY(get_fixed(&s, t.n, 64));
+#define SP_D_uuid(n, cap) SP_TRY(sp_get_fixed(&s, t.n, 16));
+#define SP_D_h32(n, cap) SP_TRY(sp_get_fixed(&s, t.n, 32));
+#define SP_D_sig(n, cap) SP_TRY(sp_get_fixed(&s, t.n, 64));
 #define SP_D_str(n, cap) SP_TRY(sp_get_str(&s, cap, &t.n));
 #define SP_D_bytes(n, cap) SP_TRY(sp_get_bytes(&s, cap, &t.n));
 #define SP_F_DEC(kind, name, cap) SP_D_##kind(name, cap)

@@ -49,54 +49,23 @@ sp_kit_aad(struct sp_buf *b, const uint8_t kit[static 16], size_t place,
 /* ------------------------------------------------------------------ reading */
 
 static enum sp_err
-get_fixed(struct sp_span *s, uint8_t *dst, size_t n)
-{
-	const uint8_t *p;
-
-	SP_TRY(sp_get(s, n, &p));
-	memcpy(dst, p, n);
-	return SP_OK;
-}
-
-static enum sp_err
-get_text(struct sp_span *s, char *dst, size_t cap)
-{
-	struct sp_span t;
-
-	SP_TRY(sp_get_str(s, cap - 1, &t));
-	return sp_span_cstr(t, dst, cap);
-}
-
-static enum sp_err
-get_time(struct sp_span *s, int64_t *v)
-{
-	uint64_t u;
-
-	SP_TRY(sp_get_u64(s, &u));
-	if (u > INT64_MAX)
-		return SP_ERR_PROTO;
-	*v = (int64_t)u;
-	return SP_OK;
-}
-
-static enum sp_err
 get_head(struct sp_span *s, struct sp_kit *k, uint8_t *count)
 {
 	uint8_t m[sizeof(magic)], format;
 
-	SP_TRY(get_fixed(s, m, sizeof(m)));
+	SP_TRY(sp_get_fixed(s, m, sizeof(m)));
 	SP_TRY(sp_get_u8(s, &format));
 	if (!sp_span_eq(sp_span_of(m, sizeof(m)), sp_span_of(magic, sizeof(magic))))
 		return SP_ERR_PROTO;
 	if (format != FORMAT)
 		return SP_ERR_UNSUPPORTED;
-	SP_TRY(get_fixed(s, k->kit, 16));
+	SP_TRY(sp_get_fixed(s, k->kit, 16));
 	SP_TRY(sp_get_u8(s, &k->k));
 	SP_TRY(sp_get_u8(s, &k->n));
-	SP_TRY(get_time(s, &k->made_us));
-	SP_TRY(get_time(s, &k->expires_us));
-	SP_TRY(get_text(s, k->note, sizeof(k->note)));
-	SP_TRY(get_fixed(s, k->receipt_key, 32));
+	SP_TRY(sp_get_time(s, &k->made_us));
+	SP_TRY(sp_get_time(s, &k->expires_us));
+	SP_TRY(sp_get_text(s, k->note, sizeof(k->note)));
+	SP_TRY(sp_get_fixed(s, k->receipt_key, 32));
 	return sp_get_u8(s, count);
 }
 
@@ -106,11 +75,11 @@ get_entry(struct sp_span *s, struct sp_kit_entry *e)
 	const uint8_t *from = s->p;
 
 	SP_TRY(sp_get_u8(s, &e->kind));
-	SP_TRY(get_fixed(s, e->secret, 16));
+	SP_TRY(sp_get_fixed(s, e->secret, 16));
 	SP_TRY(sp_get_u64(s, &e->version));
-	SP_TRY(get_text(s, e->account, sizeof(e->account)));
-	SP_TRY(get_text(s, e->target, sizeof(e->target)));
-	SP_TRY(get_text(s, e->addr, sizeof(e->addr)));
+	SP_TRY(sp_get_text(s, e->account, sizeof(e->account)));
+	SP_TRY(sp_get_text(s, e->target, sizeof(e->target)));
+	SP_TRY(sp_get_text(s, e->addr, sizeof(e->addr)));
 	SP_TRY(sp_get_u16(s, &e->port));
 	SP_TRY(sp_get_str(s, 4096, &e->host_keys));
 	e->clear_part = sp_span_of(from, (size_t)(s->p - from));

@@ -82,37 +82,6 @@ sp_rule_encode(struct sp_buf *b, const struct sp_rule *r)
 }
 
 static enum sp_err
-get_fixed(struct sp_span *s, uint8_t *dst, size_t n)
-{
-	const uint8_t *p;
-
-	SP_TRY(sp_get(s, n, &p));
-	memcpy(dst, p, n);
-	return SP_OK;
-}
-
-static enum sp_err
-get_i64(struct sp_span *s, int64_t *v)
-{
-	uint64_t u;
-
-	SP_TRY(sp_get_u64(s, &u));
-	if (u > INT64_MAX)
-		return SP_ERR_PROTO;
-	*v = (int64_t)u;
-	return SP_OK;
-}
-
-static enum sp_err
-get_text(struct sp_span *s, char *dst, size_t cap)
-{
-	struct sp_span t;
-
-	SP_TRY(sp_get_str(s, cap - 1, &t));
-	return sp_span_cstr(t, dst, cap);
-}
-
-static enum sp_err
 decode_keys(struct sp_span *s, struct sp_rule *r)
 {
 	uint8_t n;
@@ -123,8 +92,8 @@ decode_keys(struct sp_span *s, struct sp_rule *r)
 	for (r->n = 0; r->n < n; r->n++) {
 		struct sp_rule_key *k = &r->key[r->n];
 
-		SP_TRY(get_fixed(s, k->person, 16));
-		SP_TRY(get_text(s, k->name, sizeof(k->name)));
+		SP_TRY(sp_get_fixed(s, k->person, 16));
+		SP_TRY(sp_get_text(s, k->name, sizeof(k->name)));
 		SP_TRY(sp_get_bytes(s, SP_RULE_KEY_MAX, &k->key));
 	}
 	return SP_OK;
@@ -140,12 +109,12 @@ sp_rule_decode(struct sp_span s, struct sp_rule *r)
 		return SP_ERR_TOOBIG;
 	SP_TRY(sp_get_u8(&s, &format));
 	SP_TRY(sp_get_u64(&s, &r->version));
-	SP_TRY(get_fixed(&s, r->secret, 16));
+	SP_TRY(sp_get_fixed(&s, r->secret, 16));
 	SP_TRY(sp_get_u8(&s, &r->need));
 	SP_TRY(sp_get_u8(&s, &touch));
-	SP_TRY(get_i64(&s, &r->max_seconds));
-	SP_TRY(get_i64(&s, &r->made_us));
-	SP_TRY(get_text(&s, r->group, sizeof(r->group)));
+	SP_TRY(sp_get_time(&s, &r->max_seconds));
+	SP_TRY(sp_get_time(&s, &r->made_us));
+	SP_TRY(sp_get_text(&s, r->group, sizeof(r->group)));
 	SP_TRY(decode_keys(&s, r));
 	if (s.n != 0 || format != FORMAT || touch > 1)
 		return SP_ERR_PROTO;
@@ -205,16 +174,16 @@ decode_what(struct sp_span *s, struct sp_challenge *c)
 
 	SP_TRY(sp_get_u8(s, &format));
 	SP_TRY(sp_get_u8(s, &c->kind));
-	SP_TRY(get_fixed(s, c->request, 16));
+	SP_TRY(sp_get_fixed(s, c->request, 16));
 	SP_TRY(sp_get_u64(s, &c->number));
-	SP_TRY(get_text(s, c->person, sizeof(c->person)));
-	SP_TRY(get_text(s, c->account, sizeof(c->account)));
-	SP_TRY(get_text(s, c->target_name, sizeof(c->target_name)));
-	SP_TRY(get_fixed(s, c->target, 16));
-	SP_TRY(get_fixed(s, c->secret, 16));
+	SP_TRY(sp_get_text(s, c->person, sizeof(c->person)));
+	SP_TRY(sp_get_text(s, c->account, sizeof(c->account)));
+	SP_TRY(sp_get_text(s, c->target_name, sizeof(c->target_name)));
+	SP_TRY(sp_get_fixed(s, c->target, 16));
+	SP_TRY(sp_get_fixed(s, c->secret, 16));
 	SP_TRY(sp_get_u64(s, &c->rule_version));
-	SP_TRY(get_fixed(s, c->rule_digest, 32));
-	SP_TRY(get_text(s, c->reason, sizeof(c->reason)));
+	SP_TRY(sp_get_fixed(s, c->rule_digest, 32));
+	SP_TRY(sp_get_text(s, c->reason, sizeof(c->reason)));
 	return format == FORMAT && (c->kind == SP_CHALLENGE_SESSION ||
 	    c->kind == SP_CHALLENGE_REVEAL) &&
 	    sp_name_is_valid(sp_span_str(c->person)) &&
@@ -231,16 +200,16 @@ sp_challenge_decode(struct sp_span s, struct sp_challenge *c)
 	if (s.n > SP_CHALLENGE_MAX)
 		return SP_ERR_TOOBIG;
 	SP_TRY(decode_what(&s, c));
-	SP_TRY(get_i64(&s, &c->seconds));
-	SP_TRY(get_i64(&s, &c->made_us));
-	SP_TRY(get_i64(&s, &c->until_us));
-	SP_TRY(get_fixed(&s, c->nonce, 16));
+	SP_TRY(sp_get_time(&s, &c->seconds));
+	SP_TRY(sp_get_time(&s, &c->made_us));
+	SP_TRY(sp_get_time(&s, &c->until_us));
+	SP_TRY(sp_get_fixed(&s, c->nonce, 16));
 	SP_TRY(sp_get_u8(&s, &n));
 	if (n > SP_CHALLENGE_OWN_MAX)
 		return SP_ERR_TOOBIG;
 	for (; c->n_own < n; c->n_own++)
-		SP_TRY(get_fixed(&s, c->own[c->n_own], 32));
-	SP_TRY(get_fixed(&s, c->mac, 32));
+		SP_TRY(sp_get_fixed(&s, c->own[c->n_own], 32));
+	SP_TRY(sp_get_fixed(&s, c->mac, 32));
 	return s.n == 0 && c->seconds > 0 ? SP_OK : SP_ERR_PROTO;
 }
 

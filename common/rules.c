@@ -134,15 +134,6 @@ sp_rules_encode(struct sp_buf *b, const struct sp_rules *r)
 }
 
 static enum sp_err
-get_text(struct sp_span *s, char *dst, size_t cap)
-{
-	struct sp_span t;
-
-	SP_TRY(sp_get_str(s, cap - 1, &t));
-	return sp_span_cstr(t, dst, cap);
-}
-
-static enum sp_err
 get_count(struct sp_span *s, uint16_t max, uint16_t *n)
 {
 	uint16_t v;
@@ -159,7 +150,7 @@ get_forwards(struct sp_span *s, struct sp_rule_forward *f, uint16_t *n)
 {
 	SP_TRY(get_count(s, SP_RULES_FORWARDS, n));
 	for (size_t i = 0; i < *n; i++) {
-		SP_TRY(get_text(s, f[i].host, sizeof(f[i].host)));
+		SP_TRY(sp_get_text(s, f[i].host, sizeof(f[i].host)));
 		SP_TRY(sp_get_u16(s, &f[i].low));
 		SP_TRY(sp_get_u16(s, &f[i].high));
 	}
@@ -178,7 +169,7 @@ get_paths(struct sp_span *s, struct sp_rules *r)
 			return SP_ERR_PROTO;
 		r->path[i].forbid = forbid == 1;
 		SP_TRY(sp_get_u32(s, &r->path[i].ops));
-		SP_TRY(get_text(s, r->path[i].pattern,
+		SP_TRY(sp_get_text(s, r->path[i].pattern,
 		    sizeof(r->path[i].pattern)));
 	}
 	return SP_OK;
@@ -198,7 +189,7 @@ decode(struct sp_span s, struct sp_rules *r)
 	SP_TRY(get_paths(&s, r));
 	SP_TRY(get_count(&s, SP_RULES_ENV, &r->n_env));
 	for (size_t i = 0; i < r->n_env; i++)
-		SP_TRY(get_text(&s, r->env[i], sizeof(r->env[i])));
+		SP_TRY(sp_get_text(&s, r->env[i], sizeof(r->env[i])));
 	return s.n == 0 && rules_ok(r) ? SP_OK : SP_ERR_PROTO;
 }
 

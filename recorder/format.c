@@ -75,26 +75,16 @@ sp_rec_header_length(struct sp_span s, uint32_t *len)
 }
 
 static enum sp_err
-get_array(struct sp_span *s, uint8_t *dst, size_t n)
-{
-	const uint8_t *p;
-
-	SP_TRY(sp_get(s, n, &p));
-	memcpy(dst, p, n);
-	return SP_OK;
-}
-
-static enum sp_err
 get_fixed(struct sp_span *s, struct sp_rec_header *h)
 {
 	uint64_t wall = 0, boot = 0;
 	uint8_t lanes = 0;
 	uint16_t zero = 0;
 
-	SP_TRY(get_array(s, h->session, 16));
+	SP_TRY(sp_get_fixed(s, h->session, 16));
 	SP_TRY(sp_get_u64(s, &wall));
 	SP_TRY(sp_get_u64(s, &boot));
-	SP_TRY(get_array(s, h->rec_key, 32));
+	SP_TRY(sp_get_fixed(s, h->rec_key, 32));
 	SP_TRY(sp_get_u8(s, &lanes));
 	SP_TRY(sp_get_u8(s, &h->n_recipients));
 	SP_TRY(sp_get_u16(s, &zero));
@@ -122,7 +112,7 @@ sp_rec_header_decode(struct sp_span s, struct sp_rec_header *h)
 	if (len != header_bytes(h->n_recipients))
 		return SP_ERR_PROTO;
 	for (size_t i = 0; i < h->n_recipients; i++)
-		SP_TRY(get_array(&s, h->recipient[i], 32));
+		SP_TRY(sp_get_fixed(&s, h->recipient[i], 32));
 	for (size_t l = 0; l < SP_REC_LANES; l++) {
 		uint8_t lane = 0;
 
@@ -130,7 +120,7 @@ sp_rec_header_decode(struct sp_span s, struct sp_rec_header *h)
 		if (lane != l + 1)
 			return SP_ERR_PROTO;
 		for (size_t i = 0; i < h->n_recipients; i++)
-			SP_TRY(get_array(&s, h->sealed[l][i],
+			SP_TRY(sp_get_fixed(&s, h->sealed[l][i],
 			    SP_LANE_SEALED_BYTES));
 	}
 	return s.n == 0 ? SP_OK : SP_ERR_PROTO;
