@@ -50,7 +50,7 @@ class Worker(threading.Thread):
         super().__init__(daemon=True)
         self.who, self.random, self.until = who, random.Random("%s %s" % (seed, who)), until
         self.done, self.cut, self.faults, self.kinds = 0, 0, [], {}
-        self.path = os.path.join(sp.dir, "target/home/admin", who)
+        self.name = self.path = None
         self.local = os.path.join(sp.dir, who + ".bin")
 
     def run(self):
@@ -91,6 +91,14 @@ class Worker(threading.Thread):
     def noise(self):
         return self.random.randbytes(self.random.choice([1, 1000, 100000, 3000000]))
 
+    def file(self):
+        """A new name on the target, and the last one is removed: the `cat` of a session that was cut goes on until it has written
+        what sshd had taken, and would write into a file of the same name that the next deed has made."""
+        if self.path and os.path.exists(self.path):
+            os.unlink(self.path)
+        self.name = "%s.%016x" % (self.who, self.random.getrandbits(64))
+        self.path = os.path.join(sp.dir, "target/home/admin", self.name)
+
     def same(self, code, got, sent, what):
         """All of it, or a beginning of it when the session was cut."""
         if not sent.startswith(got) or (code == 0 and len(got) != len(sent)):
@@ -107,9 +115,8 @@ class Worker(threading.Thread):
 
     def upload(self):
         data, got = self.noise(), b""
-        if os.path.exists(self.path):
-            os.unlink(self.path)
-        r = self.ssh("core-01", "cat > " + self.who, input=data)
+        self.file()
+        r = self.ssh("core-01", "cat > " + self.name, input=data)
         if os.path.exists(self.path):
             with open(self.path, "rb") as f:
                 got = f.read()
@@ -117,11 +124,11 @@ class Worker(threading.Thread):
 
     def download(self):
         data = self.noise()
+        self.file()
         with open(self.path, "wb") as f:
             f.write(data)
         os.chmod(self.path, 0o644)
-        r = self.ssh("core-01", "exec cat " + self.who)
-        os.unlink(self.path)
+        r = self.ssh("core-01", "exec cat " + self.name)
         self.same(r.code, r.out, data, "download")
 
     def both_ways(self):
@@ -140,11 +147,12 @@ class Worker(threading.Thread):
 
     def copy(self):
         data = self.noise()
+        self.file()
         with open(self.local, "wb") as f:
             f.write(data)
         self.login()
         conf = "%s/people/%s/ssh_config" % (sp.dir, self.who)
-        p = subprocess.run(["scp", "-q", "-F", conf] + self.random.choice([[], ["-O"]]) + [self.local, "core-01:" + self.who],
+        p = subprocess.run(["scp", "-q", "-F", conf] + self.random.choice([[], ["-O"]]) + [self.local, "core-01:" + self.name],
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=sp.ssh_env(self.who),
                            timeout=180)
         if p.returncode != 0:
