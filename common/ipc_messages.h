@@ -28,12 +28,14 @@ enum sp_role {
 	SP_ROLE_EGR = 1 << 6,	/* sallyport-egress */
 	SP_ROLE_PLY = 1 << 7,	/* sallyport-player */
 	SP_ROLE_CLI = 1 << 8,	/* sallyport, over a control socket */
+	SP_ROLE_SCR = 1 << 9,	/* sallyport-scribe */
 };
 #define SP_ROLE_CHILDREN                                                      \
 	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
-	    SP_ROLE_EGR | SP_ROLE_PLY)
+	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR)
 #define SP_ROLE_PARENTS                                                       \
-	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT)
+	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT | \
+	    SP_ROLE_SCR)
 
 /* States of a link as its receiver sees it, as bits. */
 enum sp_link_state {
@@ -59,7 +61,8 @@ enum sp_link_state {
 	M(start_broker, 0x0003, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_NEW, 1)       \
 	M(start_ingress, 0x0004, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW, 1)      \
 	M(start_parent, 0x0005, SP_ROLE_SUP,                                  \
-	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY, SP_ST_NEW, 0)            \
+	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR,            \
+	    SP_ST_NEW, 0)                                                     \
 	M(started, 0x0006, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)       \
 	M(peer_link, 0x0007, SP_ROLE_SUP, SP_ROLE_BRK | SP_ROLE_VLT,          \
 	    SP_ST_READY, 1)                                                   \
@@ -75,6 +78,7 @@ enum sp_link_state {
 	M(exited, 0x0019, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(start_auth, 0x0170, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_NEW, 1)         \
 	M(spawn_auth, 0x0171, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_READY, 1)       \
+	M(spawn_scribe, 0x0180, SP_ROLE_SUP, SP_ROLE_SCR, SP_ST_READY, 1)     \
 	/* -- supervisor and broker -- */                                     \
 	M(conn_new, 0x0020, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)         \
 	M(conn_end, 0x0021, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
@@ -101,6 +105,8 @@ enum sp_link_state {
 	M(session_settled, 0x0034, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)  \
 	M(conn_keyed, 0x0035, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(conn_source, 0x0036, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
+	M(scribe_spawn, 0x0181, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	M(scribe_spawned, 0x0182, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)   \
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
@@ -149,6 +155,18 @@ enum sp_link_state {
 	    SP_ST_NEW | SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_recovered, 0x0079, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)      \
 	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
+	M(rec_scribe_want, 0x0183, SP_ROLE_REC, SP_ROLE_BRK,                  \
+	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
+	M(rec_scribe, 0x0184, SP_ROLE_BRK, SP_ROLE_REC,                       \
+	    SP_ST_LIVE | SP_ST_ENDING, 1)                                     \
+	/* -- one recorder and its scribe: doc/scribe.md -- */                \
+	M(scribe_begin, 0x0185, SP_ROLE_REC, SP_ROLE_SCR, SP_ST_NEW, 0)       \
+	M(scribe_screen, 0x0186, SP_ROLE_REC, SP_ROLE_SCR, SP_ST_READY, 0)    \
+	M(scribe_load, 0x0187, SP_ROLE_REC, SP_ROLE_SCR, SP_ST_READY, 0)      \
+	M(scribe_copy, 0x0188, SP_ROLE_REC, SP_ROLE_SCR, SP_ST_READY, 0)      \
+	M(scribe_stop, 0x0189, SP_ROLE_REC, SP_ROLE_SCR, SP_ST_READY, 0)      \
+	M(scribe_derived, 0x018a, SP_ROLE_SCR, SP_ROLE_REC, SP_ST_READY, 0)   \
+	M(scribe_keyframe, 0x018b, SP_ROLE_SCR, SP_ROLE_REC, SP_ST_READY, 0)  \
 	/* -- egress and broker -- */                                         \
 	M(egr_start, 0x0080, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_NEW, 0)          \
 	M(egr_ready, 0x0081, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_READY, 0)        \
@@ -282,6 +300,8 @@ enum sp_link_state {
 #define SP_FIELDS_start_auth(F) F(str, config, 32768)
 /* fds: link to the broker */
 #define SP_FIELDS_spawn_auth(F) F(u64, id, 0)
+/* fds: link to the recorder of that session */
+#define SP_FIELDS_spawn_scribe(F) F(u64, id, 0) F(uuid, session, 0)
 #define SP_FIELDS_spawned(F) F(u64, id, 0) F(u32, pid, 0)
 /* status as of waitpid(2) */
 #define SP_FIELDS_exited(F) F(u64, id, 0) F(u32, pid, 0) F(u32, status, 0)
@@ -340,6 +360,10 @@ enum sp_link_state {
 /* Connects only to read a target's host key (target add --scan). */
 #define SP_FIELDS_scan_key(F)                                                 \
 	F(u64, id, 0) F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0)
+/* A scribe for a running session; one that it has already is ended first. */
+#define SP_FIELDS_scribe_spawn(F) F(uuid, session, 0)
+/* fds: the recorder's end of the link with it */
+#define SP_FIELDS_scribe_spawned(F) F(uuid, session, 0)
 /* fds: link with an egress in scan mode */
 #define SP_FIELDS_scan_spawned(F) F(u64, id, 0)
 /* What the sender saw and refused: becomes an audit event. */
@@ -434,6 +458,33 @@ enum sp_link_state {
  * protocol broken by a leg, checkpoint */
 #define SP_FIELDS_rec_event(F)                                                \
 	F(str, what, 64) F(u32, chan, 0) F(str, detail, 2048)
+/* There is a terminal to read along with. */
+#define SP_FIELDS_rec_scribe_want(F) F(uuid, session, 0)
+/* fds: the link with it */
+#define SP_FIELDS_rec_scribe(F) F(uuid, session, 0)
+#define SP_FIELDS_scribe_begin(F) F(uuid, session, 0)
+/* A terminal: of that size and blank, or the state that comes in scribe_load,
+ * `state` bytes in all. unsure: something was not read since. */
+#define SP_FIELDS_scribe_screen(F)                                            \
+	F(u32, chan, 0) F(u32, cols, 0) F(u32, rows, 0) F(u8, unsure, 0)      \
+	F(u32, state, 0)
+#define SP_FIELDS_scribe_load(F) F(u32, chan, 0) F(bytes, part, 60000)
+/* What was recorded: records (doc/recording-format.md) of the kinds in, out,
+ * err, resize and close whose times are microseconds of the boot clock. The
+ * last of them stands in a chunk of a number below `before`. skipped: bytes of
+ * terminals that are not among them. */
+#define SP_FIELDS_scribe_copy(F)                                              \
+	F(u64, before, 0) F(u64, skipped, 0) F(bytes, records, 61440)
+/* Say what is left to say, and end. */
+#define SP_FIELDS_scribe_stop(F) F(u8, last, 0)
+/* All up to `before` was read; what came of it: records of the kinds line,
+ * command, secret (recorder/view.h), their times as above. */
+#define SP_FIELDS_scribe_derived(F) F(u64, before, 0) F(bytes, records, 61440)
+/* A part of a screen's state, in order from offset 0 to `total`. */
+#define SP_FIELDS_scribe_keyframe(F)                                          \
+	F(u32, chan, 0) F(u64, before, 0) F(u64, at_boot_us, 0)               \
+	F(u32, cols, 0) F(u32, rows, 0) F(u8, unsure, 0) F(u32, total, 0)     \
+	F(u32, offset, 0) F(bytes, part, 60000)
 /* A recorder that ends before its OPEN is on disk exits with this: its file
  * holds nothing and no row names it. */
 #define SP_EXIT_NOTHING_RECORDED 3

@@ -170,7 +170,7 @@ sp_rec_chunk_header_decode(const uint8_t p[static SP_REC_CHUNK_HEADER],
 }
 
 static size_t
-varint_put(uint8_t *o, uint64_t v)
+varint_to(uint8_t *o, uint64_t v)
 {
 	size_t n = 0;
 
@@ -182,9 +182,17 @@ varint_put(uint8_t *o, uint64_t v)
 	return n;
 }
 
+enum sp_err
+sp_rec_varint_put(struct sp_buf *b, uint64_t v)
+{
+	uint8_t o[10];
+
+	return sp_buf_put(b, o, varint_to(o, v));
+}
+
 /* One encoding for each number: no overlong forms, nothing beyond max. */
-static enum sp_err
-varint_get(struct sp_span *s, uint64_t max, uint64_t *v)
+enum sp_err
+sp_rec_varint_get(struct sp_span *s, uint64_t max, uint64_t *v)
 {
 	uint64_t x = 0;
 
@@ -210,11 +218,11 @@ sp_rec_record_put(struct sp_buf *b, uint64_t dt_us, uint8_t kind,
     uint32_t chan, struct sp_span data)
 {
 	uint8_t head[SP_REC_RECORD_HEAD_MAX];
-	size_t n = varint_put(head, dt_us);
+	size_t n = varint_to(head, dt_us);
 
 	head[n++] = kind;
-	n += varint_put(head + n, chan);
-	n += varint_put(head + n, data.n);
+	n += varint_to(head + n, chan);
+	n += varint_to(head + n, data.n);
 	SP_TRY(sp_buf_put(b, head, n));
 	return sp_buf_put(b, data.p, data.n);
 }
@@ -227,10 +235,10 @@ sp_rec_record_get(struct sp_span *s, struct sp_rec_record *r)
 
 	if (s->n == 0)
 		return SP_ERR_EOF;
-	SP_TRY(varint_get(s, INT64_MAX, &r->at_us));
+	SP_TRY(sp_rec_varint_get(s, INT64_MAX, &r->at_us));
 	SP_TRY(sp_get_u8(s, &r->kind));
-	SP_TRY(varint_get(s, UINT32_MAX, &chan));
-	SP_TRY(varint_get(s, SP_REC_RAW_MAX, &len));
+	SP_TRY(sp_rec_varint_get(s, UINT32_MAX, &chan));
+	SP_TRY(sp_rec_varint_get(s, SP_REC_RAW_MAX, &len));
 	SP_TRY(sp_get(s, (size_t)len, &p));
 	r->chan = (uint32_t)chan;
 	r->data = sp_span_of(p, (size_t)len);

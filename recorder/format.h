@@ -123,6 +123,11 @@ void sp_rec_chunk_header_encode(uint8_t o[static SP_REC_CHUNK_HEADER],
 void sp_rec_chunk_header_decode(const uint8_t p[static SP_REC_CHUNK_HEADER],
     struct sp_rec_chunk_header *h);
 
+/* Seven bits a byte, the lowest first; one encoding for each number. */
+SP_MUST enum sp_err sp_rec_varint_put(struct sp_buf *b, uint64_t v);
+SP_MUST enum sp_err sp_rec_varint_get(struct sp_span *s, uint64_t max,
+    uint64_t *v);
+
 /* A record: varint dt_us since the chunk's at_us, u8 kind, varint channel,
  * varint length, bytes. */
 struct sp_rec_record {
