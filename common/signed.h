@@ -31,6 +31,9 @@ SP_MUST enum sp_err sp_signed_audit(struct sp_buf *b, uint64_t seq,
  * Lane keys of a recording. In its header each stands as a libsodium sealed
  * box (crypto_box_seal) to a recipient's X25519 key over
  *   lane key[32] session[16] lane u8      (49 bytes, 97 sealed)
+ * or, where k of n people must come together (recorder/header.h), a share of
+ * it (common/shares.h) over
+ *   y[32] session[16] lane u8 set[16] k u8 n u8 index u8   (68, 116 sealed)
  * In the play_keys message: u8 lane and the 97 bytes, for each lane; in
  * play_keys_r: u8 lane and the 32 bytes. The vault refuses a box whose session
  * is not the granted one or whose lane does not match.
@@ -38,6 +41,12 @@ SP_MUST enum sp_err sp_signed_audit(struct sp_buf *b, uint64_t seq,
 #define SP_LANE_KEY_BYTES 32
 #define SP_LANE_PLAIN_BYTES 49
 #define SP_LANE_SEALED_BYTES 97
-enum sp_lane { SP_LANE_OUT = 1, SP_LANE_IN = 2, SP_LANE_META = 3 };
+enum sp_lane {
+	SP_LANE_OUT = 1,	/* what the target sent, what happened */
+	SP_LANE_IN = 2,		/* what the user sent */
+	SP_LANE_META = 3,	/* who and why, notices, the end */
+	SP_LANE_FILE = 4,	/* bodies of files */
+	SP_LANE_VIEW = 5,	/* what was derived from OUT: screens, lines, commands */
+};
 
 #endif

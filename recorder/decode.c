@@ -35,14 +35,20 @@ enum sp_err
 sp_rec_sealed_keys(const struct sp_rec_header *h, size_t recipient,
     struct sp_buf *out)
 {
-	if (recipient >= h->n_recipients)
-		return SP_ERR_NOTFOUND;
+	bool any = false;
+
 	for (size_t l = 0; l < SP_REC_LANES; l++) {
-		SP_TRY(sp_buf_put_u8(out, (uint8_t)(l + 1)));
-		SP_TRY(sp_buf_put(out, h->sealed[l][recipient],
-		    SP_LANE_SEALED_BYTES));
+		const struct sp_rec_lane_seal *s = &h->lane[l];
+
+		for (size_t i = 0; i < s->n && s->threshold == 1; i++) {
+			if (s->who[i] != recipient)
+				continue;
+			SP_TRY(sp_buf_put_u8(out, (uint8_t)(l + 1)));
+			SP_TRY(sp_buf_put(out, s->box[i], SP_LANE_SEALED_BYTES));
+			any = true;
+		}
 	}
-	return SP_OK;
+	return any ? SP_OK : SP_ERR_NOTFOUND;
 }
 
 enum sp_err

@@ -9,22 +9,13 @@
 
 #include "common/buf.h"
 #include "common/signed.h"
+#include "recorder/header.h"
 
 /*
  * The recording format SPREC1, byte by byte in doc/recording-format.md: a
- * header, then chunks. Here are its constants, its codecs and its
+ * header (header.h), then chunks. Here are its constants, its codecs and its
  * cryptography; writer.h writes it, read.h reads and judges it.
  */
-#define SP_REC_MAGIC "SPREC1\r\n"
-#define SP_REC_MAGIC_BYTES 8
-#define SP_REC_VERSION 2	/* 1 is read too: it had no hashes behind */
-#define SP_REC_SUITE 1
-#define SP_REC_LANES 3
-#define SP_REC_RECIPIENTS_MAX 32
-#define SP_REC_HEADER_FIXED 84
-#define SP_REC_HEADER_MAX                                                     \
-	(SP_REC_HEADER_FIXED + SP_REC_RECIPIENTS_MAX * 32 +                   \
-	    SP_REC_LANES * (1 + SP_REC_RECIPIENTS_MAX * SP_LANE_SEALED_BYTES))
 #define SP_REC_CHUNK_HEADER 28
 #define SP_REC_CHAIN 32
 #define SP_REC_TAG 16
@@ -53,6 +44,7 @@ enum sp_rec_chunk_type {
 };
 #define SP_REC_F_ZSTD 1u
 #define SP_REC_F_BEHIND 2u	/* the hash of the body comes behind */
+#define SP_REC_F_KEYFRAME 4u	/* its first record is a KEYFRAME */
 
 /* Kinds of records inside a lane. The bytes of each are in the document. */
 #define SP_REC_KINDS(K)                                                       \
@@ -80,7 +72,12 @@ enum sp_rec_chunk_type {
 	K(FILE, 24, "file")                                                   \
 	K(SAID, 25, "said")                                                   \
 	K(WANTS, 32, "wants")                                                 \
-	K(SECRET, 33, "secret")
+	K(SECRET, 33, "secret")                                               \
+	K(KEYFRAME, 40, "keyframe")                                           \
+	K(LINE, 41, "line")                                                   \
+	K(COMMAND, 42, "command")                                             \
+	K(NOECHO, 43, "noecho")                                               \
+	K(GAP, 44, "gap")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),
@@ -88,17 +85,6 @@ enum sp_rec_kind {
 #undef SP_REC_KIND_ENUM
 };
 const char *sp_rec_kind_name(uint8_t kind); /* "unknown" if unknown */
-
-struct sp_rec_header {
-	uint8_t version;	/* as read; what is written is SP_REC_VERSION */
-	uint8_t session[16];
-	int64_t t0_wall_us, t0_boot_us;
-	uint8_t rec_key[32];	/* Ed25519, of this recording alone */
-	uint8_t n_recipients;
-	uint8_t recipient[SP_REC_RECIPIENTS_MAX][32];
-	/* [lane - 1][recipient] */
-	uint8_t sealed[SP_REC_LANES][SP_REC_RECIPIENTS_MAX][SP_LANE_SEALED_BYTES];
-};
 
 struct sp_rec_chunk_header {
 	uint32_t len;		/* bytes of the body */
@@ -108,15 +94,6 @@ struct sp_rec_chunk_header {
 	uint64_t seq;
 	uint64_t at_us;		/* since t0, boot-time clock */
 };
-
-SP_MUST enum sp_err sp_rec_header_encode(struct sp_buf *b,
-    const struct sp_rec_header *h);
-/* The length that the header claims, from its first 16 bytes: SP_ERR_PROTO if
- * it is not ours or out of bounds. */
-SP_MUST enum sp_err sp_rec_header_length(struct sp_span first16, uint32_t *len);
-/* Refuses short, trailing or unknown content. */
-SP_MUST enum sp_err sp_rec_header_decode(struct sp_span s,
-    struct sp_rec_header *h);
 
 void sp_rec_chunk_header_encode(uint8_t o[static SP_REC_CHUNK_HEADER],
     const struct sp_rec_chunk_header *h);

@@ -158,6 +158,10 @@ odd_header(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
 	    h->type == SP_REC_DATA_CHUNK &&
 	    (f->header.version < 2 || h->len < SP_REC_SEAL))
 		return "a chunk that its version does not know";
+	if (h->type == SP_REC_DATA_CHUNK && (h->lane == 0 ||
+	    h->lane > SP_REC_LANES_MAX ||
+	    (f->header.lanes >> h->lane & 1) == 0))
+		return "a chunk of a lane that its header does not name";
 	if (h->at_us < f->at.at_us || h->at_us > SP_REC_TIME_MAX)
 		return "time goes back";
 	return NULL;

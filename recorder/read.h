@@ -85,7 +85,8 @@ struct sp_rec_lane_keys {
 	bool has[SP_REC_LANES];
 	uint8_t key[SP_REC_LANES][32];
 };
-/* The bodies of play_keys and play_keys_r (common/signed.h). */
+/* The bodies of play_keys and play_keys_r (common/signed.h): the lanes that this
+ * recipient (index) opens alone. SP_ERR_NOTFOUND: none. */
 SP_MUST enum sp_err sp_rec_sealed_keys(const struct sp_rec_header *h,
     size_t recipient, struct sp_buf *out);
 SP_MUST enum sp_err sp_rec_parse_keys(struct sp_span keys,

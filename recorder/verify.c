@@ -183,9 +183,10 @@ judge_recovered(struct judge *j, const struct sp_rec_chunk *c)
 static bool
 judge_data(struct judge *j, const struct sp_rec_chunk *c)
 {
-	bool is_ours = c->h.lane >= 1 && c->h.lane <= SP_REC_LANES &&
-	    (c->h.flags & ~(SP_REC_F_ZSTD | SP_REC_F_BEHIND)) == 0 &&
-	    c->h.len >= SP_REC_TAG;
+	unsigned known = sp_rec_file_header(j->f)->version < 3 ?
+	    SP_REC_F_ZSTD | SP_REC_F_BEHIND :
+	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME;
+	bool is_ours = (c->h.flags & ~known) == 0 && c->h.len >= SP_REC_TAG;
 
 	if (is_ours && ((c->h.flags & SP_REC_F_BEHIND) == 0 ||
 	    sp_rec_behind_saw(&j->behind, &j->crypto, c->h.seq, c->body) ==

@@ -10,53 +10,12 @@
 #include "common/text.h"
 #include "recorder/writer_int.h"
 
-/* Three full chunks and a checkpoint. */
-#define OUT_MAX (SP_REC_LANES * (SP_REC_BODY_MAX + SP_REC_OVERHEAD) + 4096)
+/* A full chunk of each lane, VIEW in two, and a checkpoint. */
+#define OUT_MAX ((SP_REC_LANES + 1) * (SP_REC_BODY_MAX + SP_REC_OVERHEAD) + 4096)
 #define PACKED_MAX SP_REC_BODY_MAX
 #define HASH_ROOM 48	/* bytes kept for each hash that is owed */
 #define KEEP_BYTES (64u << 10)	/* buffers larger than this go with a segment */
 #define QUIET_US INT64_C(2000000)	/* then all that can be made again goes */
-
-static enum sp_err
-seal_lane_keys(struct sp_rec_writer *w, struct sp_span recipients)
-{
-	struct sp_rec_header *h = &w->header;
-
-	if (recipients.n == 0 || recipients.n % 32 != 0 ||
-	    recipients.n / 32 > SP_REC_RECIPIENTS_MAX)
-		return SP_ERR_INVAL;
-	h->n_recipients = (uint8_t)(recipients.n / 32);
-	memcpy(h->recipient, recipients.p, recipients.n);
-	for (size_t l = 0; l < SP_REC_LANES; l++) {
-		uint8_t plain[SP_LANE_PLAIN_BYTES];
-		int bad = 0;
-
-		randombytes_buf(w->keys->state[l], 32);
-		memcpy(plain, w->keys->state[l], 32);
-		memcpy(plain + 32, h->session, 16);
-		plain[48] = (uint8_t)(l + 1);
-		for (size_t i = 0; i < h->n_recipients; i++)
-			bad |= crypto_box_seal(h->sealed[l][i], plain,
-			    sizeof(plain), h->recipient[i]);
-		sodium_memzero(plain, sizeof(plain));
-		if (bad != 0)
-			return SP_ERR_CRYPTO;
-	}
-	return SP_OK;
-}
-
-static enum sp_err
-write_header(struct sp_rec_writer *w)
-{
-	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
-
-	SP_TRY(sp_rec_header_encode(&b, &w->header));
-	SP_TRY(sp_rec_sha256(&w->crypto, sp_buf_span(&b), w->header_hash));
-	memcpy(w->cur.chain, w->header_hash, 32);
-	SP_TRY(sp_rec_disk_room(&w->disk, b.len));
-	/* It reaches the disk with OPEN: nothing happens in between. */
-	return sp_rec_disk_append(&w->disk, sp_buf_span(&b));
-}
 
 static enum sp_err
 set_up(struct sp_rec_writer *w, const struct sp_rec_params *p)
@@ -69,11 +28,10 @@ set_up(struct sp_rec_writer *w, const struct sp_rec_params *p)
 	w->header.t0_boot_us = sp_boot_us();
 	if (crypto_sign_keypair(w->header.rec_key, w->keys->sign) != 0)
 		return SP_ERR_CRYPTO;
-	SP_TRY(seal_lane_keys(w, p->recipients));
 	if (lseek(p->fd, 0, SEEK_END) != 0)
 		return SP_ERR_EXISTS;
 	sp_rec_disk_init(&w->disk, p->fd, p->reserve_bytes);
-	return write_header(w);
+	return sp_rec_writer_begin(w, p);
 }
 
 enum sp_err
@@ -114,7 +72,7 @@ sp_rec_writer_free(struct sp_rec_writer *w)
 	free(w);
 }
 
-const struct sp_rec_header *
+const struct sp_rec_origin *
 sp_rec_writer_header(const struct sp_rec_writer *w)
 {
 	return &w->header;
@@ -207,12 +165,10 @@ add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
 }
 
 static enum sp_err
-add_lane(struct sp_rec_writer *w, size_t l)
+add_text(struct sp_rec_writer *w, size_t l, struct sp_span text, uint16_t flags)
 {
-	struct sp_span text = sp_buf_span(&w->raw[l]);
 	struct sp_rec_chunk_header h;
 	bool packed;
-	enum sp_err e;
 
 	if (text.n == 0)
 		return SP_OK;
@@ -220,9 +176,25 @@ add_lane(struct sp_rec_writer *w, size_t l)
 	SP_TRY(sp_rec_pack(&w->pack[l], text, &w->packed, &packed));
 	w->segment_bytes += text.n;
 	w->unsigned_bytes += text.n;
-	if (packed)
-		h.flags = SP_REC_F_ZSTD;
-	e = add_sealed(w, &h, packed ? sp_buf_span(&w->packed) : text);
+	h.flags = packed ? flags | SP_REC_F_ZSTD : flags;
+	return add_sealed(w, &h, packed ? sp_buf_span(&w->packed) : text);
+}
+
+static enum sp_err
+add_lane(struct sp_rec_writer *w, size_t l)
+{
+	struct sp_span text = sp_buf_span(&w->raw[l]), after = {0};
+	enum sp_err e;
+
+	if (l == SP_LANE_VIEW - 1 && w->keyframe > 0) {
+		after = sp_span_of(text.p + w->keyframe - 1,
+		    text.n - (w->keyframe - 1));
+		text.n = w->keyframe - 1;
+		w->keyframe = 0;
+	}
+	e = add_text(w, l, text, 0);
+	if (e == SP_OK)
+		e = add_text(w, l, after, SP_REC_F_KEYFRAME);
 	sp_buf_reset(&w->raw[l]);
 	return e;
 }
@@ -282,9 +254,8 @@ build_batch(struct sp_rec_writer *w, int64_t now)
 		w->segment_us = now;
 	if (w->unsigned_us == 0)
 		w->unsigned_us = now;
-	SP_TRY(add_lane(w, SP_LANE_OUT - 1));
-	SP_TRY(add_lane(w, SP_LANE_IN - 1));
-	SP_TRY(add_lane(w, SP_LANE_META - 1));
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		SP_TRY(add_lane(w, l));
 	return checkpoint_is_due(w, now) ? sp_rec_add_checkpoint(w) : SP_OK;
 }
 
@@ -307,29 +278,42 @@ sp_rec_write_out(struct sp_rec_writer *w, const struct sp_rec_cursor *before, en
 	return e;
 }
 
+/* No two records of a recording have one time: "up to t" is exact. */
 enum sp_err
 sp_rec_writer_put(struct sp_rec_writer *w, enum sp_lane lane, uint8_t kind,
     uint32_t chan, struct sp_span data)
 {
 	struct sp_buf *b = &w->raw[lane - 1];
 	int64_t now = sp_boot_us();
-	uint64_t dt;
+	size_t before = b->len;
 
-	SP_ASSERT(lane >= SP_LANE_OUT && lane <= SP_LANE_META);
+	SP_ASSERT(lane >= SP_LANE_OUT && lane <= SP_LANE_VIEW);
 	if (!w->is_certified || w->is_broken || w->is_closed)
 		return SP_ERR_STATE;
 	if (data.n > SP_REC_RAW_MAX - SP_REC_RECORD_HEAD_MAX ||
 	    b->len > SP_REC_RAW_MAX - SP_REC_RECORD_HEAD_MAX - data.n)
 		return SP_ERR_TOOBIG;
+	if (now <= w->put_us)
+		now = w->put_us + 1;
 	if (w->batch_us == 0)
 		w->batch_us = now;
-	dt = now > w->batch_us ? (uint64_t)(now - w->batch_us) : 0;
-	SP_TRY(sp_rec_record_put(b, dt, kind, chan, data));
+	SP_TRY(sp_rec_record_put(b, (uint64_t)(now - w->batch_us), kind, chan,
+	    data));
+	w->put_us = now;
+	if (lane == SP_LANE_VIEW && kind == SP_RECORD_KEYFRAME && w->keyframe == 0)
+		w->keyframe = before + 1;
 	if (kind == SP_RECORD_IN)
 		w->put_in += data.n;
 	else if (kind == SP_RECORD_OUT || kind == SP_RECORD_ERR)
 		w->put_out += data.n;
 	return SP_OK;
+}
+
+uint64_t
+sp_rec_writer_last_us(const struct sp_rec_writer *w)
+{
+	return w->put_us > w->header.t0_boot_us ?
+	    (uint64_t)(w->put_us - w->header.t0_boot_us) : 0;
 }
 
 void
@@ -341,7 +325,11 @@ sp_rec_writer_count(struct sp_rec_writer *w, bool from_user, size_t n)
 size_t
 sp_rec_writer_waiting(const struct sp_rec_writer *w)
 {
-	return w->raw[0].len + w->raw[1].len + w->raw[2].len;
+	size_t n = 0;
+
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		n += w->raw[l].len;
+	return n;
 }
 
 enum sp_err
@@ -484,6 +472,7 @@ forget_batch(struct sp_rec_writer *w)
 	w->put_in = w->put_out = 0;
 	w->out.off = w->out.len = 0;
 	w->batch_us = 0;
+	w->keyframe = 0;
 	return next_segment(w);
 }
 

@@ -15,7 +15,19 @@ struct sp_rec_params {
 	int fd;			/* empty file, read-write; stays the caller's */
 	uint8_t session[16];
 	struct sp_span recipients; /* X25519 keys, 32 bytes each, at least one */
+	/* [lane - 1]: who of them opens it; threshold 0: any one of them all. */
+	struct sp_rec_openers {
+		uint8_t threshold;
+		uint32_t who;	/* bit i: recipient i */
+	} openers[SP_REC_LANES];
 	uint64_t reserve_bytes;	/* free space below which nothing is written */
+};
+
+/* What of its header a writer keeps. */
+struct sp_rec_origin {
+	uint8_t session[16];
+	int64_t t0_wall_us, t0_boot_us;
+	uint8_t rec_key[32];
 };
 
 struct sp_rec_totals {
@@ -28,7 +40,7 @@ struct sp_rec_totals {
 SP_MUST enum sp_err sp_rec_writer_new(const struct sp_rec_params *p,
     struct sp_rec_writer **w);
 void sp_rec_writer_free(struct sp_rec_writer *w); /* wipes; NULL is fine */
-const struct sp_rec_header *sp_rec_writer_header(const struct sp_rec_writer *w);
+const struct sp_rec_origin *sp_rec_writer_header(const struct sp_rec_writer *w);
 const uint8_t *sp_rec_writer_header_hash(const struct sp_rec_writer *w);
 
 /* Checks the vault's signature over key and header (common/signed.h), writes
@@ -37,10 +49,14 @@ SP_MUST enum sp_err sp_rec_writer_certify(struct sp_rec_writer *w,
     const uint8_t audit_key[static 32], const uint8_t sig[static 64],
     struct sp_span meta);
 
-/* Adds a record to its lane, to be written by the next commit. SP_ERR_TOOBIG:
- * commit first. SP_ERR_STATE after a failure or before certify. */
+/* Adds a record to its lane, to be written by the next commit, at a time that no
+ * record before it has. Of lane VIEW a chunk that begins with a KEYFRAME says so,
+ * and a KEYFRAME that is put begins one. SP_ERR_TOOBIG: commit first. SP_ERR_STATE
+ * after a failure or before certify. */
 SP_MUST enum sp_err sp_rec_writer_put(struct sp_rec_writer *w,
     enum sp_lane lane, uint8_t kind, uint32_t chan, struct sp_span data);
+/* The time of the last record that was put, us since t0. */
+uint64_t sp_rec_writer_last_us(const struct sp_rec_writer *w);
 /* n bytes of the user's (else the target's) for which another record stands. */
 void sp_rec_writer_count(struct sp_rec_writer *w, bool from_user, size_t n);
 size_t sp_rec_writer_waiting(const struct sp_rec_writer *w); /* bytes put */

@@ -24,13 +24,15 @@ struct sp_rec_cursor {
 struct sp_rec_writer {
 	struct sp_rec_crypto crypto;
 	struct sp_rec_disk disk;
-	struct sp_rec_header header;
+	struct sp_rec_origin header;
 	uint8_t header_hash[32];
 	struct sp_rec_keys *keys;		/* sodium memory */
 	struct sp_rec_cursor cur;
 	uint64_t put_in, put_out;	/* of the batch that waits */
 	uint32_t segment;
 	int64_t batch_us, segment_us, unsigned_us; /* boot time; 0: none */
+	int64_t put_us;			/* boot time of the last record */
+	size_t keyframe;		/* where the first that waits begins, + 1 */
 	int64_t spoke_us;		/* the last commit; 0: nothing to give back */
 	uint64_t segment_bytes, unsigned_bytes, checkpoints;
 	bool is_certified, is_broken, is_closed;
@@ -48,6 +50,11 @@ SP_MUST enum sp_err sp_rec_add_chunk(struct sp_rec_writer *w,
 SP_MUST enum sp_err sp_rec_add_checkpoint(struct sp_rec_writer *w);
 SP_MUST enum sp_err sp_rec_write_out(struct sp_rec_writer *w,
     const struct sp_rec_cursor *before, enum sp_err e);
+
+/* ---- writer_open.c */
+/* Makes the lanes' keys and writes the header. */
+SP_MUST enum sp_err sp_rec_writer_begin(struct sp_rec_writer *w,
+    const struct sp_rec_params *p);
 
 /* ---- writer_late.c */
 /* Notes a chunk that is about to stand at the end of the batch; its commitment

@@ -67,6 +67,10 @@ size_t json_unfinished(struct sp_span s);
  * say; and a member of an object of JSON, with the comma before it. */
 void file_line(char *dst, size_t cap, struct sp_span record);
 SP_MUST enum sp_err file_json(struct sp_buf *out, struct sp_span record);
+/* What a record of the kinds 40 to 44 says, as a member of an object of JSON with
+ * the comma before it; nothing of any other kind, nor of one that is broken. */
+SP_MUST enum sp_err derived_json(struct sp_buf *out,
+    const struct sp_rec_record *r);
 /* A channel of sftp: its bytes are for no screen, its `file` records are. */
 bool file_is_sftp(const struct sp_open *o);
 

@@ -11,15 +11,16 @@
 static enum sp_err
 one(struct sp_buf *out, const struct sp_rec_record *r)
 {
-	static const char *const lanes[] = {"?", "out", "in", "meta"};
+	static const char *const lanes[] = {"?", "out", "in", "meta", "file",
+	    "view"};
 
 	SP_TRY(sp_buf_printf(out, "{\"us\":%llu,\"lane\":\"%s\",\"kind\":\"%s\","
 	    "\"channel\":%u,\"data\":\"", (unsigned long long)r->at_us,
-	    lanes[r->lane < 4 ? r->lane : 0], sp_rec_kind_name(r->kind), r->chan));
+	    lanes[r->lane < 6 ? r->lane : 0], sp_rec_kind_name(r->kind), r->chan));
 	SP_TRY(sp_base64(out, r->data));
 	SP_TRY(sp_buf_put_u8(out, '"'));
-	if (r->kind == SP_RECORD_FILE)
-		SP_TRY(file_json(out, r->data));
+	SP_TRY(r->kind == SP_RECORD_FILE ? file_json(out, r->data) :
+	    derived_json(out, r));
 	return sp_buf_put(out, "}\n", 2);
 }
 

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void
 read_all(int fd)
 {
-	struct sp_rec_lane_keys keys = {.has = {true, true, true}};
+	struct sp_rec_lane_keys keys = {.has = {true, true, true, true, true}};
 	struct sp_rec_decoder *d = NULL;
 	struct sp_rec_report r;
 	struct sp_rec_record rec;
@@ -73,7 +73,7 @@ put_chunk(struct sp_buf *out, struct sp_rec_crypto *c, uint8_t chain[static 32],
 static enum sp_err
 build(struct sp_span in, struct sp_buf *out)
 {
-	struct sp_rec_header h = {.n_recipients = 1};
+	static struct sp_rec_header h;
 	struct sp_rec_chunk_header k = {0};
 	struct sp_rec_crypto c;
 	uint8_t chain[32], more = 0, flags = 0;
@@ -81,6 +81,9 @@ build(struct sp_span in, struct sp_buf *out)
 	const uint8_t *p;
 	enum sp_err e;
 
+	h.n_recipients = 1;
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		h.lane[l].n = h.lane[l].threshold = 1;
 	SP_TRY(sp_rec_crypto_init(&c));
 	e = sp_rec_header_encode(out, &h);
 	if (e == SP_OK)

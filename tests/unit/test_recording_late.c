@@ -413,7 +413,9 @@ add_signed(struct sp_buf *b, uint8_t chain[static 32], const uint8_t *sk,
 
 Test(recording_late, the_first_version_is_still_read)
 {
-	struct sp_rec_header h = {.t0_wall_us = 1, .n_recipients = 1};
+	static struct sp_rec_header h = {.version = 1, .t0_wall_us = 1,
+	    .n_recipients = 1, .lane = {{.threshold = 1, .n = 1},
+	    {.threshold = 1, .n = 1}, {.threshold = 1, .n = 1}}};
 	SP_BUF_AUTO b = {.max = 8192};
 	SP_BUF_AUTO body = {.max = 1024};
 	uint8_t sk[64], chain[32], sig[64];
@@ -424,7 +426,7 @@ Test(recording_late, the_first_version_is_still_read)
 	rec_vault_make(&v);
 	crypto_sign_keypair(h.rec_key, sk);
 	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
-	b.p[b.off + SP_REC_MAGIC_BYTES] = 1;
+	cr_assert_eq(b.p[b.off + SP_REC_MAGIC_BYTES], 1);
 	cr_assert_eq(sp_rec_crypto_init(&cr), SP_OK);
 	cr_assert_eq(sp_rec_sha256(&cr, sp_buf_span(&b), chain), SP_OK);
 	sp_rec_crypto_fini(&cr);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The header: new keys for every lane, sealed to who may open it. */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recorder/writer_int.h"
+
+/* Who opens a lane, as asked for; without a word everybody who opens any. */
+static enum sp_err
+take_openers(const struct sp_rec_openers *o, struct sp_rec_header *h,
+    struct sp_rec_lane_seal *l)
+{
+	uint32_t all = UINT32_MAX >> (32 - h->n_recipients);
+	uint32_t who = o->threshold == 0 ? all : o->who;
+
+	if ((who & ~all) != 0)
+		return SP_ERR_INVAL;
+	l->threshold = o->threshold == 0 ? 1 : o->threshold;
+	for (uint8_t i = 0; i < h->n_recipients; i++)
+		if ((who >> i & 1) != 0)
+			l->who[l->n++] = i;
+	return SP_OK;
+}
+
+static enum sp_err
+seal_lane_keys(struct sp_rec_writer *w, const struct sp_rec_params *p,
+    struct sp_rec_header *h)
+{
+	struct sp_span to = p->recipients;
+
+	if (to.n == 0 || to.n % 32 != 0 || to.n / 32 > SP_REC_RECIPIENTS_MAX)
+		return SP_ERR_INVAL;
+	h->n_recipients = (uint8_t)(to.n / 32);
+	memcpy(h->recipient, to.p, to.n);
+	for (uint8_t l = 0; l < SP_REC_LANES; l++) {
+		SP_TRY(take_openers(&p->openers[l], h, &h->lane[l]));
+		randombytes_buf(w->keys->state[l], 32);
+		SP_TRY(sp_rec_lane_seal(h, (uint8_t)(l + 1), w->keys->state[l]));
+	}
+	return SP_OK;
+}
+
+/* The boxes are needed once: they are not kept in memory. */
+enum sp_err
+sp_rec_writer_begin(struct sp_rec_writer *w, const struct sp_rec_params *p)
+{
+	struct sp_rec_header *h = calloc(1, sizeof(*h));
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+	enum sp_err e;
+
+	if (h == NULL)
+		return SP_ERR_NOMEM;
+	memcpy(h->session, w->header.session, 16);
+	memcpy(h->rec_key, w->header.rec_key, 32);
+	h->t0_wall_us = w->header.t0_wall_us;
+	h->t0_boot_us = w->header.t0_boot_us;
+	e = seal_lane_keys(w, p, h);
+	if (e == SP_OK)
+		e = sp_rec_header_encode(&b, h);
+	free(h);
+	SP_TRY(e);
+	SP_TRY(sp_rec_sha256(&w->crypto, sp_buf_span(&b), w->header_hash));
+	memcpy(w->cur.chain, w->header_hash, 32);
+	SP_TRY(sp_rec_disk_room(&w->disk, b.len));
+	/* It reaches the disk with OPEN: nothing happens in between. */
+	return sp_rec_disk_append(&w->disk, sp_buf_span(&b));
+}

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Version 3: who opens which lane, what is derived, and what a reader skips. */
+#include "tests/unit/rec_support.h"
+
+#include "common/text.h"
+
+#define PEOPLE 4
+
+struct person {
+	uint8_t pk[32], sk[32];
+};
+
+static struct person people[PEOPLE];
+static uint8_t session[16] = {3, 1, 4};
+
+static struct sp_rec_params
+params_for_people(int fd, uint8_t keys[static PEOPLE * 32])
+{
+	struct sp_rec_params p = {.fd = fd};
+
+	for (size_t i = 0; i < PEOPLE; i++) {
+		cr_assert_eq(crypto_box_keypair(people[i].pk, people[i].sk), 0);
+		memcpy(keys + 32 * i, people[i].pk, 32);
+	}
+	memcpy(p.session, session, 16);
+	p.recipients = sp_span_of(keys, PEOPLE * 32);
+	return p;
+}
+
+static struct sp_rec_writer *
+certified(const struct rec_vault *v, const struct sp_rec_params *p)
+{
+	struct sp_rec_writer *w = NULL;
+	uint8_t sig[64];
+
+	cr_assert_eq(sp_rec_writer_new(p, &w), SP_OK);
+	rec_vault_sign_recording(v, session, sp_rec_writer_header(w)->rec_key,
+	    sp_rec_writer_header_hash(w), sp_rec_writer_header(w)->t0_wall_us, sig);
+	cr_assert_eq(sp_rec_writer_certify(w, v->audit_pk, sig,
+	    sp_span_str("{}")), SP_OK);
+	return w;
+}
+
+static void
+end(struct sp_rec_writer *w)
+{
+	cr_assert_eq(sp_rec_writer_close(w, 0, sp_span_str("bye")), SP_OK);
+	sp_rec_writer_free(w);
+}
+
+/* The lane's key from these people, a bit each. */
+static enum sp_err
+key_of(int fd, uint8_t lane, unsigned who, uint8_t key[static 32])
+{
+	struct sp_rec_opened o[PEOPLE];
+	struct sp_rec_file *f = NULL;
+	enum sp_err e = SP_OK;
+	size_t n = 0;
+
+	cr_assert_eq(sp_rec_file_open(fd, &f), SP_OK);
+	for (size_t i = 0; i < PEOPLE && e == SP_OK; i++)
+		if ((who >> i & 1) != 0)
+			e = sp_rec_lane_open(sp_rec_file_header(f), lane, i,
+			    people[i].pk, people[i].sk, &o[n++]);
+	if (e == SP_OK)
+		e = sp_rec_lane_join(o, n, key);
+	sp_rec_file_close(f);
+	return e;
+}
+
+Test(recording_lanes, each_lane_has_its_people)
+{
+	struct rec_vault v;
+	uint8_t keys[PEOPLE * 32], a[32], b[32];
+	int fd = rec_file();
+	struct sp_rec_params p = params_for_people(fd, keys);
+	struct sp_rec_lane_keys k = {0};
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	struct sp_rec_report rep;
+	struct sp_rec_writer *w;
+	bool has_in = false;
+
+	rec_vault_make(&v);
+	p.openers[SP_LANE_OUT - 1] = (struct sp_rec_openers){1, 0x3};
+	p.openers[SP_LANE_IN - 1] = (struct sp_rec_openers){2, 0xe};
+	w = certified(&v, &p);
+	cr_assert_eq(sp_rec_writer_put(w, SP_LANE_IN, SP_RECORD_IN, 1,
+	    sp_span_str("typed")), SP_OK);
+	end(w);
+	cr_assert_eq(sp_rec_verify(fd, v.audit_pk, NULL, &rep), SP_REC_INTACT);
+
+	/* One of two for the screen, two of three for the keys. */
+	cr_assert_eq(key_of(fd, SP_LANE_OUT, 0x1, a), SP_OK);
+	cr_assert_eq(key_of(fd, SP_LANE_OUT, 0x2, b), SP_OK);
+	cr_assert_eq(memcmp(a, b, 32), 0);
+	cr_assert_eq(key_of(fd, SP_LANE_OUT, 0x4, a), SP_ERR_NOTFOUND);
+	cr_assert_eq(key_of(fd, SP_LANE_IN, 0x1, a), SP_ERR_NOTFOUND);
+	cr_assert_eq(key_of(fd, SP_LANE_IN, 0x2, a), SP_ERR_AGAIN);
+	cr_assert_eq(key_of(fd, SP_LANE_IN, 0x6, a), SP_OK);
+	cr_assert_eq(key_of(fd, SP_LANE_IN, 0xc, b), SP_OK);
+	cr_assert_eq(memcmp(a, b, 32), 0);
+	cr_assert_eq(key_of(fd, SP_LANE_IN, 0xe, b), SP_OK);
+	cr_assert_eq(memcmp(a, b, 32), 0);
+	/* A lane of which nothing was said is for everybody. */
+	cr_assert_eq(key_of(fd, SP_LANE_VIEW, 0x8, b), SP_OK);
+
+	memcpy(k.key[SP_LANE_IN - 1], a, 32);
+	k.has[SP_LANE_IN - 1] = true;
+	cr_assert_eq(sp_rec_decoder_new(fd, &k, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK)
+		has_in |= r.kind == SP_RECORD_IN && sp_span_is(r.data, "typed");
+	cr_assert(has_in);
+	sp_rec_decoder_free(d);
+	close(fd);
+}
+
+Test(recording_lanes, false_boxes_open_nothing)
+{
+	struct rec_vault v;
+	uint8_t keys[PEOPLE * 32];
+	int fd = rec_file();
+	struct sp_rec_params p = params_for_people(fd, keys);
+	struct sp_rec_opened o, q[2];
+	struct sp_rec_file *f = NULL;
+	struct sp_rec_header *h = malloc(sizeof(*h));
+	SP_BUF_AUTO boxes = {.max = 4096};
+	uint8_t key[32];
+
+	rec_vault_make(&v);
+	cr_assert(h != NULL);
+	p.openers[SP_LANE_IN - 1] = (struct sp_rec_openers){2, 0x3};
+	end(certified(&v, &p));
+	cr_assert_eq(sp_rec_file_open(fd, &f), SP_OK);
+	*h = *sp_rec_file_header(f);
+	sp_rec_file_close(f);
+	cr_assert_eq(sp_rec_lane_open(h, 1, 0, people[1].pk, people[1].sk, &o),
+	    SP_ERR_CRYPTO, "another's box");
+	cr_assert_eq(sp_rec_lane_open(h, 0, 0, people[0].pk, people[0].sk, &o),
+	    SP_ERR_NOTFOUND);
+	/* The box of one lane in the place of another's. */
+	memcpy(h->lane[2].box, h->lane[0].box, sizeof(h->lane[0].box));
+	cr_assert_eq(sp_rec_lane_open(h, 3, 0, people[0].pk, people[0].sk, &o),
+	    SP_ERR_DENIED);
+	/* One share given twice is one share. */
+	cr_assert_eq(sp_rec_lane_open(h, 2, 0, people[0].pk, people[0].sk, &q[0]),
+	    SP_OK);
+	q[1] = q[0];
+	cr_assert_eq(sp_rec_lane_join(q, 2, key), SP_ERR_EXISTS);
+	/* What the vault is asked for never holds a lane that takes two. */
+	cr_assert_eq(sp_rec_sealed_keys(h, 0, &boxes), SP_OK);
+	cr_assert_eq(boxes.len, (SP_REC_LANES - 1) * (1 + SP_LANE_SEALED_BYTES));
+	h->session[0] ^= 1;
+	cr_assert_eq(sp_rec_lane_open(h, 1, 0, people[0].pk, people[0].sk, &o),
+	    SP_ERR_DENIED);
+	free(h);
+	close(fd);
+}
+
+Test(recording_lanes, openers_that_cannot_be)
+{
+	static const struct sp_rec_openers bad[] = {{1, 0}, {2, 0x1}, {1, 0x10},
+	    {5, 0xf}};
+	uint8_t keys[PEOPLE * 32];
+
+	cr_assert(sodium_init() >= 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		int fd = rec_file();
+		struct sp_rec_params p = params_for_people(fd, keys);
+		struct sp_rec_writer *w = NULL;
+
+		p.openers[3] = bad[i];
+		cr_assert_eq(sp_rec_writer_new(&p, &w), SP_ERR_INVAL, "%zu", i);
+		close(fd);
+	}
+}
+
+/* A chunk that begins with a keyframe is found by its header alone. */
+Test(recording_lanes, a_keyframe_is_found_without_a_key)
+{
+	static const uint8_t kinds[] = {SP_RECORD_LINE, SP_RECORD_KEYFRAME,
+	    SP_RECORD_LINE, SP_RECORD_KEYFRAME};
+	struct rec_vault v;
+	int fd = rec_file();
+	struct sp_rec_lane_keys k;
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_file *f = NULL;
+	struct sp_rec_writer *w;
+	struct sp_rec_record r;
+	struct sp_rec_chunk c;
+	uint64_t at[4];
+	unsigned plain = 0, marked = 0, seen = 0;
+
+	rec_vault_make(&v);
+	w = rec_begin(&v, fd, session);
+	for (int i = 0; i < 4; i++) {
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_VIEW, kinds[i], 1,
+		    sp_span_str("x")), SP_OK);
+		at[i] = sp_rec_writer_last_us(w);
+		cr_assert(i == 0 || at[i] > at[i - 1], "no two have one time");
+	}
+	end(w);
+
+	cr_assert_eq(sp_rec_file_open(fd, &f), SP_OK);
+	while (sp_rec_file_next(f, &c) == SP_REC_STEP_CHUNK)
+		if (c.h.type == SP_REC_DATA_CHUNK && c.h.lane == SP_LANE_VIEW)
+			*((c.h.flags & SP_REC_F_KEYFRAME) != 0 ? &marked : &plain) += 1;
+	sp_rec_file_close(f);
+	cr_assert_eq(plain, 1);
+	cr_assert_eq(marked, 1);
+
+	k = rec_keys(&v, fd);
+	cr_assert_eq(sp_rec_decoder_new(fd, &k, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK) {
+		if (r.lane != SP_LANE_VIEW)
+			continue;
+		cr_assert_eq(r.kind, kinds[seen]);
+		cr_assert_eq(r.at_us, at[seen]);
+		seen++;
+	}
+	cr_assert_eq(seen, 4);
+	sp_rec_decoder_free(d);
+	close(fd);
+}
+
+/* A later version of us may name more lanes: they are passed over. */
+Test(recording_lanes, unknown_lanes_are_skipped)
+{
+	static struct sp_rec_header h, got;
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+	uint8_t lane[3 + 1 + SP_LANE_SEALED_BYTES] = {9, 1, 1, 0};
+	struct sp_span s;
+
+	h.n_recipients = 1;
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		h.lane[l].n = h.lane[l].threshold = 1;
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
+	cr_assert_eq(sp_buf_put(&b, lane, sizeof(lane)), SP_OK);
+	s = sp_buf_span(&b);
+	b.p[b.off + 80]++;
+	cr_assert_eq(sp_rec_header_decode(s, &got), SP_ERR_PROTO);
+	b.p[b.off + 12] = (uint8_t)s.n;
+	b.p[b.off + 13] = (uint8_t)(s.n >> 8);
+	cr_assert_eq(sp_rec_header_decode(s, &got), SP_OK);
+	cr_assert_eq(got.lanes, 0x23eu);
+	/* The same lane twice, a recipient that is none, more than there are. */
+	for (size_t i = 0; i < 3; i++) {
+		static const uint8_t to[3] = {5, 2, 2};
+		static const size_t at[3] = {0, 1, 3};
+		uint8_t *p = b.p + b.off + s.n - sizeof(lane) + at[i], was = *p;
+
+		*p = to[i];
+		cr_assert_eq(sp_rec_header_decode(s, &got), SP_ERR_PROTO, "%zu", i);
+		*p = was;
+	}
+}
+
+/* Version 2 had three lanes, each for all: a header of it is read. */
+Test(recording_lanes, a_header_of_version_2_is_read)
+{
+	static struct sp_rec_header h, got;
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+
+	h.version = 2;
+	h.n_recipients = 2;
+	for (size_t l = 0; l < SP_REC_LANES_OLD; l++)
+		h.lane[l] = (struct sp_rec_lane_seal){.threshold = 1, .n = 2,
+		    .who = {0, 1}};
+	h.lane[2].box[1][96] = 77;
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
+	cr_assert_eq(b.len, 84 + 64 + 3 * (1 + 2 * 97));
+	cr_assert_eq(sp_rec_header_decode(sp_buf_span(&b), &got), SP_OK);
+	cr_assert_eq(got.version, 2);
+	cr_assert_eq(got.lanes, 0xeu);
+	cr_assert_eq(got.lane[2].box[1][96], 77);
+	cr_assert_eq(got.lane[3].n, 0);
+}
