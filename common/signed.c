@@ -43,3 +43,13 @@ sp_signed_audit(struct sp_buf *b, uint64_t seq, const uint8_t head[static 32],
 	SP_TRY(sp_buf_put(b, head, 32));
 	return sp_buf_put_u64(b, (uint64_t)at_us);
 }
+
+enum sp_err
+sp_signed_chunk(struct sp_buf *b, const uint8_t prev[static 32],
+    const uint8_t head[static 28], struct sp_span body)
+{
+	SP_TRY(label(b, "sallyport chunk v1"));
+	SP_TRY(sp_buf_put(b, prev, 32));
+	SP_TRY(sp_buf_put(b, head, 28));
+	return sp_buf_put(b, body.p, body.n);
+}

@@ -27,6 +27,13 @@ SP_MUST enum sp_err sp_signed_close(struct sp_buf *b, bool recovered,
 SP_MUST enum sp_err sp_signed_audit(struct sp_buf *b, uint64_t seq,
     const uint8_t head[static 32], int64_t at_us);
 
+/* What a recording's own key signs in a chunk that stands in clear, with the
+ * chain before it and its header (doc/recording-format.md):
+ *   "sallyport chunk v1" 0 previous chain[32] header[28] body without signature */
+SP_MUST enum sp_err sp_signed_chunk(struct sp_buf *b,
+    const uint8_t prev[static 32], const uint8_t head[static 28],
+    struct sp_span body);
+
 /*
  * Lane keys of a recording. In its header each stands as a libsodium sealed
  * box (crypto_box_seal) to a recipient's X25519 key over

@@ -5,7 +5,6 @@
 
 #include "recorder/format.h"
 
-static const char chunk_label[] = "sallyport chunk v1";
 static const char key_label[] = "sallyport lane key v1";
 static const char next_label[] = "sallyport lane next v1";
 static const char commit_label[] = "sallyport lane commit v1";
@@ -182,10 +181,7 @@ enum sp_err
 sp_rec_signed_chunk(struct sp_buf *b, const uint8_t prev[static 32],
     const uint8_t head[static SP_REC_CHUNK_HEADER], struct sp_span body)
 {
-	SP_TRY(sp_buf_put(b, chunk_label, sizeof(chunk_label)));
-	SP_TRY(sp_buf_put(b, prev, 32));
-	SP_TRY(sp_buf_put(b, head, SP_REC_CHUNK_HEADER));
-	return sp_buf_put(b, body.p, body.n);
+	return sp_signed_chunk(b, prev, head, body);
 }
 
 static enum sp_err
