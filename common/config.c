@@ -10,16 +10,18 @@ struct row {
 	const char *name, *def, *help;
 	bool is_number;
 	uint64_t lo, hi;
-	size_t offset;
+	size_t offset, bytes;
 };
 
 static const struct row rows[] = {
 #define IS_text false
+#define IS_list false
 #define IS_number true
 #define ROW(kind, name_, def_, lo_, hi_, help_)                               \
 	{.name = #name_, .def = (def_), .help = (help_),                      \
 	    .is_number = IS_##kind, .lo = (lo_), .hi = (hi_),                 \
-	    .offset = offsetof(struct sp_config, name_)},
+	    .offset = offsetof(struct sp_config, name_),                          \
+	    .bytes = sizeof(((struct sp_config *)NULL)->name_)},
     SP_CONFIG_TABLE(ROW)
 #undef ROW
 };
@@ -42,9 +44,10 @@ set(struct sp_config *c, const struct row *r, struct sp_span v,
 		memcpy(at, &n, sizeof(n));
 		return SP_OK;
 	}
-	if (!sp_utf8_is_valid(v) || sp_span_cstr(v, (char *)at, 512) != SP_OK) {
+	if (!sp_utf8_is_valid(v) || sp_span_cstr(v, (char *)at, r->bytes) != SP_OK) {
 		snprintf(d->text, sizeof(d->text),
-		    "%s wants a text of at most 511 bytes of UTF-8", r->name);
+		    "%s wants a text of at most %zu bytes of UTF-8", r->name,
+		    r->bytes - 1);
 		return SP_ERR_SYNTAX;
 	}
 	return SP_OK;

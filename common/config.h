@@ -12,7 +12,7 @@
  * comments from `#`. One row here makes the field, its default, its parser,
  * the dump and the manual page. No row opens anything.
  *
- * X(kind, name, default, lowest, highest, help); kinds: text, number, words
+ * X(kind, name, default, lowest, highest, help); kinds: text, number, list (a longer text)
  */
 #define SP_CONFIG_TABLE(X)                                                    \
 	X(text, listen, "127.0.0.1:2222", 0, 0,                               \
@@ -39,6 +39,12 @@
 	X(number, request_life_s, "86400", 60, 604800, "how long a request stays open") \
 	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \
 	X(number, recording_reserve_mb, "64", 1, 1048576, "disk kept free; below it sessions end") \
+	X(text, recordings_sealed_to, "vault", 0, 0, \
+	    "who opens recordings: vault (for its viewers, as the policy says), auditors (this bastion cannot open what it wrote), or [N of] names of them") \
+	X(list, recording_auditors, "", 0, 0, "NAME=KEY of each auditor, as sallyport identity prints the key") \
+	X(text, recording_screen, "", 0, 0, "who opens screens and what happened; empty: as recordings_sealed_to") \
+	X(text, recording_keys, "", 0, 0, "who opens what was typed, for instance: 2 of anna ben carl; empty: as recordings_sealed_to") \
+	X(text, recording_files, "", 0, 0, "who opens the bodies of files; empty: as recordings_sealed_to") \
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
 	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \
 	X(number, rotation_keep, "5", 1, 1000, "former versions of a secret that are kept") \
@@ -54,6 +60,7 @@
 
 struct sp_config {
 #define SP_CONFIG_FIELD_text(name) char name[512];
+#define SP_CONFIG_FIELD_list(name) char name[3072];
 #define SP_CONFIG_FIELD_number(name) uint64_t name;
 #define SP_CONFIG_FIELD(kind, name, def, lo, hi, help) SP_CONFIG_FIELD_##kind(name)
 	SP_CONFIG_TABLE(SP_CONFIG_FIELD)

@@ -110,6 +110,7 @@ enum sp_link_state {
 	/* -- supervisor and vault -- */                                      \
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
+	M(vault_keys, 0x01d0, SP_ROLE_VLT, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(vault_credential, 0x0100, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1) \
 	/* -- ingress and broker: logging in -- */                            \
 	M(auth_key, 0x0040, SP_ROLE_ING, SP_ROLE_BRK,                         \
@@ -286,7 +287,11 @@ enum sp_link_state {
 	F(u8, proxied, 0)
 /* fds: recording file (rw), link to the broker, stream of the ingress side,
  * stream of the egress side */
-#define SP_FIELDS_spawn_recorder(F) F(u64, id, 0) F(uuid, session, 0)
+/* The vault's keys as the vault itself said them (vault_keys); pinned 0: it has
+ * not yet. A recorder takes no other from the broker. */
+#define SP_FIELDS_spawn_recorder(F)                                           \
+	F(u64, id, 0) F(uuid, session, 0) F(u8, pinned, 0) F(h32, audit_key, 0) \
+	F(h32, recording_key, 0)
 /* fds: recording file (rw), link to the broker */
 #define SP_FIELDS_spawn_recover(F) F(u64, id, 0) F(uuid, session, 0)
 /* fds: connected socket to the target, stream of the recorder side (of a hop:
@@ -437,8 +442,9 @@ enum sp_link_state {
 #define SP_FIELDS_pam_result(F) F(u32, auth, 0) F(u32, acct, 0)
 
 /* rules: struct sp_rules, encoded (common/rules.h). durability: enum
- * sp_durability. recipients: X25519 public keys, 32 bytes each. meta: JSON text
- * of who, what, where. */
+ * sp_durability. recipients: none; the recorder knows them from the supervisor.
+ * audit_key must be the one that the vault told. meta: JSON text of who, what,
+ * where. */
 #define SP_FIELDS_rec_open(F)                                                 \
 	F(uuid, session, 0) F(bytes, rules, 32768) F(u8, durability, 0)       \
 	F(bytes, recipients, 1024) F(h32, audit_key, 0)                       \
@@ -526,6 +532,8 @@ enum sp_link_state {
 /* fds: the credential sallyport-vault that systemd gave the supervisor, open for
  * reading; after each start of the vault. */
 #define SP_FIELDS_vault_credential(F)
+/* Its public keys, each time it opens: for the recorders. */
+#define SP_FIELDS_vault_keys(F) F(h32, audit_key, 0) F(h32, recording_key, 0)
 #define SP_FIELDS_v_status(F)
 #define SP_FIELDS_v_status_r(F)                                               \
 	F(u8, sealed, 0) F(u8, demo, 0) F(h32, audit_key, 0)                  \
@@ -599,7 +607,8 @@ enum sp_link_state {
 	F(u64, chunks, 0) F(i64, at_us, 0)
 #define SP_FIELDS_v_sign_audit(F) F(u64, seq, 0) F(h32, head, 0) F(i64, at_us, 0)
 #define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
-#define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0)
+/* lanes: bit n for lane n; the boxes of others are left closed. */
+#define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0) F(u32, lanes, 0)
 #define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
 /* A key revocation list for sshd (PROTOCOL.krl): serials of our CA's
  * certificates, u64 each; key ids, a session's uuid each; whole CAs, blobs as
@@ -658,12 +667,13 @@ enum sp_link_state {
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
 #define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024)
 /* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who
- * watches. */
+ * watches. recording_key: the vault's; a recording without it is not the
+ * vault's to open. */
 #define SP_FIELDS_play_start(F)                                               \
 	F(u64, play, 0) F(uuid, session, 0) F(u8, mode, 0) F(u32, speed, 0)   \
 	F(u64, at_us, 0) F(u64, idle_us, 0) F(h32, audit_key, 0)              \
 	F(h32, known_head, 0) F(u8, head_is_known, 0) F(u8, json, 0)          \
-	F(str, name, 64)
+	F(str, name, 64) F(h32, recording_key, 0)
 #define SP_FIELDS_play_result(F) F(u8, verdict, 0) F(str, text, 1024)
 
 /* argv: each argument as u32 length and bytes; open: an OPEN payload that says

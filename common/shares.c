@@ -189,9 +189,9 @@ sp_shares_join(const struct sp_share *s, size_t count,
 
 /* ---------------------------------------------------------------- text form */
 
-/* CRC-32C, bit by bit with a mask: a table would be read by secret bytes. */
-static uint32_t
-crc(const uint8_t *p, size_t n)
+/* Bit by bit with a mask: a table would be read by secret bytes. */
+uint32_t
+sp_crc32c(const uint8_t *p, size_t n)
 {
 	uint32_t c = 0xffffffffU;
 
@@ -263,7 +263,7 @@ sp_share_text(const struct sp_share *s, bool grouped, struct sp_buf *out)
 	b[SP_SHARE_SET + 2] = s->index;
 	b[SP_SHARE_SET + 3] = s->len;
 	memcpy(b + HEAD, s->y, s->len);
-	c = crc(b, n);
+	c = sp_crc32c(b, n);
 	for (unsigned i = 0; i < CHECK; i++)
 		b[n + i] = (uint8_t)(c >> (8 * i));
 	e = encode(b, n + CHECK, grouped, out);
@@ -323,7 +323,7 @@ from_bytes(const uint8_t *b, size_t n, struct sp_share *out)
 
 	if (n <= HEAD + CHECK || n != HEAD + CHECK + (size_t)b[HEAD - 1])
 		return SP_ERR_SYNTAX;
-	c = crc(b, n - CHECK);
+	c = sp_crc32c(b, n - CHECK);
 	for (unsigned i = 0; i < CHECK; i++)
 		want |= (uint32_t)b[n - CHECK + i] << (8 * i);
 	if (c != want)

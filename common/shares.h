@@ -69,6 +69,9 @@ SP_MUST enum sp_err sp_share_text(const struct sp_share *s, bool grouped,
  * SP_ERR_INVAL: the check fits, yet the fields are out of bounds. */
 SP_MUST enum sp_err sp_share_parse(struct sp_span text, struct sp_share *s);
 
+/* CRC-32C (RFC 3720, B.4), constant time. */
+uint32_t sp_crc32c(const uint8_t *p, size_t n);
+
 void sp_share_wipe(struct sp_share *s, size_t count);
 
 /* GF(2^8), for the tests: constant time. The inverse of 0 is 0. */

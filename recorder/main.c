@@ -5,6 +5,7 @@
  */
 #include <linux/falloc.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -12,18 +13,44 @@
 #include "common/log.h"
 #include "common/parent.h"
 #include "common/sandbox.h"
+#include "common/sealto.h"
 #include "recorder/format.h"
 #include "recorder/recover.h"
 #include "recorder/relay.h"
 
+/* Who opens what is recorded, from the supervisor: every child has it. */
+static struct sp_sealto sealto;
+
+static enum sp_err
+take_sealto(struct sp_span config)
+{
+	struct sp_config *c = calloc(1, sizeof(*c));
+	struct sp_config_diag diag;
+	char bad[256] = "";
+	enum sp_err e;
+
+	if (c == NULL)
+		return SP_ERR_NOMEM;
+	e = sp_config_parse(c, config, &diag);
+	if (e == SP_OK)
+		e = sp_sealto_parse(c, &sealto, bad, sizeof(bad));
+	if (e != SP_OK)
+		sp_log(SP_ERROR, "configuration", NULL, "error=\"%s\"", bad);
+	free(c);
+	return e;
+}
+
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
 {
+	struct sp_msg_start_parent m;
 	char when[SP_TIME_TEXT];
 
 	(void)ctx;
 	if (p->type != SP_MSG_start_parent)
 		return SP_ERR_PROTO;
+	SP_TRY(sp_dec_start_parent(p->body, &m));
+	SP_TRY(take_sealto(m.config));
 	/* The first use of calendar time reads the time zone from a file. */
 	sp_time_text(when, sp_now_us(), true);
 	SP_TRY(sp_sandbox_prepare(sp_recorder_syscalls, sp_recorder_n_syscalls));
@@ -43,6 +70,10 @@ record(struct sp_packet *p)
 	}
 	if (sp_relay_init(&r, p->fds[1], p->fds[2], p->fds[3]) == SP_OK) {
 		memcpy(r.session, m.session, 16);
+		r.sealto = &sealto;
+		r.is_pinned = m.pinned == 1;
+		memcpy(r.audit_key, m.audit_key, 32);
+		memcpy(r.recording_key, m.recording_key, 32);
 		status = sp_relay_run(&r, file);
 	}
 	sp_relay_fini(&r);

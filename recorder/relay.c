@@ -151,11 +151,30 @@ broker(struct sp_relay *r)
 
 static struct sp_rules rules;
 
+/* Who opens it: of the configuration that root wrote, and the vault itself. */
+static enum sp_err
+seal_to(const struct sp_relay *r, struct sp_rec_params *p,
+    uint8_t keys[static SP_SEALTO_MAX * 32])
+{
+	const struct sp_sealto *t = r->sealto;
+
+	SP_ASSERT(SP_SEALTO_MAX <= SP_REC_RECIPIENTS_MAX);
+	for (size_t i = 0; i < t->n; i++)
+		memcpy(keys + 32 * i, i == 0 && t->has_vault ?
+		    r->recording_key : t->one[i].key, 32);
+	p->recipients = sp_span_of(keys, 32u * t->n);
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		p->openers[l] = (struct sp_rec_openers){t->lane[l].threshold,
+		    t->lane[l].who};
+	return t->n > 0 ? SP_OK : SP_ERR_INVAL;
+}
+
 static enum sp_err
 open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
-    uint8_t audit_key[static 32], struct sp_buf *meta)
+    struct sp_buf *meta)
 {
 	struct sp_rec_params p = {.fd = file_fd};
+	uint8_t keys[SP_SEALTO_MAX * 32];
 	struct sp_msg_rec_open m;
 	struct sp_msg_rec_opened o;
 
@@ -168,10 +187,15 @@ open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
 	r->rules = &rules;
 	r->idle.limit_s = rules.idle_s;
 	sp_channels_init(&r->channels, r->rules);
-	memcpy(audit_key, m.audit_key, 32);
+	/* A captured broker could name a vault of its own, and read along later. */
+	if (!r->is_pinned || memcmp(r->audit_key, m.audit_key, 32) != 0) {
+		sp_log(SP_ERROR, "false_vault", r->session, "known=%d",
+		    r->is_pinned);
+		return SP_ERR_DENIED;
+	}
 	SP_TRY(sp_buf_put(meta, m.meta.p, m.meta.n));
 	memcpy(p.session, m.session, 16);
-	p.recipients = m.recipients;
+	SP_TRY(seal_to(r, &p, keys));
 	p.reserve_bytes = m.reserve_bytes;
 	SP_TRY(sp_rec_writer_new(&p, &r->w));
 	memcpy(o.session, m.session, 16);
@@ -188,13 +212,12 @@ handshake(struct sp_relay *r, int file_fd)
 	struct sp_msg_rec_ready ready;
 	struct sp_msg_rec_cert cert;
 	struct sp_rec_totals t;
-	uint8_t audit_key[32];
 	struct sp_packet p;
 
 	SP_TRY(sp_link_wait(&r->link, &p, HANDSHAKE_MS));
 	if (p.type == SP_MSG_rec_end)
 		return on_end(r, p.body);
-	SP_TRY(open_writer(r, p.body, file_fd, audit_key, &meta));
+	SP_TRY(open_writer(r, p.body, file_fd, &meta));
 	r->link.state = SP_ST_READY;
 	SP_TRY(sp_link_wait(&r->link, &p, HANDSHAKE_MS));
 	if (p.type == SP_MSG_rec_end)
@@ -202,7 +225,7 @@ handshake(struct sp_relay *r, int file_fd)
 	if (p.type != SP_MSG_rec_cert)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_rec_cert(p.body, &cert));
-	SP_TRY(sp_rec_writer_certify(r->w, audit_key, cert.signature,
+	SP_TRY(sp_rec_writer_certify(r->w, r->audit_key, cert.signature,
 	    sp_buf_span(&meta)));
 	r->is_certified = true;
 	sp_rec_writer_totals(r->w, &t);

@@ -4,6 +4,7 @@
 
 #include "common/ipc.h"
 #include "common/rules.h"
+#include "common/sealto.h"
 #include "common/stream.h"
 #include "recorder/channels.h"
 #include "recorder/files.h"
@@ -20,6 +21,10 @@
 
 struct sp_relay {
 	uint8_t session[16];
+	/* From the supervisor; nothing that the broker says changes them. */
+	const struct sp_sealto *sealto;
+	bool is_pinned;
+	uint8_t audit_key[32], recording_key[32];
 	struct sp_link link;
 	struct sp_stream user, target;
 	struct sp_rules *rules;	/* one process has one session: never freed */

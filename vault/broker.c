@@ -207,7 +207,8 @@ on_play_grant(struct sp_vaultd *v, struct sp_packet *p)
 	struct sp_msg_v_play_grant m;
 
 	SP_TRY(sp_dec_v_play_grant(p->body, &m));
-	return done(v, p->corr, sp_play_grant(v->plays, m.play, m.session));
+	return done(v, p->corr, sp_play_grant(v->plays, m.play, m.session,
+	    m.lanes));
 }
 
 static enum sp_err

@@ -14,6 +14,7 @@
 struct play {
 	uint64_t id;
 	bool is_granted, is_served, is_over;
+	uint32_t lanes;		/* bit n: lane n is granted */
 	uint8_t session[16];
 	int64_t due_us;		/* boot-time clock; by then it has asked */
 	struct sp_link link;
@@ -72,19 +73,21 @@ find_or_add(struct sp_plays *t, uint64_t id)
 }
 
 enum sp_err
-sp_play_grant(struct sp_plays *t, uint64_t play, const uint8_t session[static 16])
+sp_play_grant(struct sp_plays *t, uint64_t play,
+    const uint8_t session[static 16], uint32_t lanes)
 {
 	struct play *y;
 
 	if (!t->root->is_open)
 		return SP_ERR_SEALED;
-	if (sp_uuid_is_nil(session))
+	if (sp_uuid_is_nil(session) || lanes == 0)
 		return SP_ERR_INVAL;
 	if ((y = find_or_add(t, play)) == NULL)
 		return SP_ERR_FULL;
 	if (y->is_granted)
 		return SP_ERR_EXISTS;
 	y->is_granted = true;
+	y->lanes = lanes;
 	if (y->link.fd < 0)
 		y->due_us = sp_boot_us() + WAIT_US;
 	memcpy(y->session, session, 16);
@@ -134,7 +137,7 @@ open_box(const struct sp_root *r, const uint8_t session[static 16],
 
 enum sp_err
 sp_lane_keys_open(const struct sp_root *r, const uint8_t session[static 16],
-    struct sp_span sealed, struct sp_buf *out)
+    uint32_t granted, struct sp_span sealed, struct sp_buf *out)
 {
 	size_t lanes = 0;
 
@@ -148,7 +151,8 @@ sp_lane_keys_open(const struct sp_root *r, const uint8_t session[static 16],
 		SP_TRY(sp_get(&sealed, SP_LANE_SEALED_BYTES, &box));
 		if (++lanes > SP_PLAY_LANES_MAX)
 			return SP_ERR_TOOBIG;
-		SP_TRY(open_box(r, session, lane, box, out));
+		if (lane < 32 && (granted >> lane & 1) != 0)
+			SP_TRY(open_box(r, session, lane, box, out));
 	}
 	return lanes == 0 ? SP_ERR_INVAL : SP_OK;
 }
@@ -171,7 +175,8 @@ on_play_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	SP_TRY(sp_dec_play_keys(p->body, &m));
 	if (y->is_granted && !y->is_served && sp_span_eq(sp_span_of(m.session, 16),
 	    sp_span_of(y->session, 16)))
-		e = sp_lane_keys_open(t->root, y->session, m.sealed, &keys);
+		e = sp_lane_keys_open(t->root, y->session, y->lanes, m.sealed,
+		    &keys);
 	if (e != SP_OK)
 		refuse(t, y, "recording_keys_refused", sp_err_text(e));
 	r.ok = e == SP_OK;

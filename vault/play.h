@@ -21,8 +21,9 @@ struct sp_plays;
 struct sp_plays *sp_plays_new(struct sp_root *root,
     const struct sp_lease_ops *ops);	/* `used` is not called */
 void sp_plays_free(struct sp_plays *t);
+/* lanes: bit n for lane n (enum sp_lane). */
 SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
-    const uint8_t session[static 16]);
+    const uint8_t session[static 16], uint32_t lanes);
 /* Takes the descriptor in any case. */
 SP_MUST enum sp_err sp_play_link(struct sp_plays *t, uint64_t play, int fd);
 void sp_plays_end_all(struct sp_plays *t);
@@ -31,8 +32,10 @@ void sp_plays_serve(struct sp_plays *t, const struct pollfd *pf, size_t n);
 void sp_plays_tick(struct sp_plays *t, int64_t boot_us);
 int64_t sp_plays_due_us(const struct sp_plays *t);
 
-/* Opens the boxes of a play_keys message into the form of play_keys_r. */
+/* Opens those boxes of a play_keys message whose lanes are granted into the form
+ * of play_keys_r; the others stay closed. */
 SP_MUST enum sp_err sp_lane_keys_open(const struct sp_root *r,
-    const uint8_t session[static 16], struct sp_span sealed, struct sp_buf *out);
+    const uint8_t session[static 16], uint32_t granted, struct sp_span sealed,
+    struct sp_buf *out);
 
 #endif

@@ -68,6 +68,7 @@ struct sp_vaultd {
 	int64_t refused_us;
 	const char *state_fault;	/* NULL: `state` is there */
 	bool is_demo;			/* a demo key file was found */
+	bool has_told_keys;		/* the supervisor, our public ones */
 	struct sp_root root;
 	struct sp_leases *leases;
 	struct sp_plays *plays;

@@ -139,7 +139,6 @@ sess_spawned(struct sp_session *s)
 	}
 	memcpy(m.session, s->id, 16);
 	memcpy(m.audit_key, v->audit_key, 32);
-	m.recipients = sp_span_of(v->recording_key, 32);
 	m.meta = sp_span_str(meta);
 	m.rules = sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules);
 	sess_set_state(s, SESS_REC_OPEN);

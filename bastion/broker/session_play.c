@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "common/signed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -142,6 +143,7 @@ start(struct play *v)
 	memcpy(m.audit_key, st->audit_key, 32);
 	m.head_is_known = v->has_audit_head || v->has_row_head;
 	memcpy(m.known_head, v->has_audit_head ? v->audit_head : v->row_head, 32);
+	memcpy(m.recording_key, st->recording_key, 32);
 	m.name = sp_span_str(v->who.name);
 	v->state = PLAY_RUNNING;
 	v->stream = -1;
@@ -169,6 +171,18 @@ granted(void *arg, enum sp_err e, struct sp_packet *reply)
 	play_release(v);
 }
 
+/* What was typed and what files held are opened for who exports every record, not
+ * for who looks at the screen. */
+static uint32_t
+lanes_of(const struct play *v)
+{
+	uint32_t seen = 1u << SP_LANE_OUT | 1u << SP_LANE_META |
+	    1u << SP_LANE_VIEW;
+
+	return v->how.mode == SP_PLAY_RECORDS ? seen | 1u << SP_LANE_IN |
+	    1u << SP_LANE_FILE : seen;
+}
+
 void
 sp_session_on_play_spawned(struct sp_broker *b,
     const struct sp_msg_play_spawned *m, const int fds[static 2])
@@ -188,6 +202,7 @@ sp_session_on_play_spawned(struct sp_broker *b,
 	v->peer = sp_peer_new(b, fds[0], SP_ROLE_PLY, SP_ST_READY, on_packet,
 	    on_end, v);
 	memcpy(q.session, v->session, 16);
+	q.lanes = lanes_of(v);
 	if (v->peer == NULL || sp_enc_v_play_grant(&body, &q) != SP_OK) {
 		play_end(v, SP_ERR_NOMEM, "out of memory");
 		return;

@@ -126,7 +126,7 @@ int
 sp_cmd_status(struct sp_cli *c, int argc, char **argv)
 {
 	struct role roles[128];
-	struct sp_config cfg;
+	static struct sp_config cfg;	/* one process, one command */
 	json_object *says, *o;
 	pid_t daemon;
 	size_t n;

@@ -43,37 +43,53 @@ hear_start(struct player *p)
 	return SP_OK;
 }
 
-/* The vault opens the boxes of one recipient, which is itself; the player does
- * not know which one that is. The writer puts it first. */
+/* What the vault is asked to open. SP_ERR_NOTFOUND: it is no recipient, so nobody
+ * here can. */
+static enum sp_err
+boxes_of_vault(struct player *p, struct sp_buf *boxes)
+{
+	struct sp_rec_file *f = NULL;
+	const struct sp_rec_header *h;
+	enum sp_err e = SP_ERR_NOTFOUND;
+
+	SP_TRY(sp_rec_file_open(p->file, &f));
+	h = sp_rec_file_header(f);
+	for (size_t i = 0; i < h->n_recipients && e == SP_ERR_NOTFOUND; i++)
+		if (memcmp(h->recipient[i], p->start.recording_key, 32) == 0)
+			e = sp_rec_sealed_keys(h, i, boxes);
+	sp_rec_file_close(f);
+	return e;
+}
+
 static enum sp_err
 ask_keys(struct player *p)
 {
-	struct sp_rec_file *f = NULL;
-	enum sp_err e;
+	SP_BUF_AUTO boxes = {.max = 4096};
+	struct sp_msg_play_keys m;
+	struct sp_msg_play_keys_r r;
+	struct sp_packet k;
 
-	SP_TRY(sp_rec_file_open(p->file, &f));
-	e = SP_ERR_DENIED;
-	for (size_t i = 0; i < sp_rec_file_header(f)->n_recipients &&
-	    e == SP_ERR_DENIED; i++) {
-		SP_BUF_AUTO boxes = {.max = 4096};
-		struct sp_msg_play_keys m;
-		struct sp_msg_play_keys_r r;
-		struct sp_packet k;
+	SP_TRY(boxes_of_vault(p, &boxes));
+	memcpy(m.session, p->start.session, 16);
+	m.sealed = sp_buf_span(&boxes);
+	SP_TRY(sp_send_play_keys(&p->vault, 0, &m, NULL));
+	SP_TRY(sp_link_wait(&p->vault, &k, WORD_MS));
+	if (k.type != SP_MSG_play_keys_r)
+		return SP_ERR_PROTO;
+	SP_TRY(sp_dec_play_keys_r(k.body, &r));
+	return r.ok == 1 ? sp_rec_parse_keys(r.keys, &p->keys) : SP_ERR_DENIED;
+}
 
-		memcpy(m.session, p->start.session, 16);
-		if (sp_rec_sealed_keys(sp_rec_file_header(f), i, &boxes) != SP_OK)
-			break;
-		m.sealed = sp_buf_span(&boxes);
-		if (sp_send_play_keys(&p->vault, 0, &m, NULL) != SP_OK ||
-		    sp_link_wait(&p->vault, &k, WORD_MS) != SP_OK ||
-		    k.type != SP_MSG_play_keys_r ||
-		    sp_dec_play_keys_r(k.body, &r) != SP_OK)
-			break;
-		if (r.ok == 1)
-			e = sp_rec_parse_keys(r.keys, &p->keys);
-	}
-	sp_rec_file_close(f);
-	return e;
+/* Sealed past the vault (recordings_sealed_to, recording_screen). */
+static uint32_t
+not_ours(struct player *p)
+{
+	if (viewer_text(&p->view, 2, "This recording is sealed to auditors: this "
+	    "bastion cannot open it.\nOn a machine with its file and an identity "
+	    "that it is sealed to:\n  sallyport replay FILE --identity IDENTITY\n") !=
+	    SP_OK)
+		return 1;
+	return 1;
 }
 
 /* A running session's last chunk may be half in the file while we look: what is
@@ -132,7 +148,11 @@ play(struct player *p)
 		if (viewer_text(&p->view, 2, text) != SP_OK)
 			return 1;
 	}
-	if ((e = ask_keys(p)) != SP_OK)
+	e = ask_keys(p);
+	if (e == SP_ERR_NOTFOUND ||
+	    (e == SP_OK && !p->keys.has[SP_LANE_OUT - 1]))
+		return not_ours(p);
+	if (e != SP_OK)
 		return fail(p, "the vault does not open this recording", e);
 	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
 	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) :

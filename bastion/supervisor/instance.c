@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/supervisor/sup.h"
+#include "common/sealto.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +170,22 @@ read_conf(struct sp_instance *in)
 		return SP_ERR_SYNTAX;
 	}
 	return SP_OK;
+}
+
+/* Recorders take it from the same text: what they could not is not begun with. */
+static enum sp_err
+check_sealto(struct sp_instance *in)
+{
+	struct sp_sealto *o = calloc(1, sizeof(*o));
+	char bad[256] = "no memory";
+	enum sp_err e = SP_ERR_NOMEM;
+
+	if (o != NULL)
+		e = sp_sealto_parse(&in->cfg, o, bad, sizeof(bad));
+	free(o);
+	if (e != SP_OK)
+		sp_say(in, "%s", bad);
+	return e;
 }
 
 static enum sp_err
@@ -387,6 +404,7 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 		return SP_ERR_IO;
 	}
 	SP_TRY(name_proxies(in));
+	SP_TRY(check_sealto(in));
 	read_host_key(in);
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));

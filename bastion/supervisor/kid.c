@@ -91,12 +91,13 @@ sp_kid_each(struct sp_sup *s, void (*fn)(struct sp_sup *, struct sp_kid *,
 }
 
 static enum sp_err
-send_spawn(struct sp_link *l, const struct sp_kid *k)
+send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 {
 	struct sp_msg_spawn_ingress ing = {.id = k->id,
 	    .peer_addr = sp_span_str(k->peer_addr), .peer_port = k->peer_port,
 	    .proxied = k->is_proxied};
-	struct sp_msg_spawn_recorder rec = {.id = k->id};
+	struct sp_msg_spawn_recorder rec = {.id = k->id,
+	    .pinned = s->has_vault_keys};
 	struct sp_msg_spawn_recover rcv = {.id = k->id};
 	struct sp_msg_spawn_egress egr = {.id = k->id};
 	struct sp_msg_spawn_player ply = {.id = k->id};
@@ -104,6 +105,8 @@ send_spawn(struct sp_link *l, const struct sp_kid *k)
 	const int *fds = k->wires.child;
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
+	memcpy(rec.audit_key, s->vault.audit_key, 32);
+	memcpy(rec.recording_key, s->vault.recording_key, 32);
 	memcpy(rcv.session, k->session, sizeof(rcv.session));
 	memcpy(egr.session, k->leg, sizeof(egr.session));
 	memcpy(ply.session, k->session, sizeof(ply.session));
@@ -137,7 +140,7 @@ ask(struct sp_sup *s, struct sp_kid *k, struct sp_proc *p)
 
 	k->parent = p;
 	set_deadline(s, k, sp_boot_us() + ASK_US);
-	e = send_spawn(&p->link, k);
+	e = send_spawn(s, &p->link, k);
 	k->wires.n_child = 0;
 	/* An address layout that is guessed at is not the same for ever. */
 	if (++p->n_children >= s->in.cfg.children_per_parent)

@@ -246,6 +246,10 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 	case SP_MSG_exited:
 		SP_TRY(sp_dec_exited(k->body, &exited));
 		return sp_kid_exited(s, p, &exited);
+	case SP_MSG_vault_keys:
+		SP_TRY(sp_dec_vault_keys(k->body, &s->vault));
+		s->has_vault_keys = true;
+		return SP_OK;
 	default:
 		return p->rx == SP_RX_BROKER ? sp_session_packet(s, k) :
 		    SP_ERR_PROTO;

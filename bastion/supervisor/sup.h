@@ -245,6 +245,8 @@ struct sp_sup {
 	int64_t accept_pause_us;	/* no accept before this */
 	int64_t refusal_said_us;
 	uint64_t n_refused, n_reloads;
+	struct sp_msg_vault_keys vault;	/* as it said itself */
+	bool has_vault_keys;
 	bool is_reloading;
 };
 

@@ -90,6 +90,9 @@ rig_spawn(struct rig *g)
 
 	randombytes_buf(g->session, 16);
 	memcpy(m.session, g->session, 16);
+	m.pinned = 1;
+	memcpy(m.audit_key, g->v.audit_pk, 32);
+	memcpy(m.recording_key, g->v.box_pk, 32);
 	cr_assert_eq(sp_link_pair(l), SP_OK);
 	cr_assert_eq(sp_stream_pair(u), SP_OK);
 	cr_assert_eq(sp_stream_pair(t), SP_OK);
@@ -120,7 +123,6 @@ rig_session(struct rig *g, const struct rig_opt *o)
 	SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
 	struct sp_msg_rec_open m = {
 	    .durability = o->durability == 0 ? SP_DURABLE_INPUT : o->durability,
-	    .recipients = sp_span_of(g->v.box_pk, 32),
 	    .reserve_bytes = o->reserve_bytes,
 	    .meta = sp_span_str("{\"user\":\"alice\"}")};
 	struct sp_msg_rec_opened opened;

@@ -90,6 +90,7 @@ Test(config, what_is_dumped_reads_back)
 	cr_assert(strcmp(again.listen, "[::1]:22") == 0 && again.debug == 1);
 	cr_assert(strcmp(again.banner, "中文") == 0);
 #define SAME_text(name) cr_assert(strcmp(c.name, again.name) == 0);
+#define SAME_list(n) SAME_text(n)
 #define SAME_number(name) cr_assert(c.name == again.name);
 #define SAME(kind, name, def, lo, hi, help) SAME_##kind(name)
 	SP_CONFIG_TABLE(SAME)

@@ -155,6 +155,7 @@ send_start(struct show *s, struct sp_link *brk)
 
 	memcpy(m.session, s->session, 16);
 	memcpy(m.audit_key, s->v.audit_pk, 32);
+	memcpy(m.recording_key, s->v.box_pk, 32);
 	memcpy(m.known_head, s->head, 32);
 	cr_assert_eq(sp_send_play_start(brk, 0, &m, NULL), SP_OK);
 }

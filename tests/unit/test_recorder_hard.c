@@ -298,7 +298,7 @@ Test(recorder_hard, no_room_no_session, .timeout = 30)
 	rig_spawn(&g);
 	rec_rules(&rules, NULL, ALL_RIGHTS);
 	m.rules = sp_buf_span(&rules);
-	m.recipients = sp_span_of(g.v.box_pk, 32);
+	memcpy(m.audit_key, g.v.audit_pk, 32);
 	memcpy(m.session, g.session, 16);
 	rig_send_user(&g, SP_FRAME_OPEN, 1, none);
 	cr_assert_eq(sp_send_rec_open(&g.brk, 0, &m, NULL), SP_OK);
@@ -306,6 +306,45 @@ Test(recorder_hard, no_room_no_session, .timeout = 30)
 	cr_assert_eq(g.closed.code, SP_END_DISK, "%s", g.reason);
 	cr_assert_neq(rig_wait_exit(&g), 0);
 	rig_stop(&g);
+}
+
+/* What a captured broker could try: a vault of its own, or one reader more. */
+Test(recorder_hard, the_broker_does_not_choose_who_opens_it, .timeout = 60)
+{
+	for (int attempt = 0; attempt < 2; attempt++) {
+		SP_BUF_AUTO rules = {.max = SP_RULES_ENCODED_MAX};
+		struct sp_msg_rec_open m = {.durability = SP_DURABLE_INPUT,
+		    .meta = sp_span_str("{}")};
+		struct sp_rec_file *f = NULL;
+		struct rec_vault other;
+		struct sp_packet p;
+		struct rig g;
+
+		rig_start(&g, &usual);
+		rec_vault_make(&other);
+		g.file = rec_file();
+		rig_spawn(&g);
+		rec_rules(&rules, NULL, ALL_RIGHTS);
+		m.rules = sp_buf_span(&rules);
+		m.recipients = sp_span_of(other.box_pk, 32);
+		memcpy(m.session, g.session, 16);
+		memcpy(m.audit_key, attempt == 0 ? other.audit_pk : g.v.audit_pk, 32);
+		cr_assert_eq(sp_send_rec_open(&g.brk, 0, &m, NULL), SP_OK);
+		if (attempt == 0) {
+			rig_wait_closed(&g);
+			cr_assert_neq(rig_wait_exit(&g), 0);
+			cr_assert_eq(lseek(g.file, 0, SEEK_END), 0);
+		} else {
+			cr_assert_eq(sp_link_wait(&g.brk, &p, 60000), SP_OK);
+			cr_assert_eq(p.type, SP_MSG_rec_opened);
+			cr_assert_eq(sp_rec_file_open(g.file, &f), SP_OK);
+			cr_assert_eq(sp_rec_file_header(f)->n_recipients, 1);
+			cr_assert_eq(memcmp(sp_rec_file_header(f)->recipient[0],
+			    g.v.box_pk, 32), 0);
+			sp_rec_file_close(f);
+		}
+		rig_stop(&g);
+	}
 }
 
 Test(recorder_hard, a_false_certificate_relays_nothing, .timeout = 30)
@@ -321,7 +360,6 @@ Test(recorder_hard, a_false_certificate_relays_nothing, .timeout = 30)
 	rig_spawn(&g);
 	rec_rules(&rules, NULL, ALL_RIGHTS);
 	m.rules = sp_buf_span(&rules);
-	m.recipients = sp_span_of(g.v.box_pk, 32);
 	memcpy(m.session, g.session, 16);
 	memcpy(m.audit_key, g.v.audit_pk, 32);
 	cr_assert_eq(sp_send_rec_open(&g.brk, 0, &m, NULL), SP_OK);

@@ -344,12 +344,15 @@ row_round(struct proc *p)
 	return r.ok == 1;
 }
 
+/* Of lane 1 and 2; a test may grant less. */
+static uint32_t lanes_granted = 1u << SP_LANE_OUT | 1u << SP_LANE_IN;
+
 /* Grants `granted`, asks for the keys in a box of `boxed` as lane `lane`. */
 static bool
 play(struct proc *p, uint64_t id, uint8_t granted, uint8_t boxed, uint8_t lane)
 {
 	struct sp_msg_v_status_r st = vp_status(p);
-	struct sp_msg_v_play_grant g = {.play = id};
+	struct sp_msg_v_play_grant g = {.play = id, .lanes = lanes_granted};
 	struct sp_msg_player_link pl = {.play = id};
 	struct sp_msg_play_keys m;
 	struct sp_msg_play_keys_r r;
@@ -376,6 +379,11 @@ play(struct proc *p, uint64_t id, uint8_t granted, uint8_t boxed, uint8_t lane)
 	OK(sp_send_play_keys(&link, 4, &m, NULL));
 	OK(sp_link_wait(&link, &k, WAIT_MS));
 	OK(sp_dec_play_keys_r(k.body, &r));
+	if (lane < 32 && (lanes_granted >> lane & 1) == 0) {
+		cr_assert(r.ok == 1 && r.keys.n == 0, "it was not granted");
+		sp_link_fini(&link);
+		return false;
+	}
 	cr_assert(r.ok == 0 || (r.keys.n == 33 && r.keys.p[0] == lane &&
 	    r.keys.p[1] == 0x4b && r.keys.p[32] == 0x4b));
 	cr_assert(r.ok == 1 || r.keys.n == 0);
@@ -391,6 +399,8 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	struct sp_msg_v_status_r st;
 	struct totp t = {.id = {0}};
 	struct proc p;
+	struct sp_msg_vault_keys told;
+	struct sp_packet k;
 	char code[7];
 
 	vp_begin(&p, true, false);
@@ -416,6 +426,15 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	cr_assert_eq(p.n_used, 2);
 	cr_assert_not(play(&p, 2, 0x31, 0x32, SP_LANE_OUT), "another session's");
 	cr_assert_not(play(&p, 3, 0x31, 0x31, SP_LANE_IN), "another lane's");
+	/* The recorders' keys come from the vault itself, past the broker. */
+	OK(sp_link_wait(&p.sup, &k, WAIT_MS));
+	cr_assert_eq(k.type, SP_MSG_vault_keys);
+	OK(sp_dec_vault_keys(k.body, &told));
+	cr_assert_eq(memcmp(told.audit_key, st.audit_key, 32), 0);
+	cr_assert_eq(memcmp(told.recording_key, st.recording_key, 32), 0);
+	lanes_granted = 1u << SP_LANE_META;
+	cr_assert_not(play(&p, 4, 0x31, 0x31, SP_LANE_OUT), "a lane not granted");
+	lanes_granted = 1u << SP_LANE_OUT | 1u << SP_LANE_IN;
 	(void)vp_status(&p);
 	cr_assert_str_eq(p.what, "recording_keys_refused");
 	sp_buf_fini(&sealed);
@@ -464,7 +483,7 @@ Test(vault_process, sealed_everything_is_refused)
 {
 	struct sp_buf sealed = {.max = 8192};
 	struct sp_msg_v_status_r st;
-	struct sp_msg_v_play_grant g = {.play = 1};
+	struct sp_msg_v_play_grant g = {.play = 1, .lanes = 2};
 	struct sp_msg_v_done done;
 	struct totp t = {.id = {0}};
 	struct proc p;
