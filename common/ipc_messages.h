@@ -29,10 +29,11 @@ enum sp_role {
 	SP_ROLE_PLY = 1 << 7,	/* sallyport-player */
 	SP_ROLE_CLI = 1 << 8,	/* sallyport, over a control socket */
 	SP_ROLE_SCR = 1 << 9,	/* sallyport-scribe */
+	SP_ROLE_NTY = 1 << 10,	/* sallyport-notary */
 };
 #define SP_ROLE_CHILDREN                                                      \
 	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
-	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR)
+	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR | SP_ROLE_NTY)
 #define SP_ROLE_PARENTS                                                       \
 	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT | \
 	    SP_ROLE_SCR)
@@ -64,8 +65,8 @@ enum sp_link_state {
 	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR,            \
 	    SP_ST_NEW, 0)                                                     \
 	M(started, 0x0006, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)       \
-	M(peer_link, 0x0007, SP_ROLE_SUP, SP_ROLE_BRK | SP_ROLE_VLT,          \
-	    SP_ST_READY, 1)                                                   \
+	M(peer_link, 0x0007, SP_ROLE_SUP,                                     \
+	    SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_NTY, SP_ST_READY, 1)                                                   \
 	M(stop, 0x0008, SP_ROLE_SUP, SP_ROLE_CHILDREN, SP_ST_ANY, 0)          \
 	M(reconfig, 0x0009, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	/* -- children of a parent -- */                                      \
@@ -99,8 +100,8 @@ enum sp_link_state {
 	M(play_spawned, 0x002f, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 2)     \
 	M(scan_key, 0x0030, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)         \
 	M(scan_spawned, 0x0031, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)     \
-	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT, SP_ROLE_BRK,     \
-	    SP_ST_ANY, 0)                                                     \
+	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT | SP_ROLE_NTY,    \
+	    SP_ROLE_BRK, SP_ST_ANY, 0)                                                     \
 	M(conn_authed, 0x0033, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	M(session_settled, 0x0034, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)  \
 	M(conn_keyed, 0x0035, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
@@ -156,6 +157,7 @@ enum sp_link_state {
 	    SP_ST_NEW | SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_recovered, 0x0079, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)      \
 	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
+	M(rec_point, 0x0190, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_ANY, 0)          \
 	M(rec_scribe_want, 0x0183, SP_ROLE_REC, SP_ROLE_BRK,                  \
 	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
 	M(rec_scribe, 0x0184, SP_ROLE_BRK, SP_ROLE_REC,                       \
@@ -210,6 +212,20 @@ enum sp_link_state {
 	M(v_approval, 0x0152, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(v_approval_r, 0x0153, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)     \
 	M(v_reveal, 0x0154, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
+	/* -- the transparency log -- */                                      \
+	M(start_notary, 0x0191, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_NEW, 1)       \
+	M(n_point, 0x0192, SP_ROLE_BRK, SP_ROLE_NTY, SP_ST_READY, 0)          \
+	M(n_note, 0x0193, SP_ROLE_BRK, SP_ROLE_NTY, SP_ST_READY, 0)           \
+	M(n_taken, 0x0194, SP_ROLE_NTY, SP_ROLE_BRK, SP_ST_READY, 0)          \
+	M(n_status, 0x0195, SP_ROLE_NTY, SP_ROLE_BRK, SP_ST_READY, 0)         \
+	M(v_log_head, 0x0196, SP_ROLE_NTY, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(v_log_head_r, 0x0197, SP_ROLE_VLT, SP_ROLE_NTY, SP_ST_READY, 0)     \
+	M(v_log_sign, 0x0198, SP_ROLE_NTY, SP_ROLE_VLT, SP_ST_READY, 0)       \
+	M(v_log_sign_r, 0x0199, SP_ROLE_VLT, SP_ROLE_NTY, SP_ST_READY, 0)     \
+	M(n_run, 0x019a, SP_ROLE_NTY, SP_ROLE_SUP, SP_ST_READY, 0)            \
+	M(n_run_r, 0x019b, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 2)          \
+	M(n_run_failed, 0x019c, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 0)     \
+	M(n_checkpoint, 0x019d, SP_ROLE_NTY, SP_ROLE_SUP, SP_ST_READY, 0)     \
 	/* -- vault and one egress, vault and one player -- */                \
 	M(host_proof, 0x00b0, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(host_proof_r, 0x00b1, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)       \
@@ -647,6 +663,48 @@ enum sp_link_state {
 	F(bytes, new_sealed, 8192) F(u8, old_kind, 0) F(uuid, old_id, 0)      \
 	F(u64, old_version, 0) F(bytes, old_sealed, 8192)
 
+/* What of a recording goes into the transparency log: OPEN (head and body empty)
+ * or a chunk that stands in clear, as it stands in the file after `prev`. Each
+ * comes with the vault's certificate of the recording (common/signed.h), so that
+ * whoever takes it needs to remember nothing. */
+#define SP_FIELDS_rec_point(F)                                                \
+	F(uuid, session, 0) F(h32, rec_key, 0) F(h32, header_hash, 0)         \
+	F(i64, opened_us, 0) F(sig, certificate, 0) F(h32, prev, 0)           \
+	F(bytes, head, 28) F(bytes, body, 640)
+/* fds: the directory of the log. node: part of the origin's name. */
+#define SP_FIELDS_start_notary(F) F(str, config, 32768) F(str, node, 64)
+/* A rec_point, handed on. urgent 1: somebody waits for it. */
+#define SP_FIELDS_n_point(F)                                                  \
+	F(u8, urgent, 0) F(uuid, session, 0) F(h32, rec_key, 0)               \
+	F(h32, header_hash, 0) F(i64, opened_us, 0) F(sig, certificate, 0)    \
+	F(h32, prev, 0) F(bytes, head, 28) F(bytes, body, 640)
+/* An AUDIT or ACT leaf (common/tlog_leaf.h), its time left 0. */
+#define SP_FIELDS_n_note(F) F(u8, urgent, 0) F(bytes, leaf, 1024)
+/* err SP_OK: the leaf is on the disk, and it is number `index`. SEALED, IO,
+ * FULL: to be sent again; CRYPTO, PROTO: it is none. */
+#define SP_FIELDS_n_taken(F) F(u8, err, 0) F(u64, index, 0)
+/* Unasked, after each change. state: enum sp_log_state. signed_size: of the last
+ * checkpoint; text: what is wrong. */
+#define SP_FIELDS_n_status(F)                                                 \
+	F(u8, state, 0) F(u64, size, 0) F(u64, signed_size, 0)                \
+	F(str, origin, 128) F(str, text, 256)
+#define SP_FIELDS_v_log_head(F)
+/* What the vault signed last for this origin. err SEALED: it cannot say. */
+#define SP_FIELDS_v_log_head_r(F)                                             \
+	F(u8, err, 0) F(str, origin, 128) F(u64, size, 0) F(h32, root, 0)     \
+	F(h32, audit_key, 0)
+/* proof: that the tree which was signed last is the beginning of this one, 32
+ * bytes each. */
+#define SP_FIELDS_v_log_sign(F) F(u64, size, 0) F(h32, root, 0) F(bytes, proof, 2048)
+#define SP_FIELDS_v_log_sign_r(F) F(u8, err, 0) F(u64, size, 0) F(sig, signature, 0)
+/* Runs a command of the configuration: what 1 a witness, 2 the time stamps. */
+#define SP_FIELDS_n_run(F) F(u64, id, 0) F(u8, what, 0) F(u16, index, 0)
+/* fds: where it reads from, what it says */
+#define SP_FIELDS_n_run_r(F) F(u64, id, 0)
+#define SP_FIELDS_n_run_failed(F) F(u64, id, 0) F(str, text, 256)
+/* For the system's log. */
+#define SP_FIELDS_n_checkpoint(F) F(str, line, 1024)
+
 /* The host's key and its signature over the exchange hash, both as they stood
  * in the key exchange reply (RFC 5656, 4; RFC 8731). */
 #define SP_FIELDS_host_proof(F) F(bytes, host_key, 4096) F(bytes, signature, 2048)
@@ -833,6 +891,12 @@ enum sp_play_mode {
 	SP_PLAY_VERIFY = 2,
 	SP_PLAY_ASCIICAST = 3,
 	SP_PLAY_RECORDS = 4,	/* every record, a JSON object a line */
+};
+enum sp_log_state {
+	SP_LOG_WAITS = 1,	/* the vault has not said yet what it signed */
+	SP_LOG_GOOD = 2,
+	SP_LOG_ALTERED = 3,	/* it is not the tree that was signed */
+	SP_LOG_BROKEN = 4,	/* it cannot be read or written */
 };
 /* What a verifier says of a recording. */
 enum sp_rec_verdict {
