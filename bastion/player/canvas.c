@@ -14,16 +14,20 @@ canvas_size(struct canvas *c, unsigned cols, unsigned rows)
 {
 	struct sp_cell *w = calloc((size_t)cols * rows, sizeof(*w));
 	struct sp_cell *h = calloc((size_t)cols * rows, sizeof(*h));
+	struct sp_term *line = NULL;
 
-	if (w == NULL || h == NULL) {
+	if (w == NULL || h == NULL ||
+	    sp_term_new(cols, 1, NULL, NULL, &line) != SP_OK) {
 		free(w);
 		free(h);
 		return SP_ERR_NOMEM;
 	}
 	free(c->want);
 	free(c->have);
+	sp_term_free(c->line);
 	c->want = w;
 	c->have = h;
+	c->line = line;
 	c->cols = cols;
 	c->rows = rows;
 	c->is_known = false;
@@ -36,70 +40,150 @@ canvas_fini(struct canvas *c)
 {
 	free(c->want);
 	free(c->have);
+	sp_term_free(c->line);
 	sp_buf_fini(&c->out);
 	*c = (struct canvas){0};
 }
 
 static void
-blank(struct canvas *c, unsigned y, unsigned x0, unsigned x1)
+fill(struct canvas *c, unsigned y, unsigned x0, unsigned x1, uint32_t ch,
+    uint8_t attr)
 {
-	for (unsigned x = x0; x < x1; x++)
-		c->want[(size_t)y * c->cols + x] = (struct sp_cell){.ch = ' ',
-		    .width = 1};
+	for (unsigned x = x0; x < x1 && x < c->cols; x++)
+		c->want[(size_t)y * c->cols + x] = (struct sp_cell){.ch = ch,
+		    .width = 1, .attr = attr};
 }
 
+/* n cells from column x of a row on; what is cut in half is blank. */
 static void
-copy_row(struct canvas *c, unsigned y, const struct sp_cell *from, unsigned n)
+copy_row(struct canvas *c, unsigned y, const struct sp_cell *from, unsigned x0,
+    unsigned n)
 {
 	struct sp_cell *to = &c->want[(size_t)y * c->cols];
 
+	n = x0 >= n ? 0 : n - x0;
 	n = n < c->cols ? n : c->cols;
 	for (unsigned x = 0; x < n; x++) {
-		to[x] = from[x];
+		to[x] = from[x0 + x];
 		if (to[x].ch == 0)
 			to[x].ch = ' ';
 		/* Concealed text and blinking have no place before an auditor. */
 		to[x].attr &= (uint8_t)~(SP_ATTR_HIDDEN | SP_ATTR_BLINK);
 	}
+	if (n > 0 && to[0].width == 0)
+		fill(c, y, 0, 1, ' ', 0);
 	if (n > 0 && to[n - 1].width == 2)
-		blank(c, y, n - 1, n);
-	blank(c, y, n, c->cols);
+		fill(c, y, n - 1, n, ' ', 0);
+	fill(c, y, n, c->cols, ' ', 0);
 }
 
-/* A larger terminal is shown from its left, and so that its cursor is seen. */
-void
-canvas_term(struct canvas *c, const struct sp_term *t)
+/* Where the recorded screen ends and the viewer's goes on. */
+static void
+border(struct canvas *c, const struct sp_term *t, unsigned x0, unsigned y0,
+    unsigned rows)
 {
-	unsigned rows = c->rows - 1, top = 0, cx = 0, cy = 0;
+	unsigned right = sp_term_cols(t) - x0, bottom = sp_term_rows(t) - y0;
+
+	if (right < c->cols)
+		for (unsigned y = 0; y < rows && y <= bottom; y++)
+			fill(c, y, right, right + 1, '|', SP_ATTR_FAINT);
+	if (bottom < rows)
+		fill(c, bottom, 0, right < c->cols ? right : c->cols, '-',
+		    SP_ATTR_FAINT);
+	if (bottom < rows && right < c->cols)
+		fill(c, bottom, right, right + 1, '+', SP_ATTR_FAINT);
+}
+
+void
+canvas_term(struct canvas *c, const struct sp_term *t, unsigned x0, unsigned y0,
+    unsigned rows)
+{
+	unsigned cx = 0, cy = 0;
 	bool is_visible = false;
 
-	if (t != NULL) {
-		sp_term_cursor(t, &cx, &cy, &is_visible);
-		if (cy >= rows)
-			top = cy - rows + 1;
-	}
 	for (unsigned y = 0; y < rows; y++) {
-		if (t != NULL && top + y < sp_term_rows(t))
-			copy_row(c, y, sp_term_row(t, top + y), sp_term_cols(t));
+		if (t != NULL && y0 + y < sp_term_rows(t))
+			copy_row(c, y, sp_term_row(t, y0 + y), x0,
+			    sp_term_cols(t));
 		else
-			blank(c, y, 0, c->cols);
+			fill(c, y, 0, c->cols, ' ', 0);
 	}
-	if (is_visible && cx < c->cols && cy - top < rows)
-		c->want[(size_t)(cy - top) * c->cols + cx].attr ^=
+	if (t == NULL)
+		return;
+	border(c, t, x0, y0, rows);
+	sp_term_cursor(t, &cx, &cy, &is_visible);
+	if (is_visible && cx >= x0 && cx - x0 < c->cols && cy >= y0 &&
+	    cy - y0 < rows)
+		c->want[(size_t)(cy - y0) * c->cols + cx - x0].attr ^=
 		    SP_ATTR_INVERSE;
 }
 
-void
-canvas_status(struct canvas *c, const char *text)
+/* The text of a row and the column of each of its bytes. */
+static size_t
+row_text(const struct canvas *c, unsigned y, struct sp_buf *text,
+    uint16_t *column, size_t cap)
 {
-	struct sp_cell *row = &c->want[(size_t)(c->rows - 1) * c->cols];
+	size_t n = 0;
 
 	for (unsigned x = 0; x < c->cols; x++) {
-		uint8_t ch = *text != '\0' ? (uint8_t)*text++ : ' ';
-
-		row[x] = (struct sp_cell){.ch = ch >= 0x20 && ch < 0x7f ? ch :
-		    '?', .width = 1, .attr = SP_ATTR_INVERSE};
+		if (sp_cells_text(&c->want[(size_t)y * c->cols + x], 1, true,
+		    text) != SP_OK || text->len > cap)
+			return n;
+		while (n < text->len)
+			column[n++] = (uint16_t)x;
 	}
+	return n;
+}
+
+void
+canvas_mark(struct canvas *c, const struct match *m, unsigned rows)
+{
+	size_t cap = (size_t)c->cols * 16, at, n;
+	uint16_t *column = calloc(cap, sizeof(*column));
+	SP_BUF_AUTO text = {.max = cap + 64};
+
+	for (unsigned y = 0; column != NULL && y < rows; y++) {
+		struct sp_span s;
+		size_t base = 0;
+
+		sp_buf_reset(&text);
+		s = sp_span_of(NULL, row_text(c, y, &text, column, cap));
+		s.p = sp_buf_span(&text).p;
+		while (match_find(m, s, &at, &n) && n > 0) {
+			unsigned x0 = column[base + at];
+			unsigned x1 = column[base + at + n - 1];
+
+			for (unsigned x = x0; x <= x1; x++)
+				c->want[(size_t)y * c->cols + x].attr ^=
+				    SP_ATTR_INVERSE | SP_ATTR_BOLD;
+			base += at + n;
+			s.p += at + n;
+			s.n -= at + n;
+		}
+	}
+	free(column);
+}
+
+void
+canvas_text(struct canvas *c, unsigned y, unsigned x0, const char *text,
+    uint8_t attr)
+{
+	struct sp_cell *row = &c->want[(size_t)y * c->cols];
+	const struct sp_cell *from;
+
+	sp_term_reset(c->line);
+	sp_term_feed(c->line, sp_span_str("\033[?7l"));
+	sp_term_feed(c->line, sp_span_str(text));
+	from = sp_term_row(c->line, 0);
+	for (unsigned x = x0; x < c->cols && x - x0 < sp_term_cols(c->line);
+	    x++) {
+		row[x] = from[x - x0];
+		row[x].attr = attr;
+		if (row[x].ch == 0)
+			row[x].ch = ' ';
+	}
+	if (row[c->cols - 1].width == 2)
+		fill(c, y, c->cols - 1, c->cols, ' ', attr);
 }
 
 static bool

@@ -156,7 +156,7 @@ play(struct player *p)
 		return fail(p, "the vault does not open this recording", e);
 	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
 	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) :
-	    p->view.has_pty ? play_show(p) : play_plain(p);
+	    p->view.has_pty && !p->view.is_dumb ? play_show(p) : play_plain(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
 	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);

@@ -17,7 +17,7 @@ struct viewer {
 	uint32_t chan;
 	uint64_t credit;	/* bytes that we may send */
 	uint32_t owed;		/* bytes taken, not yet granted again */
-	bool has_pty, is_raw, is_gone, is_resized;
+	bool has_pty, is_dumb, is_raw, is_gone, is_resized;
 	unsigned cols, rows;
 	struct sp_buf keys;	/* what was typed and not yet taken */
 };

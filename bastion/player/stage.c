@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "bastion/player/show.h"
 
-static struct actor *
-find(struct stage *s, uint32_t chan)
+struct actor *
+stage_find(struct stage *s, uint32_t chan)
 {
 	for (size_t i = 0; i < STAGE_MAX; i++)
 		if (s->actor[i].chan == chan)
@@ -17,34 +18,14 @@ stage_free(struct stage *s)
 {
 	for (size_t i = 0; i < STAGE_MAX; i++)
 		sp_term_free(s->actor[i].term);
-	*s = (struct stage){0};
-}
-
-enum sp_err
-stage_copy(const struct stage *from, struct stage *to)
-{
-	struct stage c = *from;
-	enum sp_err e = SP_OK;
-
-	for (size_t i = 0; i < STAGE_MAX; i++)
-		c.actor[i].term = NULL;
-	for (size_t i = 0; i < STAGE_MAX && e == SP_OK; i++)
-		if (from->actor[i].term != NULL)
-			e = sp_term_copy(from->actor[i].term, &c.actor[i].term);
-	if (e != SP_OK) {
-		stage_free(&c);
-		return e;
-	}
-	stage_free(to);
-	*to = c;
-	return SP_OK;
+	*s = (struct stage){.line = s->line, .ctx = s->ctx};
 }
 
 /* A free place, or that of a channel which is over, or the first. */
 static struct actor *
 place(struct stage *s)
 {
-	struct actor *a = find(s, 0);
+	struct actor *a = stage_find(s, 0);
 
 	for (size_t i = 0; a == NULL && i < STAGE_MAX; i++)
 		if (!s->actor[i].is_open)
@@ -59,7 +40,7 @@ place(struct stage *s)
 static bool
 focus_is_live(struct stage *s)
 {
-	struct actor *a = s->focus == 0 ? NULL : find(s, s->focus);
+	struct actor *a = s->focus == 0 ? NULL : stage_find(s, s->focus);
 
 	return a != NULL && a->is_open;
 }
@@ -77,17 +58,19 @@ stage_cap(bool is_small, uint32_t *cols, uint32_t *rows)
 		*rows = 60;
 }
 
-size_t
-stage_bytes(const struct stage *s)
+/* What is to be said of a channel in a list of them. */
+static void
+describe(struct actor *a, const struct sp_open *o)
 {
-	size_t n = sizeof(*s);
+	char text[WHAT_BYTES - 8] = "";
 
-	for (size_t i = 0; i < STAGE_MAX; i++)
-		if (s->actor[i].term != NULL)
-			n += (size_t)sp_term_cols(s->actor[i].term) *
-			    sp_term_rows(s->actor[i].term) * 2 *
-			    sizeof(struct sp_cell);
-	return n;
+	sp_vis(text, sizeof(text), o->command);
+	if (a->is_sftp || o->kind == SP_OPEN_SUBSYSTEM)
+		snprintf(a->what, sizeof(a->what), "%s", a->is_sftp ? "sftp" : text);
+	else if (o->kind == SP_OPEN_EXEC)
+		snprintf(a->what, sizeof(a->what), "exec %s", text);
+	else
+		snprintf(a->what, sizeof(a->what), "shell");
 }
 
 static enum sp_err
@@ -96,7 +79,7 @@ enter(struct stage *s, const struct sp_rec_record *r)
 	struct sp_open o;
 	struct actor *a;
 
-	if (r->chan == 0 || find(s, r->chan) != NULL ||
+	if (r->chan == 0 || stage_find(s, r->chan) != NULL ||
 	    sp_open_decode(r->data, &o) != SP_OK || sp_open_is_forward(o.kind))
 		return SP_OK;
 	if (o.has_pty == 0)
@@ -104,10 +87,11 @@ enter(struct stage *s, const struct sp_rec_record *r)
 	a = place(s);
 	a->is_small = stage_n_channels(s) >= STAGE_LARGE;
 	stage_cap(a->is_small, &o.cols, &o.rows);
-	SP_TRY(sp_term_new(o.cols, o.rows, NULL, NULL, &a->term));
+	SP_TRY(sp_term_new(o.cols, o.rows, s->line, s->ctx, &a->term));
 	a->chan = r->chan;
 	a->is_pty = o.has_pty != 0;
 	a->is_sftp = file_is_sftp(&o);
+	describe(a, &o);
 	a->is_open = true;
 	if (!focus_is_live(s))
 		s->focus = r->chan;
@@ -182,9 +166,10 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 		*changed = true;
 		return enter(s, r);
 	}
-	if (r->chan == 0 || (a = find(s, r->chan)) == NULL)
+	if (r->chan == 0 || (a = stage_find(s, r->chan)) == NULL)
 		return SP_OK;
-	*changed |= r->chan == s->focus;
+	*changed = true;
+	s->feeding = r->chan;
 	switch (r->kind) {
 	case SP_RECORD_FILE:
 		feed_file(a->term, r->data);
@@ -211,29 +196,14 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 }
 
 struct sp_term *
-stage_focused(const struct stage *s)
+stage_shown(const struct stage *s, uint32_t chan)
 {
-	for (size_t i = 0; s->focus != 0 && i < STAGE_MAX; i++)
-		if (s->actor[i].chan == s->focus)
+	if (chan == 0)
+		chan = s->focus;
+	for (size_t i = 0; chan != 0 && i < STAGE_MAX; i++)
+		if (s->actor[i].chan == chan)
 			return s->actor[i].term;
 	return NULL;
-}
-
-void
-stage_next_focus(struct stage *s)
-{
-	size_t at = 0;
-
-	while (at < STAGE_MAX && s->actor[at].chan != s->focus)
-		at++;
-	for (size_t k = 1; k <= STAGE_MAX; k++) {
-		const struct actor *a = &s->actor[(at + k) % STAGE_MAX];
-
-		if (a->chan != 0) {
-			s->focus = a->chan;
-			return;
-		}
-	}
 }
 
 unsigned

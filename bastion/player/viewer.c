@@ -29,7 +29,9 @@ take_open(struct viewer *v, const struct sp_frame *f)
 	SP_TRY(sp_open_decode(f->payload, &o));
 	v->chan = f->chan;
 	v->credit = SP_STREAM_WINDOW;
+	/* One that can only print lines gets lines. */
 	v->has_pty = o.has_pty != 0;
+	v->is_dumb = o.term.n == 0 || sp_span_is(o.term, "dumb");
 	take_size(v, o.cols, o.rows);
 	return sp_stream_put(&v->s, SP_FRAME_OPEN_OK, 0, v->chan,
 	    (struct sp_span){0});

@@ -164,7 +164,8 @@ static void
 send_open(struct show *s, struct sp_stream *v)
 {
 	struct sp_open o = {.kind = SP_OPEN_EXEC, .has_pty = s->has_pty,
-	    .cols = 80, .rows = 24, .command = sp_span_str("replay")};
+	    .cols = 80, .rows = 24, .term = sp_span_str("xterm"),
+	    .command = sp_span_str("replay")};
 	SP_BUF_AUTO b = {.max = 4096};
 
 	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);

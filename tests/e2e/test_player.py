@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The replay on an auditor's terminal, key by key, through OpenSSH and a real pty, read by another terminal than ours."""
+import base64
+import os
+import re
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from sp import Instance, main, wait_for  # noqa: E402
+from viewer import Viewer  # noqa: E402
+
+POLICY = """
+network loopback 127.0.0.0/8, ::1
+permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 1h
+  allow shell, exec, upload, download, subsystem
+"""
+RIGHT, LEFT, UP, DOWN, HOME, END = "\x1b[C", "\x1b[D", "\x1b[A", "\x1b[B", "\x1b[H", "\x1b[F"
+
+# Whatever a target may send to harm who looks: each must reach the auditor as a picture or not at all.
+HOSTILE = (b"\x1b]0;OWNED-TITLE\x07\x1b]2;OWNED\x1b\\\x1b]52;c;b3duZWQ=\x07\x1b[c\x1b[>c\x1b[6n\x1b[5n\x1b[?15n\x1b[x\x1b[21t\x1b[18t"
+           b"\x1bP$qm\x1b\\\x1bP+q544e\x1b\\\x1bZ\x05\x1b_apc\x1b\\\x1b^pm\x1b\\\x1bXsos\x1b\\"
+           b"\x1b]10;?\x07\x1b]11;?\x07\x1b]4;1;?\x07\x1b]8;;http://evil/\x07link\x1b]8;;\x07\x1b]1337;File=name=eA==:eA==\x07"
+           b"\x1b[?1000h\x1b[?1003h\x1b[?1006h\x1b[?2004h\x1b[?1004h\x1b[20h\x1b[?9h\x1b[>4;2m\x1b=\x1b[8;99;99t\x1b[5i\x1b[?5i\x1bc"
+           b"\x9b31mC1-CSI\x9d0;C1-TITLE\x9c\x90q\x9c\x8e\x8f\xc2\x9b31m\xc2\x9d0;t\xc2\x9c"
+           b"\xff\xfe\xc0\x80\xf8\x88\x80\x80\x80\xed\xa0\x80\xe4\xb8"
+           b"\r\nbidi:\xe2\x80\xaeTRAP\xe2\x80\xac \xe2\x81\xa6x\xe2\x81\xa9 zero:\xe2\x80\x8bW\xef\xbb\xbf \x0e\x0f\x07\x08\r\n"
+           b"\x1b[8mCONCEALED\x1b[0m \x1b[5mBLINK\x1b[0m plain-end-of-harm\r\n")
+
+
+def setUpModule():
+    global sp, LONG, SHORT, TWO, HARM
+    sp = Instance(policy=POLICY)
+    sp.add_person("oscar", "operators")
+    assert sp.ssh("oscar", "bastion", "whoami").code == 0
+    assert sp.ssh("carol", "bastion", "whoami").code == 0
+    out = {}
+    harm = base64.b64encode(HOSTILE).decode()
+    runs = {
+        "LONG": (["-tt"], ("echo first-word; sleep 12; stty cols 60 2>/dev/null; echo second-word; "
+                           "for i in 1 2 3; do echo again-$i; sleep 1; done; echo last-word")),
+        "SHORT": (["-tt"], "for i in $(seq 1 40); do echo line-$i; done; echo 你好-words; exit"),
+        "TWO": ([], None),
+        "HARM": (["-tt"], "stty raw -echo; echo %s | base64 -d; sleep 0.2" % harm),
+    }
+    ts = [threading.Thread(target=record, args=(out, k) + v) for k, v in runs.items()]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    for k in runs:
+        assert k in out, "no session %s" % k
+    LONG, SHORT, TWO, HARM = (out[k] for k in ("LONG", "SHORT", "TWO", "HARM"))
+
+
+def tearDownModule():
+    sp.close()
+
+
+def record(out, name, opts, command):
+    """Runs it as a session of its own; its number into out[name]."""
+    import subprocess
+    word = "mark-%s" % name.lower()
+    seen = word if name != "HARM" else "plain-end-of-harm"   # it clears what stood there
+    if name == "TWO":                                    # two channels of one connection, at the same time
+        base = sp.ssh_argv("oscar", [], mux=True, opts=["ControlPath=%s/two" % sp.dir, "ControlMaster=auto", "ControlPersist=yes"])
+        a = subprocess.Popen(base + ["-tt", "admin@core-01", "echo %s chan-one; sleep 2; echo one-ends" % word], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=sp.ssh_env("oscar"))
+        assert a.stdout.read(5)
+        b = subprocess.run(base + ["admin@core-01", "echo chan-two"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           env=sp.ssh_env("oscar"), timeout=60)
+        assert b.stdout == b"chan-two\n", b
+        a.communicate(timeout=60)
+        subprocess.run(base + ["-O", "exit", "admin@core-01"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+    else:
+        p = subprocess.run(sp.ssh_argv("oscar", opts + ["admin@core-01", "echo %s; %s" % (word, command)], mux=False),
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=sp.ssh_env("oscar"), timeout=120)
+        assert p.returncode == 0, (name, p)
+
+    def mine():
+        for s in sp.sessions():
+            r = sp.ssh("carol", "bastion", "replay", s["id"])
+            if seen.encode() in r.out and os.path.exists("%s/recordings/%s.spr" % (sp.dir, s["id"])):
+                return s["id"]
+    out[name] = wait_for(mine, 60, "the recording of " + name)
+
+
+class Keys(unittest.TestCase):
+    def view(self, session, *args, **kw):
+        v = Viewer(sp, "carol", ["replay", session] + list(args), **kw)
+        self.addCleanup(v.close)
+        return v
+
+    def test_time(self):
+        v = self.view(LONG)
+        v.until(r"first-word")
+        v.press(" ", r"^ \|\| ")                                      # stands
+        v.press(RIGHT, lambda v: (v.clock() or 0) >= 10)
+        self.assertNotIn("second-word", v.text)
+        v.press(RIGHT, r"last-word")
+        v.press(LEFT, lambda v: "second-word" not in v.text or "last-word" not in v.text)
+        v.press(HOME, lambda v: v.clock() == 0)
+        v.press(END, r"last-word")
+        v.press("0", lambda v: v.clock() == 0)
+        v.press("g12\r", lambda v: v.clock() == 12)
+        v.press("g0:01\r", lambda v: v.clock() == 1)
+        v.press("g+2s\r", lambda v: v.clock() == 3)
+        v.press("g50%\r", lambda v: v.clock() in (7, 8, 9))
+        v.press("gnever\r", r"a time is")
+        v.press("5", lambda v: v.clock() in (7, 8, 9))
+        v.press(".", lambda v: v.clock() >= 12)                      # on to the next output
+        v.press("\x1b[1;2D", lambda v: v.clock() == 0)               # a minute back
+        v.press("\x1b[1;2C", r"last-word")
+        v.press("gx\x7f3\r", lambda v: v.clock() == 3)               # rubbed out
+        v.press("++", r" 4x ")
+        v.press("-", r" 2x ")
+        v.press("x", r" 1x ")
+        v.press("i", r"silence is cut")
+        v.press(" ", r"last-word")                                   # 9 s of silence are passed over
+        self.assertEqual(v.close(), 0)
+        v.check()
+
+    def test_at_and_speed(self):
+        v = self.view(LONG, "--at", "13s", "--speed", "4")
+        v.until(r"second-word")
+        v.until(r" 4x ")
+        self.assertGreaterEqual(v.clock(), 13)
+        v.until(r" END ")
+        v.check()
+
+    def test_search(self):
+        v = self.view(LONG)
+        v.until("first-word")
+        v.press(" ", r"^ \|\| ")
+        v.press("/SECOND-word\r", r"not found in")                # a capital letter is meant
+        v.press("/AGAIN\x7f\x7f\x7f\x7f\x7fagain-\r", r"found at 0:00:1")
+        at = v.clock()
+        v.press("n", lambda v: v.clock() > at)
+        v.press("n", r"again-3")
+        v.press("n", r"from the beginning again")
+        v.until(lambda v: v.clock() == at and "again-2" not in v.text)
+        v.press("N", r"from the end again")
+        v.until("again-3")
+        v.press(END, r"last-word")
+        v.press("N", r"found at")
+        v.press("N", lambda v: "found at" in v.bar and "again-3" not in v.text)
+        v.press("N", lambda v: "found at" in v.bar and "again-2" not in v.text)
+        self.assertNotIn("again-3", v.text)
+        cells = [c for c in v.screen.buffer[[i for i, r in enumerate(v.rows) if "again-1" in r][0]].values() if c.reverse]
+        self.assertEqual("".join(c.data for c in cells).strip()[:6], "again-")      # shown where it is
+        v.check()
+
+    def test_search_finds_wide_characters(self):
+        v = self.view(SHORT)
+        v.until("line-40")
+        v.press("/你好\r", r"(?s)你.?好.?-words.*found at")
+        v.check()
+
+    def test_commands_and_marks(self):
+        v = self.view(TWO)
+        v.until(r"one-ends|chan-two|END")
+        v.press("m", r"What happened\b(?! so far)")
+        v.until(r"command\s+echo chan-two")
+        v.press(HOME + "\r", lambda v: "What happened" not in v.text)
+        v.press(" ", r"^ \|\| ")
+        v.press("0", lambda v: v.clock() == 0)
+        v.press("]]", r"echo (mark-two|chan-two)")
+        v.press("[", r"echo mark-two|no earlier")
+        v.press(END + "}", r"no later mark")
+        v.press("{", r"\d:\d\d:\d\d  \S")
+        v.press("\x0c", lambda v: "\x1b[2J" in v.raw.decode("utf-8", "replace"))
+        v.type(" ")
+        v.until(lambda v: re.search(r"\[[-=>crfab ]*c[-=>crfab ]*\]", v.bar))
+        v.check()
+
+    def test_channels(self):
+        v = self.view(TWO)
+        v.until("END")
+        v.press("\t", r"channel \d+: exec echo")
+        seen = v.text
+        v.press("\t", lambda v: ("chan-two" in v.text) != ("chan-two" in seen.rsplit("\n", 1)[0]) or "one-ends" in v.text)
+        v.press("c", r"Channels up to this moment")
+        self.assertRegex(v.text, r"closed\s+exec echo mark-two")
+        self.assertRegex(v.text, r"closed\s+exec echo chan-two")
+        row = [r for r in v.rows if "chan-two" in r][0]
+        first = [r for r in v.rows if "closed" in r][0]
+        v.press(("" if row == first else DOWN) + "\r", lambda v: v.rows[0] == "chan-two")
+        v.press("f", r"follows")
+        v.check()
+
+    def test_help_and_bar(self):
+        v = self.view(SHORT)
+        v.until("line-40")
+        v.press("?", r"Replay: what the keys do")
+        for word in ("space", "/ n N", "] [", "Tab c", "10 seconds", "leave"):
+            self.assertIn(word, v.text)
+        v.press("x", lambda v: "what the keys do" not in v.text)
+        v.press("b", lambda v: "?=help" not in v.text)
+        v.press("b", r"\?=help")
+        v.check()
+
+    def test_a_larger_recording_in_a_small_terminal(self):
+        v = self.view(SHORT, cols=40, rows=10)
+        v.until(r"r\d+-\d+/24")
+        v.until("你")
+        v.press("gg\x7f1\r" + UP * 30, r"r1-9/24")
+        v.press(DOWN, r"r2-10/24")
+        v.press("\x1b[6~", r"r7-15/24")
+        v.press("\x1b[5~", r"r2-10/24")
+        v.press(">", r"c9-48/80")
+        v.press("<", r"c1-40/80")
+        v.press("f", r"follows")
+        v.until(r"r(?!2-)\d+-\d+/24")
+        v.resize(90, 30)                                             # the viewer's own terminal grows
+        v.until(lambda v: "你" in v.text and "rows" not in v.bar and "/24" not in v.bar and len(v.rows) == 30 and "?=help" in v.bar)
+        self.assertRegex(v.rows[24], r"^-{80}")                     # where the recorded screen ends
+        v.check()
+
+    def test_resizes_of_the_recording(self):
+        import fcntl
+        import pty
+        import struct
+        import subprocess
+        import termios
+        master, slave = pty.openpty()
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        before = {s["id"] for s in sp.sessions()}
+        p = subprocess.Popen(sp.ssh_argv("oscar", ["-tt", "admin@core-01", "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.1; done"],
+                                         mux=False), stdin=slave, stdout=slave, stderr=subprocess.DEVNULL, env=sp.ssh_env("oscar"),
+                             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        got = b""
+        while b"24 80" not in got:
+            got += os.read(master, 4096)
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+        while b"33 111" not in got:
+            got += os.read(master, 4096)
+        p.wait(timeout=60)
+        os.close(master)
+        sid = wait_for(lambda: [s["id"] for s in sp.sessions() if s["id"] not in before and
+                                os.path.exists("%s/recordings/%s.spr" % (sp.dir, s["id"]))], 60, "the recording")[0]
+        v = self.view(sid)
+        v.until(r"cols 1-80/111")
+        v.until(r"rows \d+-\d+/33")
+        v.press("m", r"resize\s+111 columns, 33 rows")
+        v.check()
+
+    def test_a_dumb_terminal_gets_lines(self):
+        for term in ("dumb",):
+            v = Viewer(sp, "carol", ["replay", SHORT], term=term)
+            while v.p.poll() is None:
+                v.pump(0.1)
+            while v.pump(0.1) and b"words" not in v.raw:
+                pass
+            os.close(v.fd)
+            self.assertNotIn(b"\x1b", v.raw)
+            self.assertIn(b"line-1\r\n", v.raw)
+            self.assertIn("你好-words".encode(), v.raw)
+
+
+class Harm(unittest.TestCase):
+    def test_nothing_of_it_reaches_the_terminal(self):
+        v = Viewer(sp, "carol", ["replay", HARM])
+        self.addCleanup(v.close)
+        v.until("plain-end-of-harm")
+        v.press("m", "What happened")
+        v.press("q", "plain-end-of-harm")
+        v.press("c", "Channels")
+        v.press("q", "plain-end-of-harm")
+        v.press("/end-of-harm\r", "(?s)plain-end-of-harm.*found")
+        v.press(" \x1b]0;x\x07\x1b[6n\x1bP", "plain-end-of-harm")                  # nor of what is typed
+        self.assertIn("CONCEALED", v.text)                           # an auditor sees what was hidden
+        self.assertIn("BLINK", v.text)
+        self.assertEqual(v.close(), 0)
+        v.check()
+        for what in (b"OWNED", b"b3duZWQ", b"evil", b"\x05", b"\x07"):
+            self.assertNotIn(what, v.raw)
+        # It is all in the recording: the test would see it if it came through.
+        r = sp.ssh("carol", "bastion", "export", HARM, "--format", "asciicast")
+        self.assertIn(b"OWNED-TITLE", r.out)
+        plain = sp.ssh("carol", "bastion", "replay", HARM)
+        self.assertIn(b"plain-end-of-harm", plain.out)
+        self.assertNotIn(b"\x1b", plain.out)
+
+    def test_the_check_can_fail(self):
+        class Fake:
+            pass
+        for bad in (b"\x1b]0;t\x07", b"\x1b[6n", b"\x1b[c", b"\x1b[?1000h", b"\x9b31m", b"\xc2\x9b", b"\x1b[5m\x1b", "\u202e".encode(),
+                    b"\x07", b"\x1bP", b"\x1b[8;9;9t"):
+            f = Fake()
+            f.raw = b"\x1b[1;1Hgood" + bad
+            with self.assertRaises((AssertionError, UnicodeDecodeError), msg=bad):
+                Viewer.check(f)
+
+
+if __name__ == "__main__":
+    main()
