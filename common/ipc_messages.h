@@ -52,8 +52,9 @@ enum sp_link_state {
 	    SP_ST_ENDING)
 
 #define SP_IPC_BODY_MAX 65536	/* bytes of one message's body */
-#define SP_IPC_FDS_MAX 6
+#define SP_IPC_FDS_MAX 16
 
+#define SP_SEARCH_BATCH 16	/* recordings handed on at a time */
 /* name, number, sender, receiver, states, descriptors */
 #define SP_IPC_TABLE(M)                                                       \
 	/* -- start-up: supervisor and every process it executes -- */        \
@@ -75,6 +76,7 @@ enum sp_link_state {
 	M(spawn_recover, 0x0012, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 2)    \
 	M(spawn_egress, 0x0013, SP_ROLE_SUP, SP_ROLE_EGR, SP_ST_READY, 5)     \
 	M(spawn_player, 0x0014, SP_ROLE_SUP, SP_ROLE_PLY, SP_ST_READY, 4)     \
+	M(spawn_search, 0x01c1, SP_ROLE_SUP, SP_ROLE_PLY, SP_ST_READY, 3)     \
 	M(spawned, 0x0018, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	M(exited, 0x0019, SP_ROLE_PARENTS, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(start_auth, 0x0170, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_NEW, 1)         \
@@ -98,6 +100,10 @@ enum sp_link_state {
 	M(recover_spawned, 0x002d, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)  \
 	M(play_spawn, 0x002e, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(play_spawned, 0x002f, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 2)     \
+	M(search_spawn, 0x01c0, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	M(search_open, 0x01c2, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)      \
+	M(search_opened, 0x01c3, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY,       \
+	    SP_SEARCH_BATCH)                                                  \
 	M(scan_key, 0x0030, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)         \
 	M(scan_spawned, 0x0031, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)     \
 	M(security_event, 0x0032, SP_ROLE_SUP | SP_ROLE_VLT | SP_ROLE_NTY,    \
@@ -197,6 +203,7 @@ enum sp_link_state {
 	M(v_sign_audit, 0x009e, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(v_sign_r, 0x009f, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_search_grant, 0x01c9, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
 	M(v_krl, 0x0120, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)            \
 	M(v_krl_r, 0x0121, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)          \
@@ -235,9 +242,21 @@ enum sp_link_state {
 	M(rotation, 0x0144, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 1)           \
 	M(play_keys, 0x00b8, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)        \
 	M(play_keys_r, 0x00b9, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)        \
+	M(search_keys, 0x01ca, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(search_keys_r, 0x01cb, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)      \
 	/* -- broker and one player -- */                                     \
 	M(play_start, 0x00c0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_NEW, 0)         \
 	M(play_result, 0x00c1, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(search_start, 0x01c4, SP_ROLE_BRK | SP_ROLE_PLY, SP_ROLE_PLY,       \
+	    SP_ST_NEW, 0)                                                     \
+	M(search_batch, 0x01c5, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY,        \
+	    SP_SEARCH_BATCH)                                                  \
+	M(search_all, 0x01c6, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)       \
+	M(search_next, 0x01c7, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(search_result, 0x01c8, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	/* -- the players of one search, among themselves -- */               \
+	M(search_job, 0x01cc, SP_ROLE_PLY, SP_ROLE_PLY, SP_ST_READY, 1)       \
+	M(search_hits, 0x01cd, SP_ROLE_PLY, SP_ROLE_PLY, SP_ST_READY, 0)      \
 	/* -- the CLI over the broker's control socket -- */                  \
 	M(ctl_verb, 0x00d0, SP_ROLE_CLI, SP_ROLE_BRK, SP_ST_NEW, 0)           \
 	M(ctl_stream, 0x00d1, SP_ROLE_BRK, SP_ROLE_CLI, SP_ST_ANY, 1)         \
@@ -317,6 +336,8 @@ enum sp_link_state {
 /* fds: recording file (ro), link to the broker, viewer's stream, link to the
  * vault */
 #define SP_FIELDS_spawn_player(F) F(u64, id, 0) F(uuid, session, 0)
+/* fds: link to the broker, the viewer's stream, link to the vault */
+#define SP_FIELDS_spawn_search(F) F(u64, id, 0)
 /* fds: the directory of the PAM service */
 #define SP_FIELDS_start_auth(F) F(str, config, 32768)
 /* fds: link to the broker */
@@ -378,6 +399,14 @@ enum sp_link_state {
 #define SP_FIELDS_play_spawn(F) F(u64, play, 0) F(uuid, session, 0)
 /* fds: link with the player, the viewer's stream */
 #define SP_FIELDS_play_spawned(F) F(u64, play, 0)
+/* A player for a search: answered with play_spawned. */
+#define SP_FIELDS_search_spawn(F) F(u64, play, 0)
+/* At most SP_SEARCH_BATCH uuids; answered with those that have a file here.
+ * fds of the answer: their files, read-only, in that order; those beyond n are
+ * duplicates of the first (n is 0: of an empty one). */
+#define SP_FIELDS_search_open(F) F(u64, play, 0) F(bytes, sessions, 256)
+#define SP_FIELDS_search_opened(F)                                            \
+	F(u64, play, 0) F(u8, n, 0) F(bytes, sessions, 256)
 /* Connects only to read a target's host key (target add --scan). */
 #define SP_FIELDS_scan_key(F)                                                 \
 	F(u64, id, 0) F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0)
@@ -625,6 +654,9 @@ enum sp_link_state {
 #define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
 /* lanes: bit n for lane n; the boxes of others are left closed. */
 #define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0) F(u32, lanes, 0)
+/* The same for a search: uuids of 16 bytes each, in as many pieces as it takes. */
+#define SP_FIELDS_v_search_grant(F)                                           \
+	F(u64, play, 0) F(u32, lanes, 0) F(bytes, sessions, 61440)
 #define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
 /* A key revocation list for sshd (PROTOCOL.krl): serials of our CA's
  * certificates, u64 each; key ids, a session's uuid each; whole CAs, blobs as
@@ -724,6 +756,11 @@ enum sp_link_state {
  * u8 lane and 97 bytes each (common/signed.h) */
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
 #define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024)
+/* Boxes of several recordings: uuid, u8 n, then n times u8 lane and 97 bytes.
+ * The answer has the same recordings in the same order: uuid, u8 n, then n times
+ * u8 lane and 32 bytes; a box that the vault does not open is left out. */
+#define SP_FIELDS_search_keys(F) F(bytes, boxes, 61440)
+#define SP_FIELDS_search_keys_r(F) F(u8, ok, 0) F(bytes, keys, 61440)
 /* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who
  * watches. recording_key: the vault's; a recording without it is not the
  * vault's to open. */
@@ -733,6 +770,34 @@ enum sp_link_state {
 	F(h32, known_head, 0) F(u8, head_is_known, 0) F(u8, json, 0)          \
 	F(str, name, 64) F(h32, recording_key, 0)
 #define SP_FIELDS_play_result(F) F(u8, verdict, 0) F(str, text, 1024)
+/* lanes: enum sp_search_lane as bits; what: flags SP_SEARCH_*; limit: hits that
+ * are shown; total: recordings that will come; words: UTF-8, untrusted;
+ * recording_key: the vault's, among the recipients. */
+#define SP_FIELDS_search_start(F)                                             \
+	F(u64, play, 0) F(u8, lanes, 0) F(u8, what, 0) F(u32, limit, 0)       \
+	F(u32, total, 0) F(h32, recording_key, 0) F(str, words, 512)          \
+	F(str, name, 64)
+/* n recordings: uuid, i64 wall clock of the beginning, str person, str account,
+ * str target. fds: their files, read-only, in that order; those beyond n are
+ * duplicates of the first. */
+#define SP_FIELDS_search_batch(F) F(u8, n, 0) F(bytes, list, 16384)
+/* No more will come; of so many there was no file on this bastion. */
+#define SP_FIELDS_search_all(F) F(u32, missing, 0)
+/* Another batch, please. */
+#define SP_FIELDS_search_next(F) F(u32, got, 0)
+/* unread: not to be read to their end; sealed: a lane that was asked for is not
+ * for the vault alone; found: uuids of those with hits, the first ones */
+#define SP_FIELDS_search_result(F)                                            \
+	F(u32, read, 0) F(u32, unread, 0) F(u32, sealed, 0)                   \
+	F(u64, hits, 0) F(u32, sessions, 0) F(bytes, found, 4096)
+/* One recording for a worker: keys as the part of search_keys_r behind the n.
+ * fds: the file */
+#define SP_FIELDS_search_job(F) F(u32, number, 0) F(bytes, keys, 512)
+/* state: SP_SEARCH_LAST, _UNREAD, _SEALED; hits: u64 us, u8 lane, u32 channel,
+ * u16 length and text each; count: matches, those that are not listed too */
+#define SP_FIELDS_search_hits(F)                                              \
+	F(u32, number, 0) F(u8, state, 0) F(u32, count, 0)                    \
+	F(bytes, hits, 61440)
 
 /* argv: each argument as u32 length and bytes; open: an OPEN payload that says
  * whether there is a terminal and how large it is. */
@@ -886,6 +951,17 @@ enum sp_egr_fail {
 	 * refused. AUTH is a refusal. */
 	SP_EGR_BROKEN = 7,
 };
+enum sp_search_lane {
+	SP_SEARCH_SCREEN = 1 << 0,
+	SP_SEARCH_KEYS = 1 << 1,
+	SP_SEARCH_FILES = 1 << 2,
+	SP_SEARCH_COMMANDS = 1 << 3,
+};
+#define SP_SEARCH_REGEX 1u	/* `what` of search_start */
+#define SP_SEARCH_JSON 2u
+#define SP_SEARCH_LAST 1u	/* `state` of search_hits: of this recording */
+#define SP_SEARCH_UNREAD 2u	/* it could not be read to its end */
+#define SP_SEARCH_SEALED 4u	/* a lane was asked for and not opened */
 enum sp_play_mode {
 	SP_PLAY_REPLAY = 1,
 	SP_PLAY_VERIFY = 2,
