@@ -244,6 +244,17 @@ enum sp_link_state {
 	M(play_keys_r, 0x00b9, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)        \
 	M(search_keys, 0x01ca, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(search_keys_r, 0x01cb, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_ANY, 0)      \
+	/* -- databases: the egress of one, its broker, its vault -- */       \
+	M(sql_start, 0x0130, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_NEW, 0)          \
+	M(sql_begin, 0x0131, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(sql_begin_r, 0x0132, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)        \
+	M(sql_prove, 0x0133, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_LIVE, 0)         \
+	M(sql_prove_r, 0x0134, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)        \
+	M(sql_event, 0x0135, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_LIVE, 0)         \
+	M(sql_cancel, 0x0136, SP_ROLE_EGR, SP_ROLE_BRK, SP_ST_LIVE, 0)        \
+	M(sql_cancel_r, 0x0137, SP_ROLE_BRK, SP_ROLE_EGR, SP_ST_ANY, 0)       \
+	M(v_sql_verifier, 0x0138, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
+	M(v_sql_verifier_r, 0x0139, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)\
 	/* -- broker and one player -- */                                     \
 	M(play_start, 0x00c0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_NEW, 0)         \
 	M(play_result, 0x00c1, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
@@ -371,11 +382,13 @@ enum sp_link_state {
 /* addr is numeric; deadline is a length of time. leg: the session itself, or
  * the id of a hop on the way to its target: an egress that forwards to the next
  * leg and has no recorder. via: nil to connect to addr; else the hop whose
- * forward is the "connected socket". more 1: if this egress fails another may
+ * forward is the "connected socket". sql 1: a database, by the egress for those.
+ * more 1: if this egress fails another may
  * be dialled, so the recorder's stream is kept until session_settled. */
 #define SP_FIELDS_session_dial(F)                                             \
 	F(uuid, session, 0) F(uuid, leg, 0) F(uuid, via, 0)                   \
-	F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0) F(u8, more, 0)
+	F(str, addr, 64) F(u16, port, 0) F(u32, deadline_ms, 0) F(u8, more, 0) \
+	F(u8, sql, 0)
 /* fds: link with the egress */
 /* local_addr: what the target sees the connection come from, numeric; "" where
  * that is another target's end of it. */
@@ -444,10 +457,12 @@ enum sp_link_state {
  * the PROXY protocol says. Numeric. */
 #define SP_FIELDS_conn_peer(F) F(str, peer_addr, 64) F(u16, peer_port, 0)
 
-/* A direct-tcpip channel (ssh -J): id is the ingress's, never 0. */
+/* A direct-tcpip channel (ssh -J): id is the ingress's, never 0. ok 1: it waits
+ * for an inner login. ok 2: it is a database, protocol says which (enum
+ * sp_protocol): the channel itself is asked for with chan_open{id, SQL}. */
 #define SP_FIELDS_target_open(F) F(u32, id, 0) F(str, host, 255) F(u16, port, 0)
 #define SP_FIELDS_target_open_result(F)                                       \
-	F(u32, id, 0) F(u8, ok, 0) F(str, text, 512)
+	F(u32, id, 0) F(u8, ok, 0) F(u8, protocol, 0) F(str, text, 512)
 /* Inner login. method: enum sp_login_method; blob is the key for publickey
  * (already verified by the ingress when is_signed). */
 #define SP_FIELDS_target_login(F)                                             \
@@ -816,7 +831,9 @@ enum sp_link_state {
 #define SP_FIELDS_vc_seal(F)
 /* Seals a secret for the row (id, version, owner); kind: enum sp_cred_kind.
  * Of a key: its passphrase, or generate 1 for a new Ed25519 one; the answer has
- * the public key's blob. */
+ * the public key's blob. Of a database's account: clear is the password (or
+ * generate 1), passphrase the verifier that it has there (PostgreSQL) or the
+ * plugin (MariaDB); the answer has the verifier's text. */
 #define SP_FIELDS_vc_secret_new(F)                                            \
 	F(u8, kind, 0) F(uuid, id, 0) F(u64, version, 0) F(uuid, owner, 0)    \
 	F(bytes, clear, 8192) F(bytes, passphrase, 1024) F(u8, generate, 0)
@@ -890,6 +907,43 @@ enum sp_link_state {
 	F(u8, err, 0) F(u8, is_resumed, 0) F(u32, epoch, 0) F(u32, old, 0)    \
 	F(str, text, 256)
 
+/* protocol: enum sp_protocol; method: enum sp_cred_kind. user: who to log in
+ * as. pins: SHA-256 of certificates (DER), each as an SSH string of 32 bytes.
+ * unbound 1: a login without channel binding is allowed. databases: names
+ * separated by blanks, the first is the default; "": any. */
+#define SP_FIELDS_sql_start(F)                                                \
+	F(uuid, session, 0) F(u8, protocol, 0) F(u8, method, 0)               \
+	F(str, user, 64) F(bytes, pins, 2048) F(u32, deadline_ms, 0)          \
+	F(u8, unbound, 0) F(str, databases, 1024)
+/* The certificate that the server showed (DER). */
+#define SP_FIELDS_sql_begin(F) F(bytes, cert, 16384)
+#define SP_FIELDS_sql_begin_r(F) F(u8, ok, 0) F(str, text, 256)
+/* PostgreSQL, first question: mechanism "SCRAM-SHA-256-PLUS" (RFC 5802, 7677,
+ * 5929) or "SCRAM-SHA-256", challenge empty; answer: client-first-message. hash:
+ * bits of the certificate's hash for tls-server-end-point. Second question: the
+ * server-first-message; answer: client-final-message, and the server's signature
+ * that must follow. MariaDB: one question, mechanism "client_ed25519" or
+ * "mysql_native_password", challenge: the server's nonce. */
+#define SP_FIELDS_sql_prove(F)                                                \
+	F(str, mechanism, 32) F(u16, hash, 0) F(bytes, challenge, 1024)
+#define SP_FIELDS_sql_prove_r(F)                                              \
+	F(u8, ok, 0) F(str, text, 256) F(bytes, answer, 2048)                 \
+	F(bytes, expect, 64)
+/* What became of the login that the client's first words began. what: "login",
+ * "failed"; pid and key: of the server's BackendKeyData; bound 1: by channel
+ * binding. */
+#define SP_FIELDS_sql_event(F)                                                \
+	F(uuid, session, 0) F(str, what, 16) F(str, detail, 512)              \
+	F(u32, pid, 0) F(u32, key, 0) F(u8, bound, 0)
+/* The client asks to cancel what another connection does: is that one a session
+ * of the same person at the same target? */
+#define SP_FIELDS_sql_cancel(F) F(uuid, session, 0) F(u32, pid, 0) F(u32, key, 0)
+#define SP_FIELDS_sql_cancel_r(F) F(u8, ok, 0)
+/* The verifier of the role that the vault made up a secret for with this
+ * session's lease (SP_CRED_PG_ROLE). */
+#define SP_FIELDS_v_sql_verifier(F) F(uuid, session, 0)
+#define SP_FIELDS_v_sql_verifier_r(F) F(u8, ok, 0) F(str, verifier, 256)
+
 /* ------------------------------------------------------------------ values */
 
 enum sp_dialog {
@@ -923,6 +977,14 @@ enum sp_cred_kind {
 	SP_CRED_SSH_KEY = 2,
 	SP_CRED_SSH_PASSWORD = 3,
 	SP_CRED_TOTP_SEED = 4,
+	SP_CRED_PG_SCRAM = 5,	/* a verifier: ClientKey and ServerKey */
+	SP_CRED_PG_ROLE = 6,	/* a role made for one session */
+	SP_CRED_MARIADB = 7,	/* ed25519 seed or SHA1 of the password */
+};
+enum sp_protocol {		/* of a target */
+	SP_PROTO_SSH = 0,
+	SP_PROTO_POSTGRESQL = 1,
+	SP_PROTO_MARIADB = 2,
 };
 /* Which of a rotation's secrets: in the stream's WANTS and SECRET. */
 enum sp_which { SP_WHICH_OLD = 1, SP_WHICH_NEW = 2 };

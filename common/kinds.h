@@ -34,6 +34,14 @@ enum sp_kind_gives {		/* what a lease of it gives to the egress */
 	K(password, SP_CRED_SSH_PASSWORD, "password", SP_GIVES_PASSWORD,      \
 	    SP_KIND_ACCOUNT | SP_KIND_STORED | SP_KIND_ROTATES,               \
 	    "a password")                                                     \
+	K(postgresql, SP_CRED_PG_SCRAM, "postgresql", SP_GIVES_PROOF,         \
+	    SP_KIND_ACCOUNT | SP_KIND_STORED | SP_KIND_MADE,                  \
+	    "a PostgreSQL password, kept as its SCRAM keys alone")            \
+	K(pg_role, SP_CRED_PG_ROLE, "pg-role", SP_GIVES_PROOF,                \
+	    SP_KIND_ACCOUNT, "a PostgreSQL role, made for each session")      \
+	K(mariadb, SP_CRED_MARIADB, "mariadb", SP_GIVES_PROOF,                \
+	    SP_KIND_ACCOUNT | SP_KIND_STORED | SP_KIND_MADE,                  \
+	    "a MariaDB password, kept as its key alone")                      \
 	K(totp, SP_CRED_TOTP_SEED, "totp", SP_GIVES_NOTHING, SP_KIND_STORED,  \
 	    "a person's seed of one-time codes")
 

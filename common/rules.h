@@ -25,8 +25,9 @@ enum sp_rights {
 	SP_RIGHT_DOWNLOAD = 1 << 4,	/* sftp and scp: read at the target */
 	SP_RIGHT_FORWARD = 1 << 5,	/* -L, -D, -W: only to `forward` */
 	SP_RIGHT_LISTEN = 1 << 6,	/* -R: only on `listen` */
+	SP_RIGHT_SQL = 1 << 7,		/* the connection to a database */
 };
-#define SP_RIGHT_ALL 0x7fu
+#define SP_RIGHT_ALL 0xffu
 /* Beyond ALL: no policy gives it and no grant has it. A session of the broker's
  * own that sets a secret at its target; it opens ROTATE and nothing else. */
 #define SP_RIGHT_ROTATE 0x100u

@@ -51,7 +51,7 @@ const char *
 sp_open_kind_name(uint8_t kind)
 {
 	static const char *const names[] = {"unknown", "shell", "exec",
-	    "subsystem", "forward", "reverse", "listen"};
+	    "subsystem", "forward", "reverse", "listen", "sql"};
 
 	if (kind == SP_OPEN_ROTATE)
 		return "rotate";
@@ -61,7 +61,7 @@ sp_open_kind_name(uint8_t kind)
 bool
 sp_open_is_forward(uint8_t kind)
 {
-	return kind >= SP_OPEN_FORWARD && kind <= SP_OPEN_LISTEN;
+	return kind >= SP_OPEN_FORWARD && kind <= SP_OPEN_SQL;
 }
 
 /* Without terminal modes a payload ends at the environment, as it did before
@@ -172,7 +172,7 @@ sp_open_decode(struct sp_span s, struct sp_open *o)
 
 	SP_TRY(sp_get_u8(&s, &t.kind));
 	SP_TRY(sp_get_u8(&s, &t.has_pty));
-	if (t.kind > SP_OPEN_LISTEN && t.kind != SP_OPEN_ROTATE)
+	if (t.kind > SP_OPEN_SQL && t.kind != SP_OPEN_ROTATE)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_get_u32(&s, &t.cols));
 	SP_TRY(sp_get_u32(&s, &t.rows));

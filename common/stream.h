@@ -112,6 +112,9 @@ enum sp_open_kind {
 	/* Never in a stream: in chan_open, where a LISTEN is what a session
 	 * begins with. host and port are what it will bind. */
 	SP_OPEN_LISTEN = 6,
+	/* A client of the target, which is a database: host and port are what
+	 * the client connected to, by its own words. */
+	SP_OPEN_SQL = 7,
 	/* By the broker itself, where the rules say so: command is the name of
 	 * one of the egress's own programs (bastion/egress/rotate.c), nothing
 	 * else is set. Only WANTS, SECRET, CREDIT and CLOSE go to the target. */

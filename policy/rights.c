@@ -80,7 +80,7 @@ sp_pol_right(struct sp_policy_ctx *c, const struct sp_word *w)
 	if (bit == 0)
 		return sp_pol_fail(c, w->at, "\"%s\" cannot be allowed; there are "
 		    "shell, exec, upload, download (both: scp and sftp), "
-		    "subsystem, forward to and listen at", w->s);
+		    "subsystem, sql, forward to and listen at", w->s);
 	return add_right(c, w, bit);
 }
 

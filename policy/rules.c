@@ -17,7 +17,7 @@ static const struct {
 } names[] = {{SP_RIGHT_SHELL, "shell"}, {SP_RIGHT_EXEC, "exec"},
     {SP_RIGHT_UPLOAD, "upload"}, {SP_RIGHT_DOWNLOAD, "download"},
     {SP_RIGHT_SUBSYSTEM, "subsystem"}, {SP_RIGHT_FORWARD, "forward"},
-    {SP_RIGHT_LISTEN, "listen"}};
+    {SP_RIGHT_LISTEN, "listen"}, {SP_RIGHT_SQL, "sql"}};
 #define N_NAMES (sizeof(names) / sizeof(names[0]))
 
 uint32_t

@@ -137,7 +137,8 @@ rights_of(const struct sp_open *o)
 	return o->kind == SP_OPEN_SHELL ? SP_RIGHT_SHELL :
 	    o->kind == SP_OPEN_EXEC ? SP_RIGHT_EXEC :
 	    o->kind == SP_OPEN_ROTATE ? SP_RIGHT_ROTATE :
-	    o->kind == SP_OPEN_FORWARD ? SP_RIGHT_FORWARD : 0;
+	    o->kind == SP_OPEN_FORWARD ? SP_RIGHT_FORWARD :
+	    o->kind == SP_OPEN_SQL ? SP_RIGHT_SQL : 0;
 }
 
 static bool
@@ -157,6 +158,7 @@ is_permitted(struct sp_channels *s, const struct sp_open *o)
 	    o->kind == SP_OPEN_SHELL ? "a shell" :
 	    o->kind == SP_OPEN_EXEC ? "running a command" :
 	    o->kind == SP_OPEN_ROTATE ? "changing a secret" :
+	    o->kind == SP_OPEN_SQL ? "a database connection" :
 	    sp_span_is(o->command, "sftp") ? "transferring files" :
 	    "a subsystem");
 	return (r->rights & rights_of(o)) != 0;

@@ -22,7 +22,10 @@ sp_flow_describe(char *dst, size_t cap, const struct sp_open *o)
 	}
 	sp_vis(host, sizeof(host), o->host);
 	sp_vis(origin, sizeof(origin), o->origin);
-	if (o->kind == SP_OPEN_FORWARD)
+	if (o->kind == SP_OPEN_SQL)
+		snprintf(dst, cap, "sql: a client of %s port %u, from %s port %u",
+		    host, o->port, origin, o->origin_port);
+	else if (o->kind == SP_OPEN_FORWARD)
 		snprintf(dst, cap, "forward to %s port %u, from %s port %u", host,
 		    o->port, origin, o->origin_port);
 	else

@@ -108,6 +108,20 @@ on_lease(struct sp_vaultd *v, struct sp_packet *p)
 }
 
 static enum sp_err
+on_sql_verifier(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_sql_verifier m;
+	struct sp_msg_v_sql_verifier_r r = {.ok = 0};
+	SP_BUF_AUTO text = {.max = 256};
+
+	SP_TRY(sp_dec_v_sql_verifier(p->body, &m));
+	r.ok = sp_lease_verifier(v->leases, m.session, &text) == SP_OK;
+	if (r.ok)
+		r.verifier = sp_buf_span(&text);
+	return sp_send_v_sql_verifier_r(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
 done(struct sp_vaultd *v, uint64_t corr, enum sp_err e)
 {
 	struct sp_msg_v_done r = {.err = (uint8_t)e,
@@ -239,6 +253,7 @@ static const struct {
     {SP_MSG_v_lease_end, on_lease_end},
     {SP_MSG_v_rotate_make, on_rotate_make},
     {SP_MSG_v_rotate_lease, on_rotate_lease},
+    {SP_MSG_v_sql_verifier, on_sql_verifier},
     {SP_MSG_v_sign_recording, on_sign_recording},
     {SP_MSG_v_sign_close, on_sign_close},
     {SP_MSG_v_sign_audit, on_sign_audit},

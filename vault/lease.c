@@ -123,6 +123,7 @@ lease_free(struct sp_lease *l)
 	sp_buf_fini(&l->host_key);
 	sp_buf_fini(&l->host_sig);
 	sp_rotation_free(l->rotation);
+	sp_buf_fini(&l->cert);
 	free(l);
 }
 
@@ -272,7 +273,8 @@ check_grant(struct sp_leases *t, const struct sp_msg_v_lease *m, int64_t now_us,
 		    "not a valid name");
 	if (m->not_after <= now_us)
 		return no(text, SP_ERR_DENIED, "the grant has expired");
-	if (sp_host_keys_check(m->host_keys, m->legacy != 0) != SP_OK)
+	if (sp_lease_is_sql(m->kind) ? sp_lease_check_certs(m->host_keys) != SP_OK :
+	    sp_host_keys_check(m->host_keys, m->legacy != 0) != SP_OK)
 		return no(text, SP_ERR_INVAL, "the target has no usable pinned "
 		    "host key");
 	if ((m->rights & ~SP_RIGHT_ALL) != 0)
@@ -303,6 +305,8 @@ fill(struct sp_lease *l, const struct sp_msg_v_lease *m, int64_t now_us)
 	    sizeof(l->target_name)));
 	SP_TRY(sp_span_cstr(m->source, l->source, sizeof(l->source)));
 	SP_TRY(sp_buf_put(&l->pins, m->host_keys.p, m->host_keys.n));
+	if (l->kind == SP_CRED_PG_ROLE)
+		SP_TRY(sp_scram_generate(&l->key));
 	return sp_buf_put(&l->sealed, m->sealed.p, m->sealed.n);
 }
 

@@ -62,6 +62,9 @@ SP_MUST enum sp_err sp_lease_grant(struct sp_leases *t,
 /* egress_link: takes both descriptors in any case. */
 SP_MUST enum sp_err sp_lease_link(struct sp_leases *t,
     const uint8_t session[static 16], int link_fd, int agent_fd);
+/* Of a lease for a role that is made for its session: what CREATE ROLE takes. */
+SP_MUST enum sp_err sp_lease_verifier(struct sp_leases *t,
+    const uint8_t session[static 16], struct sp_buf *out);
 /* v_lease_end: SP_ERR_NOTFOUND. */
 SP_MUST enum sp_err sp_lease_end(struct sp_leases *t,
     const uint8_t session[static 16]);

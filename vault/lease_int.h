@@ -4,6 +4,7 @@
 
 #include "common/kinds.h"
 #include "vault/lease.h"
+#include "vault/pgscram.h"
 
 /* Shared by lease.c (the table and a lease's life) and lease_use.c (what an
  * egress may ask). */
@@ -31,6 +32,9 @@ struct sp_lease {
 	struct sp_buf blob;	/* what was listed: certificate or key */
 	uint8_t target[16];
 	struct sp_rotation *rotation;	/* rotate.h; NULL: it is none */
+
+	struct sp_buf cert;	/* a database's, DER: pinned */
+	struct sp_scram scram;
 };
 
 struct sp_rotation;
@@ -59,5 +63,11 @@ SP_MUST enum sp_err sp_lease_refuse(struct sp_lease *l, const char *what,
 SP_MUST enum sp_err sp_lease_message(struct sp_lease *l, struct sp_packet *p);
 /* Bytes of the agent stream. Errors drop the stream. */
 SP_MUST enum sp_err sp_lease_agent_bytes(struct sp_lease *l, struct sp_span in);
+
+/* lease_sql.c: the kinds for databases */
+bool sp_lease_is_sql(uint8_t kind);
+SP_MUST enum sp_err sp_lease_check_certs(struct sp_span list);
+SP_MUST enum sp_err sp_lease_sql_message(struct sp_lease *l,
+    struct sp_packet *p);
 
 #endif

@@ -59,7 +59,7 @@ on_host_proof(struct sp_lease *l, struct sp_packet *p)
 	const char *why = NULL, *text = "";
 
 	SP_TRY(sp_dec_host_proof(p->body, &m));
-	if (l->state != SP_LEASE_READY) {
+	if (l->state != SP_LEASE_READY || sp_lease_is_sql(l->kind)) {
 		why = "no_lease";
 		text = "there is no lease for this session";
 	} else if (sp_lease_is_over_time(l)) {

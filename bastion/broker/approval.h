@@ -18,6 +18,9 @@ struct sp_ask {
 	bool rotates;		/* its secret is changed after each use */
 	char host_keys[4096];	/* lines of "algo base64" */
 	char tags[512];		/* separated by spaces */
+	uint8_t protocol;	/* enum sp_protocol */
+	char sql[1024];		/* of a database: its settings (sql.h) */
+	char role[600];		/* of an account there: the same */
 	uint8_t cred_kind;	/* enum sp_cred_kind */
 	uint8_t secret[16];	/* nil for certificates */
 	bool exclusive;		/* one lease at a time */

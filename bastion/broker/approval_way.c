@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/rotate.h"
 #include "bastion/broker/approval_way.h"
+#include "bastion/broker/sql.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -170,6 +171,8 @@ sp_ask_target(struct sp_ask *a, const struct sp_rows *r, size_t row)
 	if (!sp_rows_uuid(r, row, "via", a->via))
 		memset(a->via, 0, 16);
 	a->legacy = sp_rows_bool(r, row, "legacy");
+	a->protocol = sp_sql_protocol(sp_rows_get(r, row, "protocol"));
+	SP_TRY(sp_sql_copy(a->sql, sizeof(a->sql), sp_rows_get(r, row, "sql")));
 	SP_TRY(sp_span_cstr(sp_span_str(more == NULL ? "" : more), a->more_addrs,
 	    sizeof(a->more_addrs)));
 	SP_TRY(sp_span_cstr(sp_span_str(sp_rows_get(r, row, "addr")), a->addr,
@@ -197,7 +200,7 @@ sp_ask_account(struct sp_ask *a, const struct sp_rows *r, size_t row)
 	if (!sp_rows_uuid(r, row, "secret_id", a->secret))
 		memset(a->secret, 0, 16);
 	a->exclusive = sp_rows_bool(r, row, "exclusive");
-	return SP_OK;
+	return sp_sql_copy(a->role, sizeof(a->role), sp_rows_get(r, row, "sql"));
 }
 
 enum sp_err

@@ -273,6 +273,7 @@ reason_of(const struct chan *h, char *dst, size_t cap)
 			return;
 	snprintf(dst, cap, "not asked: %s%s", o.kind == SP_OPEN_SUBSYSTEM ?
 	    "subsystem " : "", o.kind == SP_OPEN_SHELL ? "a shell" :
+	    o.kind == SP_OPEN_SQL ? "a database connection" :
 	    sp_vis(vis, sizeof(vis), o.command));
 }
 

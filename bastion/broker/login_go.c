@@ -138,6 +138,12 @@ judged(void *arg, enum sp_err e, const struct sp_ask *ask,
 		    g->target, j->reasons);
 		g->cb(g->arg, false, text);
 		forget(g);
+	} else if (ask->protocol != SP_PROTO_SSH) {
+		snprintf(text, sizeof(text), "%s is a database: ssh -L "
+		    "PORT:%s+%s:PORT to the bastion, then its own client.",
+		    g->target, g->account, g->target);
+		g->cb(g->arg, false, text);
+		forget(g);
 	} else if (j->verdict.approvals > 0 && !j->has_grant) {
 		g->cb(g->arg, false, "An approval is owed by now: ask for it with "
 		    "Enter.");

@@ -51,6 +51,7 @@ struct ctx {
 	struct sp_session *session;
 	bool session_is_ready;
 	struct chan *chans;		/* that wait for an answer */
+	uint8_t protocol;		/* enum sp_protocol */
 };
 
 enum chan_state {
@@ -175,6 +176,14 @@ void login_on_target_close(struct conn *c, const struct sp_msg_target_close *m);
 void login_on_dialog_answer(struct conn *c, const struct sp_msg_dialog_answer *m);
 /* Both factors are given: goes on with USER+ACCOUNT+TARGET, or says OK. */
 void login_outer_begin(struct conn *c);
+
+void ctx_refuse_open(struct ctx *x, const char *text);
+void ctx_open_sql(struct ctx *x);
+/* ---------------------------------------------------------- login_sql.c */
+/* [ACCOUNT+]TARGET into the ctx. */
+bool login_sql_split(struct ctx *x, struct sp_span host);
+/* The target is a database: which of its accounts, then ctx_open_sql. */
+void login_sql_target(struct ctx *x, uint8_t protocol, const char *target);
 
 /* --------------------------------------------------------- login_chan.c */
 void login_on_chan_open(struct conn *c, const struct sp_msg_chan_open *m);

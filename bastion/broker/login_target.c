@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/login_int.h"
 
+#include "bastion/broker/sql.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,27 +81,36 @@ ctx_end(struct ctx *x)
 /* ------------------------------------------------------- a channel to it */
 
 static void
-open_result(struct ctx *x, bool ok, const char *text)
+open_result(struct ctx *x, uint8_t ok, const char *text)
 {
 	struct conn *c = x->c;
 	struct sp_msg_target_open_result m = {.id = x->id, .ok = ok,
-	    .text = sp_span_str(text)};
+	    .protocol = x->protocol, .text = sp_span_str(text)};
 
 	if (c->state != CONN_ENDED)
 		sp_peer_sent(c->peer,
 		    sp_send_target_open_result(&c->peer->link, 0, &m, NULL));
 }
 
-static void
-refuse_open(struct ctx *x, const char *text)
+void
+ctx_refuse_open(struct ctx *x, const char *text)
 {
 	struct json_object *d = conn_detail(x->c);
 
 	sp_detail_str(d, "target", x->target);
 	sp_detail_str(d, "why", text);
 	conn_audit(x->c, "target_refused", d);
-	open_result(x, false, text);
+	open_result(x, 0, text);
 	ctx_end(x);
+}
+
+/* Nobody logs in to a database twice: its channel is judged when it is asked
+ * for. */
+void
+ctx_open_sql(struct ctx *x)
+{
+	ctx_set_state(x, CTX_ACCEPTED);
+	open_result(x, 2, "");
 }
 
 static void
@@ -107,20 +118,28 @@ got_target(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct ctx *x = arg;
 	char text[256];
+	uint8_t protocol;
 
 	x->c->n_busy--;
 	if (x->state == CTX_OPENING && e != SP_OK) {
 		snprintf(text, sizeof(text), "%s; try again in a moment",
 		    sp_flow_why(e));
-		refuse_open(x, text);
+		ctx_refuse_open(x, text);
 	} else if (x->state == CTX_OPENING && (sp_rows_n(r) != 1 ||
 	    !sp_rows_bool(r, 0, "enabled"))) {
 		snprintf(text, sizeof(text), "there is no target \"%s\"; the verb "
 		    "`targets` lists those that you may reach", x->target);
-		refuse_open(x, text);
+		ctx_refuse_open(x, text);
+	} else if (x->state == CTX_OPENING && (protocol = sp_sql_protocol(
+	    sp_rows_get(r, 0, "protocol"))) != SP_PROTO_SSH) {
+		login_sql_target(x, protocol, sp_rows_get(r, 0, "id"));
+	} else if (x->state == CTX_OPENING && x->account[0] != '\0') {
+		snprintf(text, sizeof(text), "%s is no database: ssh -J reaches it",
+		    x->target);
+		ctx_refuse_open(x, text);
 	} else if (x->state == CTX_OPENING) {
 		ctx_set_state(x, CTX_READY);
-		open_result(x, true, "");
+		open_result(x, 1, "");
 	}
 	ctx_release(x);
 }
@@ -146,10 +165,9 @@ login_on_target_open(struct conn *c, const struct sp_msg_target_open *m)
 	*x = (struct ctx){.next = c->ctxs, .c = c, .id = m->id, .refs = 1,
 	    .state = CTX_OPENING};
 	c->ctxs = x;
-	if (!sp_name_is_valid(m->host) ||
-	    sp_span_cstr(m->host, x->target, sizeof(x->target)) != SP_OK) {
+	if (!login_sql_split(x, m->host)) {
 		sp_vis(x->target, sizeof(x->target), m->host);
-		refuse_open(x, "only the names of targets are known here, no "
+		ctx_refuse_open(x, "only the names of targets are known here, no "
 		    "addresses; the verb `targets` lists those that you may reach");
 		return;
 	}

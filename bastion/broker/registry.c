@@ -16,12 +16,12 @@
 	C(name, TEXT, 0) C(addr, TEXT, 1) C(port, INT, 1)                     \
 	C(host_keys, TEXT, 1) C(tags, TEXT, 1) C(enabled, BOOL, 1)            \
 	C(more_addrs, TEXT, LATER) C(via, UUID, LATER) C(legacy, BOOL, LATER) \
-	C(reconcile, UUID, LATER)
+	C(reconcile, UUID, LATER) C(protocol, TEXT, ONCE) C(sql, TEXT, LATER)
 #define ACCOUNTS(C)                                                           \
 	C(target_id, UUID, 0) C(name, TEXT, 0) C(kind, INT, 1)                \
 	C(secret_id, UUID, 1) C(rotate, TEXT, LATER)                          \
 	C(password_rule, TEXT, LATER) C(disabled, BOOL, LATER)                \
-	C(exclusive, BOOL, LATER)
+	C(exclusive, BOOL, LATER) C(sql, TEXT, LATER)
 #define SECRETS(C)                                                            \
 	C(owner_id, UUID, 0) C(kind, INT, 1) C(sealed, BYTES, 1)              \
 	C(account_id, UUID, LATER) C(version, INT, LATER)                     \

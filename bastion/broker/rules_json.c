@@ -11,7 +11,7 @@ rights(uint32_t bits)
 	json_object *a = json_object_new_array();
 
 	static const char *const names[] = {"shell", "exec", "subsystem", "upload",
-	    "download", "forward", "listen"};
+	    "download", "forward", "listen", "sql"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if ((bits & sp_right_of(names[i])) != 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define ROTATION_US (5LL * 60 * 1000000)	/* one login of it, at most */
+#define OWN_US (5LL * 60 * 1000000)	/* a session of the bastion's own */
 
 static const char *const state_names[SESS_N_STATES_] = {
     [SESS_SERIAL] = "serial", [SESS_SPAWN] = "spawn",
@@ -72,6 +73,8 @@ deadline_of(const struct sp_session *s, enum session_state st)
 	case SESS_DIAL:
 	case SESS_LOGIN:
 		return dial + 2000;
+	case SESS_LEASE:	/* a role may be made meanwhile */
+		return s->role[0] != '\0' ? 40000 : 8000;
 	case SESS_ENDING:
 	case SESS_LEAVE:
 		return 1500;
@@ -84,7 +87,6 @@ deadline_of(const struct sp_session *s, enum session_state st)
 	case SESS_REC_READY:
 	case SESS_WRITE:
 	case SESS_JUDGE:
-	case SESS_LEASE:
 	case SESS_SIGN:
 	case SESS_CLOSE:
 		break;
@@ -140,6 +142,10 @@ sess_set_state(struct sp_session *s, enum session_state st)
 		s->rec->link.state = st < SESS_CERT ? SP_ST_NEW :
 		    st < SESS_LIVE ? SP_ST_READY :
 		    st == SESS_LIVE ? SP_ST_LIVE : SP_ST_ENDING;
+	if (st == SESS_LEAVE && s->role[0] != '\0')
+		sess_roles_sweep(s->b);
+	else if (st == SESS_LEAVE && s->pg_pid != 0 && !s->is_own)
+		sess_sql_stop(s);
 	if (st == SESS_OVER) {
 		drop_peers(s);
 		unlist(s);
@@ -210,6 +216,33 @@ new_session(struct sp_broker *b, const struct sp_ask *ask,
 	s->next = b->sessions->list;
 	b->sessions->list = s;
 	b->sessions->n++;
+	return s;
+}
+
+struct sp_session *
+sp_session_begin_own(struct sp_broker *b, const char *what,
+    const struct sp_ask *ask, const struct sp_session_ops *ops, void *arg)
+{
+	static const struct sp_rules rules = {.rights = SP_RIGHT_SQL};
+	SP_BUF_AUTO blob = {.max = SP_POLICY_RULES_MAX};
+	struct sp_session *s = new_session(b, ask, ops, arg);
+
+	if (s == NULL)
+		return NULL;
+	if (sp_rules_encode(&blob, &rules) == SP_OK &&
+	    blob.len <= sizeof(s->j.verdict.rules)) {
+		s->j.verdict.n_rules = (uint16_t)blob.len;
+		memcpy(s->j.verdict.rules, sp_buf_span(&blob).p, blob.len);
+	}
+	s->is_own = true;
+	s->who.is_host = true;
+	snprintf(s->who.name, sizeof(s->who.name), "%s", what);
+	snprintf(s->who.addr, sizeof(s->who.addr), "local");
+	snprintf(s->j.verdict.rule, sizeof(s->j.verdict.rule), "%s", what);
+	s->j.verdict.allow = true;
+	s->j.verdict.rights = rules.rights;
+	s->j.verdict.longest_us = OWN_US;
+	sess_begin(s);
 	return s;
 }
 

@@ -99,6 +99,10 @@ struct sp_session {
 	/* the record */
 	uint8_t rec_key[32], header_hash[32], head[32];
 	int64_t opened_us;
+	bool is_own;		/* the bastion's: no policy judges it */
+	/* at a database */
+	char role[40];		/* made for it (SP_CRED_PG_ROLE), or "" */
+	uint32_t pg_pid, pg_key;	/* of the server's BackendKeyData */
 	/* the end */
 	uint8_t end_code;
 	char end_text[512];
@@ -130,6 +134,10 @@ struct sp_sessions {
 	uint64_t last_id;
 	unsigned n_sweeps;
 	bool is_recovered;	/* rows of before our start were looked at */
+	/* roles at databases that are being undone */
+	unsigned n_undoing;
+	bool is_sweeping;
+	int64_t swept_us;
 };
 struct sp_sessions *sp_sessions_new(struct sp_broker *b);
 size_t sp_session_count(const struct sp_broker *b);
@@ -159,6 +167,10 @@ void sp_session_on_security_event(struct sp_broker *b, const char *from,
     const struct sp_msg_security_event *m);
 
 /* ------------------------------------------------------------ session.c */
+/* A session of the bastion's own at a database (sqlrun.h); what stands in the
+ * place of a person's name. */
+struct sp_session *sp_session_begin_own(struct sp_broker *b, const char *what,
+    const struct sp_ask *ask, const struct sp_session_ops *ops, void *arg);
 void sess_hold(struct sp_session *s);
 void sess_release(struct sp_session *s);
 void sess_set_state(struct sp_session *s, enum session_state st);
@@ -208,6 +220,22 @@ void sess_end_lease_rows(struct sp_change *c, const char *session,
     const char *at, const char *used, uint8_t end_code);
 void sess_look_at_hold(struct sp_session *s);
 void sess_due_begin(struct sp_broker *b);	/* leases that nobody ended */
+void sess_start_login(struct sp_session *s);
+/* -------------------------------------------------------- session_sql.c */
+void sess_sql_start(struct sp_session *s, struct sess_leg *l);
+const char *sess_sql_user(const struct sp_session *s, const struct sess_leg *l);
+void sess_on_sql_event(struct sess_leg *l, const struct sp_msg_sql_event *m);
+void sess_on_sql_cancel(struct sess_leg *l, const struct sp_msg_sql_cancel *m);
+/* The bastion ended it: what the server still does for it is cancelled, for a
+ * server looks at its client when it has something to say. */
+void sess_sql_stop(struct sp_session *s);
+/* The one that a client gets that names none. */
+void sess_sql_database(const struct sp_ask *a, char *dst, size_t cap);
+/* ------------------------------------------------------- session_role.c */
+void sess_role_name(char dst[static 40], const uint8_t session[static 16]);
+void sess_role_make(struct sp_session *s);	/* then sess_start_login */
+void sess_roles_sweep(struct sp_broker *b);	/* those of ended sessions go */
+void sess_roles_tick(struct sp_broker *b);
 /* ------------------------------------------------------ session_judge.c */
 /* What a fresh judgement means to a session: true when it may go on. */
 bool sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,

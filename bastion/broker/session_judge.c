@@ -38,6 +38,9 @@ sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
 	    strcmp(ask->more_addrs, s->ask.more_addrs) != 0 ||
 	    memcmp(ask->via, s->ask.via, 16) != 0 ||
 	    memcmp(ask->way, s->ask.way, 32) != 0 || ask->legacy != s->ask.legacy ||
+	    ask->protocol != s->ask.protocol ||
+	    strcmp(ask->sql, s->ask.sql) != 0 ||
+	    strcmp(ask->role, s->ask.role) != 0 ||
 	    ask->cred_kind != s->ask.cred_kind ||
 	    memcmp(ask->secret, s->ask.secret, 16) != 0) {
 		snprintf(text, cap, "The target %s has been changed (address, way, host "
@@ -111,7 +114,7 @@ static void
 judge_one(struct sp_session *s)
 {
 	if (s->state < SESS_LEASE || s->state > SESS_LIVE ||
-	    s->rotation != NULL)
+	    s->rotation != NULL || s->is_own)
 		return;
 	s->judge_again = s->is_judging;
 	if (s->is_judging)
@@ -186,6 +189,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	sess_roles_tick(b);
 	for (struct sp_session *s = b->sessions->list; s != NULL; s = next) {
 		sess_hold(s);
 		if (s->state >= SESS_DIAL && s->state <= SESS_LIVE)

@@ -3,6 +3,7 @@
 #include "bastion/broker/rotate.h"
 #include "bastion/broker/approval_release.h"
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/sql.h"
 #include "common/kinds.h"
 
 #include <stdio.h>
@@ -186,8 +187,8 @@ sess_need_secrets(struct sp_session *s, void (*next)(struct sp_session *))
 
 /* ------------------------------------------------------------------ the lease */
 
-static void
-start_login(struct sp_session *s)
+void
+sess_start_login(struct sp_session *s)
 {
 	struct sess_leg *l = sess_leg_now(s);
 	struct sp_where next = {.port = 0};
@@ -196,6 +197,16 @@ start_login(struct sp_session *s)
 	    .legacy = l->ask->legacy,
 	    .deadline_ms = (uint32_t)s->b->cfg.dial_timeout_ms};
 
+	if (!sp_sql_kind_fits(l->ask->protocol, l->ask->cred_kind) ||
+	    (l->ask->protocol != SP_PROTO_SSH && l != sess_own_leg(s))) {
+		fail(s, SP_END_TARGET, "The account cannot be used",
+		    "its credential is not one of this kind of target");
+		return;
+	}
+	if (l->ask->protocol != SP_PROTO_SSH) {
+		sess_sql_start(s, l);
+		return;
+	}
 	if (l + 1 < s->legs + s->n_legs &&
 	    sp_ask_addr(l[1].ask, l[1].at, &next) != SP_OK) {
 		fail(s, SP_END_TARGET, "The next target on the way has no address",
@@ -225,7 +236,7 @@ rotation_added(void *arg, enum sp_err e, struct sp_packet *reply)
 		fail(s, SP_END_BROKER, "The vault gives no secret to set", e != SP_OK ?
 		    sp_flow_why(e) : sp_vis_tmp(m.text));
 	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL)
-		start_login(s);
+		sess_start_login(s);
 	sess_release(s);
 }
 
@@ -238,7 +249,7 @@ add_rotation(struct sp_session *s)
 
 	if (s->rotation == NULL || s->rotation->wish.len == 0 ||
 	    sess_leg_now(s) != sess_own_leg(s)) {
-		start_login(s);
+		sess_start_login(s);
 		return;
 	}
 	if (sp_dec_v_rotate_lease(sp_buf_span(&s->rotation->wish), &m) != SP_OK) {
@@ -266,6 +277,9 @@ leased(void *arg, enum sp_err e, struct sp_packet *reply)
 	if (s->state == SESS_LEASE && (e != SP_OK || m.err != SP_OK))
 		fail(s, SP_END_TARGET, "The vault gives no credential", e != SP_OK ?
 		    sp_flow_why(e) : sp_vis_tmp(m.text));
+	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL &&
+	    sess_leg_now(s)->ask->cred_kind == SP_CRED_PG_ROLE)
+		sess_role_make(s);
 	else if (s->state == SESS_LEASE && sess_leg_now(s)->egr != NULL)
 		add_rotation(s);
 	sess_release(s);
@@ -287,14 +301,19 @@ ask_lease(struct sp_session *s)
 {
 	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
 	struct sess_leg *l = sess_leg_now(s);
+
+	if (l->ask->cred_kind == SP_CRED_PG_ROLE)
+		sess_role_name(s->role, s->id);
 	struct sp_msg_v_lease m = {.kind = l->ask->cred_kind,
-	    .account = sp_span_str(l->ask->account_name),
+	    .account = sp_span_str(sess_sql_user(s, l)),
 	    .target_name = sp_span_str(l->ask->target_name),
 	    .host_keys = sp_buf_span(&l->host_keys),
 	    .not_after = sp_now_us() + LEASE_US, .serial = l->serial,
 	    .rights = l == sess_own_leg(s) ? s->j.verdict.rights :
 	    SP_RIGHT_FORWARD,
-	    .source = sp_span_str(cert_source(s, l)), .legacy = l->ask->legacy,
+	    .source = sp_span_str(cert_source(s, l)), .legacy =
+	    l->ask->protocol == SP_PROTO_SSH ? l->ask->legacy :
+	    sp_sql_has(l->ask->sql, SP_SQL_UNBOUND),
 	    .secret_version = l->secret_ver, .sealed = sp_buf_span(&l->secret),
 	    .rule = sp_buf_span(&l->rule), .challenge = sp_buf_span(&l->challenge),
 	    .approvals = sp_buf_span(&l->approvals)};
@@ -343,7 +362,7 @@ judged_again(void *arg, enum sp_err e, const struct sp_ask *ask,
 void
 sess_judge_then_lease(struct sp_session *s)
 {
-	if (s->rotation != NULL) {
+	if (s->rotation != NULL || s->is_own) {
 		ask_lease(s);	/* it is nobody's, and no policy's */
 		return;
 	}

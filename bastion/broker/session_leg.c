@@ -257,6 +257,7 @@ sess_dial(struct sp_session *s)
 		memcpy(m.via, s->legs[l->i - 1].id, 16);
 	m.addr = sp_span_str(a.host);
 	m.port = a.port;
+	m.sql = l->ask->protocol != SP_PROTO_SSH;
 	m.more = l == sess_own_leg(s) && may_retry(s);
 	s->has_spare = s->has_spare || m.more;
 	sp_peer_sent(s->b->sup,
@@ -475,6 +476,8 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(egr_ready, on_ready(l, &m))
 	TAKE(egr_failed, on_failed(l, &m))
 	TAKE(egr_prompt, sess_on_prompt(l, &m))
+	TAKE(sql_event, sess_on_sql_event(l, &m))
+	TAKE(sql_cancel, sess_on_sql_cancel(l, &m))
 	default:
 		broke(l, "a message that an egress does not send");
 	}

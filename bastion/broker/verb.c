@@ -130,12 +130,14 @@ const struct sp_verb sp_verbs[] = {
 	ROW("target", "show", SP_MAY_AUDIT, "", 1, 1, target_show, "NAME",
 	    "everything about a target"),
 	ROW("target", "add", SP_MAY_ADMIN, "addr= port= tag= host-key= scan via= "
-	    "via-account= legacy=", 1, 1, target_add,
+	    "via-account= legacy= protocol= tls-pin= database= channel-binding=",
+	    1, 1, target_add,
 	    "NAME --addr A [--addr B] [--port P] [--tag A,B] [--via TARGET "
 	    "--via-account A] --host-key 'ALGO KEY' | --scan",
 	    "a new target with its pinned host key"),
 	ROW("target", "set", SP_MAY_ADMIN, "addr= port= tag= host-key= via= "
-	    "via-account= legacy=", 1, 1, target_set,
+	    "via-account= legacy= tls-pin= database= channel-binding=",
+	    1, 1, target_set,
 	    "NAME [--addr A]... [--port P] [--tag A,B] [--host-key 'ALGO KEY']... "
 	    "[--via TARGET --via-account A | --via none] [--legacy on|off]",
 	    "change what is named; it replaces what was"),
@@ -165,7 +167,8 @@ const struct sp_verb sp_verbs[] = {
 	ROW("account", "show", SP_MAY_AUDIT, "", 1, 1, account_show,
 	    "ACCOUNT@TARGET", "everything about an account but its secret"),
 	ROW("account", "add", SP_MAY_ADMIN,
-	    "kind= secret-id= secret-version= sealed=", 1, 1, account_add,
+	    "kind= secret-id= secret-version= sealed= admin= member= limit=",
+	    1, 1, account_add,
 	    "ACCOUNT@TARGET --kind cert", "a new account"),
 	ROW("account", "set", SP_MAY_ADMIN, "kind= exclusive= rotate= "
 	    "password-rule=", 1, 1, account_set,

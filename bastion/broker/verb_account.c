@@ -6,7 +6,9 @@
 
 #include "bastion/broker/flow.h"
 #include "bastion/broker/session.h"
+#include "bastion/broker/sql.h"
 #include "bastion/broker/verb_int.h"
+#include "bastion/broker/verb_sql.h"
 #include "common/kinds.h"
 
 /* --------------------------------------------------------------------- add */
@@ -18,6 +20,7 @@ struct account {
 	char *sealed;		/* "\x" and hex */
 	const struct sp_kind *kind;
 	char number[SP_NUM_TEXT];	/* the kind's, as text */
+	char sql[600];		/* of a database's account (sql.h) */
 };
 
 static void
@@ -47,12 +50,20 @@ account_insert(struct sp_call *c)
 	struct account *a = c->state;
 	struct sp_change *ch;
 	char id[SP_UUID_TEXT], now[SP_NUM_TEXT];
+	struct sp_vals v;
 	const char *target;
 	char *detail;
 
 	if (sp_rows_n(c->rows[0]) != 1) {
 		sp_call_fail(c, SP_EXIT_REFUSED, "there is no target %s: "
 		    "targets list shows them", a->target);
+		return;
+	}
+	if (!sp_sql_kind_fits(sp_sql_protocol(sp_rows_get(c->rows[0], 0,
+	    "protocol")), a->kind->number)) {
+		sp_call_fail(c, SP_EXIT_REFUSED, "%s has no accounts of --kind %s: "
+		    "a database has postgresql, pg-role or mariadb, a host cert, "
+		    "key or password", a->target, a->kind->name);
 		return;
 	}
 	target = sp_rows_get(c->rows[0], 0, "id");
@@ -65,8 +76,13 @@ account_insert(struct sp_call *c)
 		sp_change_insert(ch, SP_T_SECRETS, a->secret,
 		    (const char *[SP_COLS_MAX]){target, a->number, a->sealed, id,
 		    "1", "current", sp_i64_text(now, sp_now_us())});
-	sp_change_insert(ch, SP_T_ACCOUNTS, a->id, (const char *[SP_COLS_MAX]){target,
-	    a->account, a->number, a->sealed != NULL ? a->secret_text : NULL});
+	sp_vals_init(&v, SP_T_ACCOUNTS);
+	sp_vals_set(&v, "target_id", target);
+	sp_vals_set(&v, "name", a->account);
+	sp_vals_set(&v, "kind", a->number);
+	sp_vals_set(&v, "secret_id", a->sealed != NULL ? a->secret_text : NULL);
+	sp_vals_set(&v, "sql", a->sql[0] != '\0' ? a->sql : NULL);
+	sp_change_insert(ch, SP_T_ACCOUNTS, a->id, v.v);
 	sp_change_audit(ch, "account_add", c->who.name, NULL, detail);
 	free(detail);
 	sp_call_commit(c, ch, "account add", account_added);
@@ -102,11 +118,18 @@ take_kind(struct sp_call *c, struct account *a)
 {
 	const char *sep = " is one of ";
 	const struct sp_kind *k;
+	const char *bad;
 	SP_BUF_AUTO text = {.max = 1024};
 
 	a->kind = sp_kind_named(sp_call_opt(c, "kind"));
 	if (a->kind != NULL && (a->kind->flags & SP_KIND_ACCOUNT) != 0) {
 		sp_i64_text(a->number, a->kind->number);
+		bad = sp_sql_account_args(c, a->kind->number, a->sql,
+		    sizeof(a->sql));
+		if (bad != NULL) {
+			sp_call_fail(c, SP_EXIT_USAGE, "%s", bad);
+			return false;
+		}
 		return (a->kind->flags & SP_KIND_STORED) == 0 ||
 		    take_sealed(c, a);
 	}

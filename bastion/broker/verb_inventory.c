@@ -8,6 +8,7 @@
 #include "bastion/broker/flow.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
+#include "bastion/broker/verb_sql.h"
 #include "common/kinds.h"
 
 /* ----------------------------------------------------------------- listing */
@@ -18,6 +19,7 @@ static const struct sp_col target_cols[] = {
 	{"addrs", "ADDRESS", SP_COL_WORDS}, {"via", "VIA", SP_COL_TEXT},
 	{"tags", "TAGS", SP_COL_WORDS}, {"enabled", "ENABLED", SP_COL_BOOL},
 	{"legacy", "OLD ALGORITHMS", SP_COL_BOOL},
+	{"protocol", "PROTOCOL", SP_COL_TEXT},
 	{"accounts", "ACCOUNTS", SP_COL_WORDS},
 	{"fingerprints", "HOST KEY", SP_COL_WORDS},
 };
@@ -33,7 +35,7 @@ sp_target_fingerprints(const char *lines, char *dst, size_t cap)
 		size_t n = strcspn(lines, "\n");
 		struct sp_pubkey k;
 		const char *why;
-		char fp[SP_FINGERPRINT_TEXT];
+		char fp[SP_FINGERPRINT_TEXT], pin[SP_SQL_PIN_TEXT];
 
 		if (sp_host_key_parse(sp_span_of(lines, n), true, &k, &why) ==
 		    SP_OK &&
@@ -41,6 +43,10 @@ sp_target_fingerprints(const char *lines, char *dst, size_t cap)
 			sp_fingerprint(fp, sp_span_of(k.blob, k.n));
 			o += (size_t)snprintf(dst + o, cap - o, "%s%s",
 			    o > 0 ? " " : "", fp);
+		} else if (sp_sql_pin_text(sp_span_of(lines, n), pin) != NULL &&
+		    o + sizeof(pin) < cap) {
+			o += (size_t)snprintf(dst + o, cap - o, "%s%s",
+			    o > 0 ? " " : "", pin);
 		}
 		lines += n;
 		lines += *lines == '\n';
@@ -99,7 +105,9 @@ add_target(struct sp_call *c, struct sp_list *l, size_t i)
 	    sp_rows_get(t, i, "port"), addrs,
 	    way_text(c, i, way, sizeof(way)), sp_rows_get(t, i, "tags"),
 	    sp_rows_get(t, i, "enabled"),
-	    sp_rows_bool(t, i, "legacy") ? "t" : "f", names, fp});
+	    sp_rows_bool(t, i, "legacy") ? "t" : "f",
+	    sp_rows_get(t, i, "protocol") == NULL ? "ssh" :
+	    sp_rows_get(t, i, "protocol"), names, fp});
 }
 
 static void

@@ -8,6 +8,7 @@
 #include "bastion/broker/flow.h"
 #include "bastion/broker/vault.h"
 #include "bastion/broker/verb_krl.h"
+#include "bastion/broker/verb_sql.h"
 #include "common/kinds.h"
 
 enum { R_TARGET, R_ACCOUNTS, R_REVOKED, R_ENDED };
@@ -251,6 +252,8 @@ loaded(struct sp_call *c)
 	if (sp_rows_n(c->rows[R_TARGET]) != 1)
 		sp_call_fail(c, SP_EXIT_REFUSED, "there is no target %s: targets "
 		    "list shows them", sp_vis_str(c->pos[0]));
+	else if (sp_rows_get(c->rows[R_TARGET], 0, "protocol") != NULL)
+		sp_sql_setup(c, c->rows[R_TARGET], c->rows[R_ACCOUNTS]);
 	else
 		sp_vault_call(c->b->vault, SP_MSG_v_status, (struct sp_span){0},
 		    SP_MSG_v_status_r, got_status, c);

@@ -68,6 +68,8 @@ add_target(struct sp_call *c, struct snippet *s, size_t t)
 	}
 	if (n == 0 && !s->everything)
 		return;
+	if (sp_rows_get(c->rows[R_TARGETS], t, "protocol") != NULL)
+		return;		/* no SSH there: ssh -L bastion */
 	s->at[s->n].target = sp_rows_get(c->rows[R_TARGETS], t, "name");
 	s->at[s->n++].account = one;
 }

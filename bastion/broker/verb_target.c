@@ -10,6 +10,7 @@
 #include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
+#include "bastion/broker/verb_sql.h"
 
 struct target {
 	char name[SP_NAME_MAX + 1], tags[512];
@@ -21,6 +22,7 @@ struct target {
 	bool has_tags, no_via;
 	const char *via_target, *via_account;
 	char via[SP_UUID_TEXT];		/* or "" */
+	struct sp_sql_target db;
 };
 
 static char *
@@ -88,7 +90,9 @@ take_addrs(struct sp_call *c, struct target *t)
 	const char *v, *port = sp_call_opt(c, "port");
 	char one[SP_WHERE_TEXT];
 	struct sp_where a;
-	uint64_t n = 22;
+	const char *proto = sp_call_opt(c, "protocol");
+	uint64_t n = proto == NULL ? 22 : strcmp(proto, "postgresql") == 0 ? 5432 :
+	    strcmp(proto, "mariadb") == 0 ? 3306 : 22;
 	size_t i, o = 0;
 
 	if (port != NULL && (sp_u64_parse(sp_span_str(port), 65535, &n) != SP_OK ||
@@ -148,6 +152,11 @@ target_args(struct sp_call *c, struct target *t)
 		bad = take_addrs(c, t);
 	if (bad == NULL)
 		bad = take_way(c, t);
+	if (bad == NULL)
+		bad = sp_sql_target_args(c, &t->db);
+	for (size_t i = 0; bad == NULL && (v = sp_call_opt_n(c, "tls-pin", i)) !=
+	    NULL; i++)
+		bad = sp_sql_add_pin(v, t->keys, sizeof(t->keys));
 	if (bad != NULL) {
 		sp_call_fail(c, SP_EXIT_USAGE, "%s", bad);
 		return false;
@@ -247,7 +256,8 @@ detail_of(const struct sp_call *c, const struct target *t)
 	    "tags", t->has_tags ? t->tags : NULL, "host_key",
 	    t->fp[0] == '\0' ? NULL : t->fp, "via",
 	    t->via[0] == '\0' && !t->no_via ? NULL : way, "legacy", t->legacy == NULL ?
-	    NULL : t->legacy[0] == 't' ? "on" : "off", "scanned",
+	    NULL : t->legacy[0] == 't' ? "on" : "off", "protocol",
+	    t->db.protocol, "sql", t->db.is_given ? t->db.sql : NULL, "scanned",
 	    sp_call_has(c, "scan") ? "yes" : "no", NULL);
 }
 
@@ -268,6 +278,10 @@ set_values(struct sp_vals *v, const struct target *t, char port[static 8])
 		sp_vals_set(v, "via", t->via[0] == '\0' ? NULL : t->via);
 	if (t->legacy != NULL)
 		sp_vals_set(v, "legacy", t->legacy);
+	if (t->db.protocol != NULL)
+		sp_vals_set(v, "protocol", t->db.protocol);
+	if (t->db.is_given)
+		sp_vals_set(v, "sql", t->db.sql[0] == '\0' ? NULL : t->db.sql);
 }
 
 /* --------------------------------------------------------------------- add */
@@ -292,11 +306,11 @@ target_added(struct sp_call *c)
 		return;
 	}
 	sp_call_did(c, id, "added", "Target %s (%s%s%s) added.\n"
-	    "Pinned host key %s%s\nNext: account add ACCOUNT@%s --kind cert",
+	    "Pinned host key %s%s\nNext: account add ACCOUNT@%s --kind %s",
 	    t->name, where(t, at), t->more[0] == '\0' ? "" : " ", t->more, t->fp,
 	    sp_call_has(c, "scan") ?
 	    "\nIt was read from the network: compare it at the target's console." :
-	    "", t->name);
+	    "", t->name, t->db.protocol == NULL ? "cert" : t->db.protocol);
 }
 
 static void
@@ -363,7 +377,11 @@ sp_verb_target_add(struct sp_call *c)
 	c->free_state = free;
 	if (!target_args(c, t))
 		return;
-	if (t->first.port == 0)
+	if (t->db.protocol != NULL && sp_call_opt(c, "tls-pin") == NULL)
+		sp_call_fail(c, SP_EXIT_USAGE, "say which certificate %s has: "
+		    "--tls-pin sha256:HEX (openssl x509 -noout -fingerprint -sha256 "
+		    "-in server.crt)", t->name);
+	else if (t->first.port == 0)
 		sp_call_fail(c, SP_EXIT_USAGE, "say where %s is: --addr 192.0.2.7 "
 		    "(often: each is tried in turn)", t->name);
 	else if (t->keys[0] != '\0' && t->via_target != NULL)
@@ -430,7 +448,8 @@ sp_verb_target_set(struct sp_call *c)
 	if (!target_args(c, t))
 		return;
 	if (t->first.port == 0 && t->keys[0] == '\0' && !t->has_tags &&
-	    t->via_target == NULL && !t->no_via && t->legacy == NULL)
+	    t->via_target == NULL && !t->no_via && t->legacy == NULL &&
+	    !t->db.is_given)
 		sp_call_fail(c, SP_EXIT_USAGE, "say what is to change: help target "
 		    "set");
 	else

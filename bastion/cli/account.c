@@ -95,6 +95,19 @@ seal_once(const struct sp_cli *c, struct sp_msg_vc_secret_new *m,
 	return rc;
 }
 
+/* What the server has of a password already: its salt is taken over. */
+static int
+read_verifier(const char *file, struct sp_buf *text)
+{
+	enum sp_err e = sp_cli_read(file, text);
+
+	while (e == SP_OK && text->len > 0 &&
+	    sp_buf_span(text).p[text->len - 1] == '\n')
+		text->len--;
+	return e == SP_OK ? SP_EXIT_OK : sp_cli_fail(SP_EXIT_USAGE,
+	    "the verifier could not be read: %s", sp_err_text(e));
+}
+
 int
 sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
     struct sp_msg_vc_secret_new *m, struct sp_sealed *out)
@@ -103,6 +116,9 @@ sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
 	enum sp_err e = SP_OK;
 	int rc;
 
+	if (n->kind->gives == SP_GIVES_PROOF && n->pass_file != NULL &&
+	    (rc = read_verifier(n->pass_file, &pass)) != SP_EXIT_OK)
+		return rc;
 	for (;;) {
 		m->passphrase = sp_buf_span(&pass);
 		rc = seal_once(c, m, out, &e);
@@ -114,6 +130,24 @@ sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
 		if (rc != SP_EXIT_OK)
 			return rc;
 	}
+}
+
+/* What an administrator of the database runs there: there is no password in it,
+ * and none to be read in any log. */
+static void
+print_statement(const char *where, struct sp_span text)
+{
+	int n = (int)strcspn(where, "@");
+	const uint8_t *blank = memchr(text.p, ' ', text.n);
+
+	if (blank == NULL)
+		printf("ALTER ROLE \"%.*s\" PASSWORD '%.*s';\n", n, where,
+		    (int)text.n, (const char *)text.p);
+	else
+		printf("ALTER USER '%.*s' IDENTIFIED VIA %.*s USING '%.*s';\n", n,
+		    where, (int)(blank - text.p), (const char *)text.p,
+		    (int)(text.n - (size_t)(blank - text.p) - 1),
+		    (const char *)blank + 1);
 }
 
 /* The line for the target's authorized_keys. */
@@ -183,7 +217,9 @@ add_with_secret(const struct sp_cli *c, const char *where,
 
 		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
 	}
-	if (rc == SP_EXIT_OK && s.public_key.len > 0)
+	if (rc == SP_EXIT_OK && n->kind->gives == SP_GIVES_PROOF && !c->json)
+		print_statement(where, sp_buf_span(&s.public_key));
+	else if (rc == SP_EXIT_OK && s.public_key.len > 0)
 		sp_cli_print_public(c, where, sp_buf_span(&s.public_key));
 	sp_buf_fini(&s.hex);
 	sp_buf_fini(&s.public_key);
@@ -196,7 +232,9 @@ usage(void)
 	return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport account add "
 	    "ACCOUNT@TARGET --kind cert | --kind password --password-stdin | "
 	    "--kind key --key-file FILE [--passphrase-file FILE] | --kind key "
-	    "--generate");
+	    "--generate | --kind postgresql --generate | --kind postgresql "
+	    "--postgresql-stdin [--verifier-file FILE] | --kind pg-role --admin "
+	    "ACCOUNT --member ROLE | --kind mariadb --generate");
 }
 
 /* Of each kind its own: --password-stdin, --key-stdin. */
@@ -249,6 +287,8 @@ sp_cmd_account(struct sp_cli *c, int argc, char **argv)
 	    (n.kind->flags & SP_KIND_MADE) != 0;
 	n.key_file = sp_cli_value(&argc, argv, "--key-file");
 	n.pass_file = sp_cli_value(&argc, argv, "--passphrase-file");
+	if (n.kind->gives == SP_GIVES_PROOF)
+		n.pass_file = sp_cli_value(&argc, argv, "--verifier-file");
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc != 3)
 		return usage();

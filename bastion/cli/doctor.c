@@ -182,8 +182,8 @@ static bool
 is_parent(const char *name)
 {
 	static const char *const names[] = {"sallyport-ingress",
-	    "sallyport-egress", "sallyport-recorder", "sallyport-player",
-	    "sallyport-auth"};
+	    "sallyport-egress", "sallyport-egress-sql", "sallyport-recorder",
+	    "sallyport-player", "sallyport-auth"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0)

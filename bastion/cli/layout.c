@@ -37,6 +37,7 @@ const size_t sp_layout_n = sizeof(sp_layout) / sizeof(sp_layout[0]);
 
 static const char *const user_names[SP_U_COUNT] = {
 	[SP_U_INGRESS] = "sallyport-ingress", [SP_U_EGRESS] = "sallyport-egress",
+	[SP_U_SQL] = "sallyport-egress-sql",
 	[SP_U_AUTH] = "sallyport-auth", [SP_U_BROKER] = "sallyport-broker",
 	[SP_U_VAULT] = "sallyport-vault", [SP_U_RECORDER] = "sallyport-recorder",
 	[SP_U_PLAYER] = "sallyport-player", [SP_U_DB] = "sallyport-db",

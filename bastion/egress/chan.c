@@ -398,6 +398,8 @@ ask_open(struct sp_chan *c)
 	char host[256], origin[256];
 	int rc;
 
+	if (c->open.kind == SP_OPEN_SQL)
+		return SSH_ERROR;	/* a database's client at an SSH target */
 	if (c->open.kind != SP_OPEN_FORWARD)
 		return ssh_channel_open_session(c->ch);
 	if (sp_span_cstr(c->open.host, host, sizeof(host)) != SP_OK ||

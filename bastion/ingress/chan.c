@@ -361,7 +361,8 @@ sp_chan_ask_next(struct sp_ctx *x)
 	struct sp_chan *next = NULL;
 
 	for (struct sp_chan *ch = x->chans; ch != NULL; ch = ch->next) {
-		if (ch->state == SP_CHAN_ASKED && ch->leg == NULL)
+		if (ch->state == SP_CHAN_ASKED && ch->leg == NULL &&
+		    ch->open_kind != SP_OPEN_SQL)
 			return;
 		if (ch->state == SP_CHAN_WAIT && (next == NULL || ch->id < next->id))
 			next = ch;

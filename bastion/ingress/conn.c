@@ -128,6 +128,8 @@ one_chan(struct sp_chan *ch)
 		moved |= sp_jump_pump(ch);
 	else
 		moved |= sp_leg_in(ch);
+	if (ch->sql_no != NULL)
+		moved |= sp_sql_pump(ch);
 	if (ch->ch != NULL && !ch->is_calling)
 		moved |= sp_queue_out(ch);
 	if (ch->client_closed && (ch->is_jump ? ch->inner == NULL :

@@ -16,9 +16,11 @@ on_chan_stream(struct sp_conn *c, struct sp_packet *p)
 
 	SP_TRY(sp_dec_chan_stream(p->body, &m));
 	x = sp_conn_ctx(c, m.ctx);
-	ch = x == NULL || x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
+	ch = x == NULL ? sp_sql_find(c, m.ctx, m.chan) :
+	    x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
 	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL) {
-		sp_chan_stream(ch, p->fds[0], m.shared != 0);
+		/* A database's client has its stream for itself. */
+		sp_chan_stream(ch, p->fds[0], m.shared != 0 && ch->sql == 0);
 		p->fds[0] = -1;
 	} else if (ch != NULL && ch->leg != NULL && !ch->leg->shared &&
 	    ch->next_fd < 0) {
@@ -42,7 +44,8 @@ on_chan_refused(struct sp_conn *c, struct sp_packet *p)
 	if (m.chan == 0 && x != NULL && sp_span_cstr(m.text, x->why,
 	    sizeof(x->why)) != SP_OK)
 		x->why[0] = '\0';
-	ch = x == NULL || x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
+	ch = x == NULL ? sp_sql_find(c, m.ctx, m.chan) :
+	    x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
 	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL) {
 		sp_chan_refused(ch, m.exit_code, m.text);
 	} else if (ch != NULL && ch->leg != NULL && !ch->leg->shared &&

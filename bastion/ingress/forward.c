@@ -251,7 +251,7 @@ sp_forward_refuse(struct sp_chan *ch, uint32_t code, struct sp_span why)
 	struct sp_ctx *x = ch->ctx;
 	ssh_message m = ch->open_msg;
 
-	if (ch->client_closed)
+	if (ch->client_closed || sp_sql_refuse(ch, why))
 		return;
 	ch->open_msg = NULL;
 	if (m != NULL && x->state != SP_CTX_DEAD)
@@ -345,6 +345,8 @@ sp_forward_call(struct sp_chan *ch)
 void
 sp_forward_end(struct sp_chan *ch)
 {
+	if (ch->open_kind == SP_OPEN_SQL)
+		sp_sql_end(ch);
 	if (ch->open_msg != NULL || ch->open_kind == SP_OPEN_LISTEN)
 		sp_forward_refuse(ch, FAIL_PROHIBITED, sp_span_str("the session "
 		    "has ended"));

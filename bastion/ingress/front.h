@@ -104,6 +104,9 @@ struct sp_chan {
 	ssh_message open_msg;
 	struct sp_ctx *inner;
 	bool is_stdio;		/* -J or -W: the other end is a program */
+	/* a database's client: enum sp_protocol */
+	uint8_t sql, sql_head[8], n_sql_head;
+	char *sql_no;		/* what it is to be told; NULL: nothing */
 };
 
 enum sp_ctx_state { SP_CTX_KEX, SP_CTX_AUTH, SP_CTX_KEYED, SP_CTX_IN, SP_CTX_DEAD };
@@ -330,6 +333,17 @@ SP_MUST enum sp_err sp_forward_called(struct sp_leg *l,
 bool sp_forward_call(struct sp_chan *ch); /* true if the client answered */
 void sp_forward_end(struct sp_chan *ch);	/* before the channel is freed */
 void sp_forward_fini(struct sp_ctx *x);
+/* ---- sql.c: a database's client, on the outer connection */
+/* The target of this channel is a database: the channel itself is asked for, or
+ * its client is told why not. */
+void sp_sql_begin(struct sp_chan *ch, uint8_t protocol,
+    const struct sp_span *refused);
+struct sp_chan *sp_sql_find(struct sp_conn *c, uint32_t ctx, uint32_t chan);
+/* Tells the client in its own words; false: it cannot be told so. */
+bool sp_sql_refuse(struct sp_chan *ch, struct sp_span why);
+void sp_sql_cut(struct sp_chan *ch, struct sp_span why); /* the session's end */
+bool sp_sql_pump(struct sp_chan *ch);
+void sp_sql_end(struct sp_chan *ch);		/* before the channel is freed */
 /* What is asked for, as OPEN and chan_open say it. */
 SP_MUST enum sp_err sp_chan_open_payload(const struct sp_chan *ch,
     struct sp_buf *b);

@@ -124,6 +124,10 @@ sp_jump_result(struct sp_conn *c, const struct sp_msg_target_open_result *m)
 		ch = ch->next;
 	if (ch == NULL)
 		return;
+	if (m->protocol != SP_PROTO_SSH && m->ok != 1) {
+		sp_sql_begin(ch, m->protocol, m->ok == 2 ? NULL : &m->text);
+		return;
+	}
 	if (m->ok != 1) {
 		refuse(ch, m->text);
 		return;

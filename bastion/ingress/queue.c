@@ -117,6 +117,8 @@ sp_queue_cut(struct sp_chan *ch, struct sp_span text, uint32_t status)
 		return;
 	if (ch->is_forward && ch->ch == NULL)
 		sp_forward_refuse(ch, 1, text);
+	else if (ch->open_kind == SP_OPEN_SQL)
+		sp_sql_cut(ch, text);
 	else if (ch->is_forward)
 		sp_queue_close(ch);
 	if (ch->is_forward)

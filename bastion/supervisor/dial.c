@@ -92,7 +92,8 @@ static void
 connected(struct sp_sup *s, struct sp_dial *d)
 {
 	struct sp_session *x = d->is_scan ? NULL : sp_session_find(s, d->session);
-	struct sp_leg l = {.id = d->leg, .corr = d->corr, .more = d->more};
+	struct sp_leg l = {.id = d->leg, .corr = d->corr, .more = d->more,
+	    .sql = d->sql};
 	int on = 1, fd = d->fd;
 	const char *why;
 
@@ -143,6 +144,7 @@ dial_new(struct sp_sup *s, const struct sp_dial_ask *a)
 	d->fd = -1;
 	d->is_scan = a->is_scan;
 	d->more = a->more;
+	d->sql = a->sql;
 	d->scan_id = a->scan_id;
 	d->corr = a->corr;
 	d->deadline_us = sp_boot_us() + (int64_t)ms * 1000;

@@ -19,7 +19,7 @@
 static const enum sp_rx parent_of[SP_KID_COUNT] = {
     [SP_KID_INGRESS] = SP_RX_INGRESS, [SP_KID_RECORDER] = SP_RX_RECORDER,
     [SP_KID_RECOVER] = SP_RX_RECORDER, [SP_KID_EGRESS] = SP_RX_EGRESS,
-    [SP_KID_HOP] = SP_RX_EGRESS,
+    [SP_KID_HOP] = SP_RX_EGRESS, [SP_KID_SQL] = SP_RX_SQL,
     [SP_KID_SCAN] = SP_RX_EGRESS, [SP_KID_PLAYER] = SP_RX_PLAYER,
     [SP_KID_AUTH] = SP_RX_AUTH,
 };
@@ -118,6 +118,7 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_RECOVER:
 		return sp_send_spawn_recover(l, 0, &rcv, fds);
 	case SP_KID_EGRESS:
+	case SP_KID_SQL:
 	case SP_KID_HOP:
 	case SP_KID_SCAN:
 		return sp_send_spawn_egress(l, 0, &egr, fds);
@@ -162,7 +163,8 @@ tell_vault(struct sp_sup *s, struct sp_kid *k)
 		return SP_ERR_EOF;
 	memcpy(egr.session, k->leg, sizeof(egr.session));
 	memcpy(ply.session, k->session, sizeof(ply.session));
-	if (k->kind == SP_KID_EGRESS || k->kind == SP_KID_HOP)
+	if (k->kind == SP_KID_EGRESS || k->kind == SP_KID_SQL ||
+	    k->kind == SP_KID_HOP)
 		e = sp_send_egress_link(&v->link, 0, &egr, k->wires.vault);
 	else
 		e = sp_send_player_link(&v->link, 0, &ply, k->wires.vault);

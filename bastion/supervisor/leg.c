@@ -88,7 +88,8 @@ sp_leg_start(struct sp_sup *s, struct sp_session *x, const struct sp_leg *l,
 	bool own = is_own(x, l->id);
 	const char *why = sp_leg_refused(x, l->id);
 	struct sp_kid *k = why != NULL ? NULL :
-	    sp_kid_new(s, own ? SP_KID_EGRESS : SP_KID_HOP, x->id);
+	    sp_kid_new(s, !own ? SP_KID_HOP : l->sql ? SP_KID_SQL :
+	    SP_KID_EGRESS, x->id);
 	struct sp_hop *h;
 	enum sp_err e;
 	int end = -1;

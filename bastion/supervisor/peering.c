@@ -86,6 +86,7 @@ sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 		return start_auth(s, p);
 	case SP_RX_RECORDER:
 	case SP_RX_EGRESS:
+	case SP_RX_SQL:
 	case SP_RX_PLAYER:
 		return sp_send_start_parent(&p->link, 0, &m, NULL);
 	case SP_RX_COUNT:

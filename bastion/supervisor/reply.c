@@ -31,6 +31,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_RECOVER:
 		return sp_send_recover_spawned(l, k->corr, &rcv, fds);
 	case SP_KID_EGRESS:
+	case SP_KID_SQL:
 	case SP_KID_HOP:
 		return sp_send_session_dialed(l, k->corr, &egr, fds);
 	case SP_KID_SCAN:

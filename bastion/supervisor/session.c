@@ -278,6 +278,7 @@ on_session_dial(struct sp_sup *s, struct sp_packet *p)
 	if (why == NULL && !sp_uuid_is_nil(m.via)) {
 		l.id = m.leg;
 		l.more = m.more != 0;
+		l.sql = m.sql != 0;
 		if ((fd = sp_leg_take(x, m.via)) < 0)
 			why = "the way there is gone";
 		else if ((why = sp_leg_start(s, x, &l, fd)) == NULL)
@@ -290,6 +291,7 @@ on_session_dial(struct sp_sup *s, struct sp_packet *p)
 	a.session = m.session;
 	a.leg = m.leg;
 	a.more = m.more != 0;
+	a.sql = m.sql != 0;
 	a.addr = m.addr;
 	a.port = m.port;
 	a.deadline_ms = m.deadline_ms;

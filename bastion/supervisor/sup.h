@@ -43,6 +43,7 @@ enum sp_rx {
 	SP_RX_BROKER,
 	SP_RX_RECORDER,
 	SP_RX_EGRESS,
+	SP_RX_SQL,			/* an egress of another kind */
 	SP_RX_PLAYER,
 	SP_RX_AUTH,
 	SP_RX_INGRESS,
@@ -208,7 +209,7 @@ struct sp_session {
 struct sp_dial {
 	int fd;				/* -1: slot done with */
 	int64_t deadline_us;
-	bool is_scan, more;
+	bool is_scan, more, sql;
 	uint8_t session[16], leg[16];
 	uint64_t scan_id, corr;
 	struct sp_dial *next;
@@ -343,6 +344,7 @@ struct sp_leg {
 	const uint8_t *id;		/* the session's own, or a hop's */
 	uint64_t corr;
 	bool more;			/* another may be dialled in its place */
+	bool sql;			/* a database, by its own kind of egress */
 };
 /* Why this leg cannot be dialled now; NULL: it can. */
 const char *sp_leg_refused(const struct sp_session *x, const uint8_t *id);
@@ -359,7 +361,7 @@ void sp_leg_kill_all(struct sp_sup *s, const uint8_t *session);
 
 /* dial.c */
 struct sp_dial_ask {
-	bool is_scan, more;
+	bool is_scan, more, sql;
 	const uint8_t *session, *leg;
 	uint64_t scan_id, corr;
 	struct sp_span addr;

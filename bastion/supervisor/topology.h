@@ -10,6 +10,7 @@ enum sp_kid_kind {
 	SP_KID_RECORDER,
 	SP_KID_RECOVER,
 	SP_KID_EGRESS,
+	SP_KID_SQL,	/* the egress of a database */
 	SP_KID_HOP,	/* an egress on the way to the target */
 	SP_KID_SCAN,
 	SP_KID_PLAYER,

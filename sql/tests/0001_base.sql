@@ -41,7 +41,7 @@ SELECT t.is(count(*), 0::bigint, 'TRUNCATE, REFERENCES, TRIGGER or a whole UPDAT
 SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     ORDER BY table_name, column_name),
     'accounts.disabled accounts.exclusive accounts.kind accounts.password_rule accounts.rotate accounts.seal '
-    'accounts.secret_id accounts.ver '
+    'accounts.secret_id accounts.sql accounts.ver '
     'break_glass_kits.imported_by break_glass_kits.imported_us break_glass_kits.opened_at '
     'break_glass_kits.opened_by break_glass_kits.opened_why break_glass_kits.review '
     'break_glass_kits.reviewed_by break_glass_kits.reviewed_us break_glass_kits.seal '
@@ -58,10 +58,11 @@ SELECT t.is(string_agg(table_name || '.' || column_name, ' '
     'rotations.node rotations.seal rotations.state rotations.ver rotations.why '
     'secrets.account_id secrets.kind secrets.made_us secrets.rule secrets.seal secrets.sealed '
     'secrets.state secrets.tag secrets.ver secrets.version '
+    'session_roles.database session_roles.due_us session_roles.gone_us session_roles.tries session_roles.why '
     'sessions.bytes_in sessions.bytes_out sessions.chunks sessions.end_code '
     'sessions.ended_us sessions.head sessions.reason sessions.recovered sessions.state '
     'targets.addr targets.enabled targets.host_keys targets.legacy targets.more_addrs '
-    'targets.port targets.reconcile targets.seal targets.tags targets.ver targets.via '
+    'targets.port targets.reconcile targets.seal targets.sql targets.tags targets.ver targets.via '
     'totp.seal totp.sealed totp.ver '
     'totp_spent.fails totp_spent.last_step totp_spent.locked_until_us totp_spent.version', 'UPDATE')
     FROM information_schema.column_privileges

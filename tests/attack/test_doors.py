@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every door (shell, exec, sftp, scp, rsync, forwards, a second channel, another spelling of the same) asks every gate.
+"""Every door (shell, exec, sftp, scp, rsync, forwards, a database, a second channel, another spelling of the same) asks every gate.
 
 A door that opens where another stays shut was the fault of more than one bastion. A door here is a function that tries to get
 a marker from the target; a gate is a state of the world. What kinds of channels there are is read from common/stream.h: a new
@@ -17,11 +17,12 @@ import unittest
 
 TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TESTS + "/support")
+from database import Forward, PostgreSQL  # noqa: E402
 from sp import TOP, Instance, main, wait_for  # noqa: E402
 
 EXPIRED, REVOKED = 1, 2              # enum sp_end_code
 MARK = b"marker-of-the-target"
-RIGHTS = 'allow shell, exec, upload, download, subsystem, forward to "127.0.0.1:%d"'
+RIGHTS = 'allow shell, exec, upload, download, subsystem, sql, forward to "127.0.0.1:%d"'
 POLICY = """
 permit "free" who group operators on tag core as admin require mfa totp for 1h %(rights)s
 permit "owed" who group sysadmins on tag core as admin require approval 1 of approvers, mfa totp for 1h %(rights)s
@@ -49,9 +50,13 @@ class Teller(threading.Thread):
 
 
 def setUpModule():
-    global sp, teller
+    global sp, teller, pg
     teller = Teller()
     sp = Instance(policy=POLICY % {"rights": RIGHTS % teller.port})
+    pg = PostgreSQL(sp, "core-db")
+    pg.add(tag="core")
+    pg.add_account("admin")
+    pg.sql("CREATE TABLE mark AS SELECT '%s'::text AS t; GRANT SELECT ON mark TO admin" % MARK.decode())
     home = sp.dir + "/target/home/admin/"
     with open(home + "mark", "wb") as f:
         f.write(MARK)
@@ -138,6 +143,14 @@ def d_forward(who):
     return sp.ssh(who, "-W", "127.0.0.1:%d" % teller.port, "core-01", mux=False).out
 
 
+def d_database(who):
+    f = Forward(sp, who, "core-db:5432")
+    try:
+        return f.psql("-c", "SELECT t FROM mark", db="postgres")[1].encode()
+    finally:
+        f.close()
+
+
 def d_second_channel(who):
     """Over a connection to the target that is shared."""
     ctl = "%s/%s.ctl" % (sp.dir, who)
@@ -151,7 +164,7 @@ def d_second_channel(who):
 # the kind of channel in common/stream.h that each of them opens
 DOORS = {d_exec: "EXEC", d_shell: "SHELL", d_no_terminal_shell: "SHELL", d_login_name: "EXEC", d_login_name_shell: "SHELL",
          d_scp: "SUBSYSTEM", d_scp_legacy: "EXEC", d_sftp: "SUBSYSTEM", d_rsync: "EXEC", d_subsystem: "SUBSYSTEM",
-         d_forward: "FORWARD", d_second_channel: "EXEC"}
+         d_forward: "FORWARD", d_database: "SQL", d_second_channel: "EXEC"}
 # A listener is no way in: what comes through one was let in by a channel of the kinds above.
 # A rotation's channel is the broker's own: no client can name it, and no policy gives its right (tests/e2e/test_rotation.py).
 NO_WAY_IN = {"REVERSE", "LISTEN", "ROTATE"}
@@ -171,6 +184,7 @@ class Gates(unittest.TestCase):
     def knock(self, who, opens, prepare=log_in):
         with open(sp.dir + "/target/sshd.log") as f:
             before = len(f.read())
+        database = pg.log().count("user=admin")
         for door in DOORS:
             with self.subTest(door=door.__name__, who=who):
                 prepare(who)
@@ -186,6 +200,7 @@ class Gates(unittest.TestCase):
             said = f.read()[before:]
         if not opens:
             self.assertNotIn("Accepted", said)
+            self.assertEqual(pg.log().count("user=admin"), database)
 
     def test_0_every_kind_of_channel_has_a_door(self):
         with open(TOP + "/common/stream.h") as f:
@@ -260,7 +275,7 @@ class Ends(unittest.TestCase):
     """Six seconds are granted; who is cut, is cut within two of the end, whatever she does (measured by the rows)."""
 
     def overdue(self, before):
-        rows = [s for s in sp.sessions() if s["id"] not in before]
+        rows = [s for s in sp.sessions() if s["id"] not in before and s["person"] == "sue"]
         self.assertEqual(len(rows), 1, rows)
         at = sp.psql("SELECT ended_us - started_us - 6000000 FROM sallyport.sessions WHERE id = '%s'" % rows[0]["id"])
         return rows[0], int(at) / 1e6
@@ -270,7 +285,8 @@ class Ends(unittest.TestCase):
         before = {s["id"] for s in sp.sessions()}
         p = start()
         try:
-            row = wait_for(lambda: [s for s in sp.sessions() if s["id"] not in before and s["state"] != "running"], 60, "its end")
+            row = wait_for(lambda: [s for s in sp.sessions() if s["id"] not in before and s["person"] == "sue" and
+                                    s["state"] != "running"], 60, "its end")
             self.assertEqual(len(row), 1)
             row, late = self.overdue(before)
             self.assertEqual(row["end_code"], EXPIRED, row)
@@ -319,6 +335,16 @@ class Ends(unittest.TestCase):
     def test_a_target_that_ignores_hangups(self):
         self.cut(lambda: sp.ssh_start("sue", "-tt", "core-01", "trap '' HUP TERM INT; while read x; do :; done",
                                       stdin=subprocess.PIPE))
+
+    def test_a_database(self):
+        f = []
+
+        def start():
+            f.append(Forward(sp, "sue", "core-db:5432"))
+            return f[0].start("-c", "SELECT pg_sleep(600)", db="postgres")
+        self.cut(start, lambda p: self.assertIn(b"FATAL:  Sallyport: ", p.communicate(timeout=60)[1]))
+        f[0].close()
+        wait_for(lambda: pg.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'admin'") == "0", 60, "its backend to end")
 
     def test_a_revoked_grant_while_it_floods(self):
         log_in("rex")

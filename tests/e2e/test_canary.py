@@ -22,7 +22,7 @@ network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag t as admin, legacy when source in loopback require mfa totp for 1h
 permit "core" who group operators on tag core as admin, legacy when source in loopback require mfa totp for 1h
 """
-SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "player")
+SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player")
 printed = []
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, TOP + "/tests/support")
 from sp import Instance, free_port, main, wait_for  # noqa: E402
 
 POLICY = 'permit "free" who group operators on tag core as admin require mfa totp for 1h\n'
-PARENTS = ("ingress", "egress", "recorder", "player", "auth")
+PARENTS = ("ingress", "egress", "egress-sql", "recorder", "player", "auth")
 
 
 def setUpModule():

@@ -23,7 +23,7 @@ from sp import Instance, main, wait_for  # noqa: E402
 SECONDS = int(os.environ.get("SOAK_SECONDS", "100"))
 POLICY = 'permit "free" who group operators on tag core as admin, legacy require mfa totp for 1h\n'
 WORKERS = ["w%d" % i for i in range(6)]
-ROLES = ("ingress", "recorder", "egress", "player", "auth")
+ROLES = ("ingress", "recorder", "egress", "egress-sql", "player", "auth")
 STEADY = ("broker", "vault")
 REKEY = ("RekeyLimit=1M",)
 

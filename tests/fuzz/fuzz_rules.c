@@ -14,7 +14,7 @@ ask(const struct sp_rules *r, struct sp_span text)
 {
 	char why[400];
 
-	for (uint32_t op = 1; op < 0x80; op <<= 1) {
+	for (uint32_t op = 1; op < 0x100; op <<= 1) {
 		bool ok = sp_rules_path(r, op, text, why, sizeof(why));
 
 		SP_ASSERT(!ok || (r->rights & op) != 0);

@@ -168,7 +168,7 @@ Test(policy_rules, a_set_that_permits_more_changes_nothing)
 	char why[200];
 	SP_BUF_AUTO all = {.max = 4096};
 
-	cr_assert(sp_rules_wish("shell,exec,upload,download,subsystem,forward,listen",
+	cr_assert(sp_rules_wish("shell,exec,upload,download,subsystem,forward,listen,sql",
 	    &all, why, sizeof(why)), "%s", why);
 	for (int t = 0; t < TRIES; t++) {
 		cr_assert_eq(sp_rules_decode(sp_buf_span(&all), &more), SP_OK);

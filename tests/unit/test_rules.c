@@ -106,7 +106,7 @@ Test(rules, encode_refuses_what_decode_would)
 {
 	static struct sp_rules r;
 
-	r = (struct sp_rules){.rights = SP_RIGHT_ALL + 1};
+	r = (struct sp_rules){.rights = SP_RIGHT_ROTATE << 1};
 	refused(&r, "a bit");
 	r = (struct sp_rules){.file_body = 2};
 	refused(&r, "a kind of body");
@@ -147,7 +147,8 @@ Test(rules, decode_refuses_unknown_bits_and_long_lists)
 
 	cr_assert_eq(sp_rules_encode(&b, r), SP_OK);
 	cr_assert_eq(b.len, 34);
-	for (size_t at = 0; at < 6; at++) {
+	/* All bits of the first byte are rights by now. */
+	for (size_t at = 1; at < 6; at++) {
 		uint8_t was = b.p[at];
 
 		b.p[at] = 0x80;

@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database administrator: ssh -L, then any PostgreSQL client, with no password; and everything that must not work."""
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from sp import Instance, main, wait_for  # noqa: E402
+from database import Forward, PostgreSQL  # noqa: E402
+
+POLICY = """
+network loopback 127.0.0.0/8, ::1
+permit "dba" who group dba on tag db as reader, reports, wrong, md5er, clear, open, nobody allow sql when source in loopback require mfa totp for 1h
+permit "owed" who group dba on tag db as owed allow sql when source in loopback require approval 1 of approvers, mfa totp for 1h
+permit "noright" who group dba on tag db as noright when source in loopback require mfa totp for 1h
+"""
+
+
+def setUpModule():
+    global sp, pg, fwd
+    sp = Instance(policy=POLICY)
+    sp.add_person("dora", "dba")
+    log_in()
+    pg = PostgreSQL(sp, "bank-db")
+    pg.sql("CREATE DATABASE bank")
+    pg.sql("CREATE TABLE t (n int); INSERT INTO t SELECT generate_series(1, 1000); GRANT SELECT ON t TO PUBLIC", db="bank")
+    pg.add("--database", "bank", "--database", "other")
+    pg.add_account("reader")
+    fwd = Forward(sp, "dora", "reader+bank-db:5432")
+
+
+def tearDownModule():
+    sp.close()
+
+
+def log_in():
+    """The connection that all forwards are on."""
+    if sp.ssh("dora", "-O", "check", "bastion").code != 0:
+        sp.fresh_code("dora")
+        r = sp.ssh("dora", "bastion", "whoami")
+        assert r.code == 0, r
+
+
+def events(event, target="bank-db"):
+    return [e["detail"] for e in sp.audit(event) if e["detail"].get("target") == target]
+
+
+class Login(unittest.TestCase):
+    def test_a_stock_client_without_a_password(self):
+        code, out, err = fwd.psql("-c", "SELECT current_user, current_database(), count(*) FROM t")
+        self.assertEqual((code, out), (0, "reader|bank|1000"), err + sp.log()[-3000:])
+        # Where there is one account only, it need not be said.
+        f = Forward(sp, "dora", "bank-db:5432")
+        self.assertEqual(f.psql("-c", "SELECT current_user")[:2], (0, "reader"))
+        pg.add_account("second")
+        self.assertIn("FATAL:  Sallyport: say which account of bank-db", f.psql("-c", "SELECT 1")[2])
+        f.close()
+        e = events("sql_login")[-1]
+        self.assertEqual((e["user"], e["database"], e["channel_binding"]), ("reader", "bank", "yes"))
+        # What is not named is the first that the target allows; what it does not allow is told in words.
+        self.assertEqual(fwd.psql("-c", "SELECT current_database()", db="whoever")[:2], (0, "bank"))
+        code, out, err = fwd.psql("-c", "SELECT 1", db="postgres")
+        self.assertEqual(code, 2)
+        self.assertIn("FATAL:  Sallyport: this database is not among those", err)
+        # The server's own words for what it refuses.
+        self.assertIn('database "other" does not exist', fwd.psql("-c", "SELECT 1", db="other")[2])
+        code, out, err = fwd.psql("-c", "SELECT * FROM pg_authid")
+        self.assertIn("permission denied", err)
+
+    def test_much_both_ways(self):
+        n = 3000000
+        code, out, err = fwd.psql("-c", "SELECT repeat('x', %d)" % n)
+        self.assertEqual((code, len(out)), (0, n), err)
+        with open(sp.dir + "/in.sql", "w") as f:
+            f.write("SELECT length('%s')" % ("y" * n))
+        self.assertEqual(fwd.psql("-f", sp.dir + "/in.sql")[:2], (0, str(n)))
+
+    def test_ctrl_c_cancels(self):
+        p = fwd.start("-c", "SELECT pg_sleep(600)")
+        wait_for(lambda: pg.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND "
+                                "state = 'active' AND usename = 'reader'") == "1", 60, "the query")
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=60)
+        self.assertIn(b"canceling statement due to user request", err)
+        self.assertIn("yes", [e["ok"] for e in events("sql_cancel")])
+
+    def test_nobody_cancels_what_is_not_theirs(self):
+        p = fwd.start("-c", "SELECT pg_sleep(601)")
+        row = wait_for(lambda: pg.sql("SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(601)' AND state = 'active'"),
+                       60, "the query")
+        with socket.create_connection(("127.0.0.1", fwd.port), 60) as s:
+            s.sendall(struct.pack(">IIII", 16, 80877102, int(row), 12345))
+            self.assertEqual(s.recv(100), b"")
+        self.assertIn("no", [e["ok"] for e in events("sql_cancel")])
+        self.assertIsNone(p.poll())
+        sp.drop(p)
+
+    def test_the_end_of_the_client_ends_the_session(self):
+        before = len(sp.audit("session_close"))
+        self.assertEqual(fwd.psql("-c", "SELECT 1")[0], 0)
+        wait_for(lambda: len(sp.audit("session_close")) > before, 60, "its end")
+        wait_for(lambda: not sp.pids("egress-sql")[1], 60, "its process")
+
+    def test_no_password_in_any_statement(self):
+        secret = "Canary-4711-of-the-server"
+        pg.add_account("nobody", "--postgresql-stdin", input=secret.encode() + b"\n")
+        f = Forward(sp, "dora", "nobody+bank-db:5432")
+        self.assertEqual(f.psql("-c", "SELECT current_user")[:2], (0, "nobody"))
+        f.close()
+        self.assertIn("ALTER ROLE \"nobody\" PASSWORD 'SCRAM-SHA-256$4096:", pg.log())
+        for text in (pg.log(), sp.log(), sp.psql("SELECT encode(sealed, 'escape') FROM sallyport.secrets")):
+            self.assertNotIn(secret, text)
+        # The password that is known opens it as well, elsewhere.
+        r = subprocess.run(["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-p", str(pg.port), "-U", "nobody", "-d", "bank", "-c",
+                            "SELECT 1"], env=dict(os.environ, PGPASSWORD=secret), capture_output=True, timeout=60)
+        self.assertEqual(r.stdout.strip(), b"1", r.stderr)
+
+
+class Refused(unittest.TestCase):
+    def psql(self, target, *args):
+        f = Forward(sp, "dora", target)
+        try:
+            return f.psql("-c", "SELECT 1", *args)
+        finally:
+            f.close()
+
+    def test_without_a_right(self):
+        pg.add_account("noright")
+        code, out, err = self.psql("noright+bank-db:5432")
+        self.assertEqual(code, 2)
+        self.assertIn("a database connection is not permitted in this session", err)
+        code, out, err = self.psql("unknown+bank-db:5432")
+        self.assertIn("FATAL:  Sallyport: unknown@bank-db is refused", err)
+
+    def test_an_approval_is_owed(self):
+        pg.add_account("owed")
+        code, out, err = self.psql("owed+bank-db:5432")
+        self.assertEqual(code, 2)
+        self.assertIn("FATAL:  Sallyport: ", err)
+        self.assertIn("It needs 1 approval of approvers", err)
+        sp.grant("dora", "owed@bank-db", "bob")
+        f = Forward(sp, "dora", "owed+bank-db:5432")
+        self.assertEqual(f.psql("-c", "SELECT current_user")[:2], (0, "owed"))
+        # Its end reaches a running query, in words that the client shows.
+        p = f.start("-c", "SELECT 1", "-c", "SELECT pg_sleep(602)")
+        wait_for(lambda: pg.sql("SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(602)' AND usename = 'owed'"), 60, "it")
+        number = [r for r in sp.ssh("bob", "bastion", "requests", "--all", "--json").json() if r["account"] == "owed"][-1]["id"]
+        self.assertEqual(sp.ssh("bob", "bastion", "revoke", str(number)).code, 0)
+        out, err = p.communicate(timeout=60)
+        self.assertIn(b"FATAL:  Sallyport: ", err)
+        self.assertEqual(p.returncode, 2)
+        f.close()
+
+    def test_a_certificate_that_is_not_pinned(self):
+        sp.host("target", "add", "wrong-db", "--protocol", "postgresql", "--addr", "127.0.0.1:%d" % pg.port, "--tag", "db",
+                "--tls-pin", "sha256:" + "ab" * 32, check=True)
+        sp.host("account", "add", "wrong@wrong-db", "--kind", "postgresql", "--generate", check=True)
+        before = pg.log().count("user=wrong")
+        code, out, err = self.psql("wrong-db:5432")
+        self.assertEqual(code, 2)
+        self.assertIn("is not the one that is pinned", err)
+        self.assertEqual(len(events("host_key_mismatch", "wrong-db")), 1)
+        self.assertEqual(pg.log().count("user=wrong"), before)
+
+    def test_another_salt(self):
+        pg.add_account("wrong")
+        self.assertEqual(self.psql("wrong+bank-db:5432")[:2], (0, "1"))
+        pg.sql("ALTER ROLE wrong PASSWORD 'somebody changed it'")
+        code, out, err = self.psql("wrong+bank-db:5432")
+        self.assertEqual(code, 2)
+        self.assertIn("another salt or count", err)
+        self.assertIn("sql_salt_changed", [e["event"] for e in sp.audit()])
+
+    def test_what_would_give_a_password_away(self):
+        pg.sql("SET password_encryption = 'md5'; CREATE ROLE md5er LOGIN PASSWORD 'x'")
+        for name in ("md5er", "clear", "open"):
+            pg.add_account(name, role=name != "md5er")
+        for name, why in (("md5er", "password or md5"), ("clear", "password or md5"), ("open", "without a proof")):
+            code, out, err = self.psql(name + "+bank-db:5432")
+            self.assertEqual(code, 2, name)
+            self.assertIn(why, err, name)
+
+    def test_what_the_inventory_does_not_take(self):
+        r = sp.host("account", "add", "x@bank-db", "--kind", "cert")
+        self.assertEqual(r.code, 1, r)
+        self.assertIn("has no accounts of --kind cert", r.text)
+        text = sp.host("target", "setup", "bank-db", check=True).out.decode()
+        for line in ("password_encryption = 'scram-sha-256'", 'hostssl all "reader" BASTION/32 scram-sha-256', 'CREATE ROLE "reader" LOGIN;'):
+            self.assertIn(line + "\n", text)
+        j = sp.host("target", "setup", "bank-db", "--json", check=True).json()
+        self.assertIn('CREATE ROLE "reader" LOGIN;', j["statements"])
+        self.assertNotIn("originalhost bank-db", sp.ssh("dora", "bastion", "ssh-config").out.decode())
+        r = sp.host("target", "add", "nopin", "--protocol", "postgresql", "--addr", "127.0.0.1:5432")
+        self.assertIn("--tls-pin", r.text)
+        row = [t for t in sp.host("targets", "list", "--json", check=True).json() if t["name"] == "bank-db"][0]
+        self.assertEqual((row["protocol"], row["fingerprints"]), ("postgresql", [pg.pin]))
+
+
+class Role(unittest.TestCase):
+    """A role for each session, gone with it."""
+
+    @classmethod
+    def setUpClass(cls):
+        pg.add_account("maker")
+        pg.sql("ALTER ROLE maker CREATEROLE; CREATE ROLE reporting; GRANT maker TO postgres")
+        pg.sql("GRANT SELECT ON t TO reporting; CREATE TABLE secrets (n int); GRANT SELECT, INSERT ON secrets TO reporting; "
+               "GRANT CREATE ON SCHEMA public TO reporting; GRANT CREATE ON SCHEMA public TO maker", db="bank")
+        sp.host("account", "add", "reports@bank-db", "--kind", "pg-role", "--admin", "maker", "--member", "reporting", check=True)
+
+    def setUp(self):
+        log_in()
+        self.f = Forward(sp, "dora", "reports+bank-db:5432")
+        self.addCleanup(self.f.close)
+
+    def sleeper(self, n):
+        """A session with a role whose query runs for as long as it may."""
+        text = "SELECT pg_sleep(%d)" % n
+        p = self.f.start("-c", text)
+        wait_for(lambda: p.poll() is not None or pg.sql("SELECT 1 FROM pg_stat_activity WHERE query = '%s'" % text), 60, "the query")
+        self.assertIsNone(p.poll())
+        return p
+
+    def all_gone(self, n):
+        """Roles and what they ran."""
+        wait_for(lambda: not self.roles(), 60, "the role to go")
+        self.assertEqual(pg.sql("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(%d)'" % n), "0")
+
+    def roles(self):
+        return [x for x in pg.sql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'sp\\_%'").split("\n") if x]
+
+    def test_made_and_gone(self):
+        code, out, err = self.f.psql("-c", "SELECT current_user", "-c", "SELECT count(*) FROM secrets", "-c",
+                                     "CREATE TABLE mine (n int); SELECT rolconnlimit, rolvaliduntil < now() + interval '2 hours', "
+                                     "rolinherit, rolsuper FROM pg_roles WHERE rolname = current_user")
+        self.assertEqual(code, 0, err + sp.log()[-4000:])
+        name = out.split("\n")[0]
+        self.assertRegex(name, "^sp_[0-9a-f]{24}$")
+        self.assertIn("2|t|t|f", out)
+        wait_for(lambda: not self.roles(), 60, "the role to go")
+        # What it owned stays, and is the maker's.
+        self.assertEqual(pg.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'mine'", db="bank"), "maker")
+        made, gone = ([e for e in sp.audit("sql_role_" + x) if e["detail"]["role"] == name][0] for x in ("made", "gone"))
+        self.assertEqual(made["session"], gone["session"])
+        # Made and undone in sessions of the bastion's own, which are recorded like any other.
+        own = [s for s in sp.sessions() if s["person"] == "roles"]
+        self.assertGreaterEqual(len(own), 2)
+
+    def test_gone_when_the_session_is_killed(self):
+        p = self.sleeper(603)
+        self.assertEqual(len(self.roles()), 1)
+        s = [x for x in sp.sessions(False) if x["account"] == "reports"][0]
+        self.assertEqual(sp.host("kill", s["id"]).code, 0)
+        p.communicate(timeout=60)
+        self.all_gone(603)
+
+    def test_gone_when_the_egress_is_killed(self):
+        p = self.sleeper(605)
+        for pid in sp.pids("egress-sql")[1]:
+            os.kill(pid, signal.SIGKILL)
+        p.communicate(timeout=60)
+        self.all_gone(605)
+
+    def test_gone_when_the_broker_is_killed(self):
+        p = self.sleeper(604)
+        for pid in sp.pids("broker")[0]:
+            os.kill(pid, signal.SIGKILL)
+        p.communicate(timeout=60)
+        self.all_gone(604)
+
+    def test_gone_when_the_database_was_away(self):
+        p = self.sleeper(606)
+        name = self.roles()[0]
+        pg.stop()
+        p.communicate(timeout=60)
+        wait_for(lambda: [e for e in sp.audit("sql_role_left_over") if e["detail"]["role"] == name], 60, "a try in vain")
+        pg.start()
+        self.all_gone(606)
+        row = sp.psql("SELECT tries > 1, gone_us IS NOT NULL FROM sallyport.session_roles ORDER BY ends_us DESC LIMIT 1")
+        self.assertEqual(row, "t|t")
+
+    def test_many(self):
+        """Fifty sessions in rounds of ten, each with a role of its own, and none of them is left."""
+        names = set()
+        for _ in range(5):
+            p = [self.f.start("-c", "SELECT current_user", "-c", "SELECT count(*) FROM secrets") for _ in range(10)]
+            for x in p:
+                out, err = x.communicate(timeout=120)
+                self.assertEqual(x.returncode, 0, err)
+                names.add(out.split(b"\n")[0])
+        self.assertEqual(len(names), 50)
+        self.all_gone(0)
+        self.assertEqual(sp.psql("SELECT count(*) FROM sallyport.session_roles WHERE gone_us IS NULL"), "0")
+        # No right was given to a role itself.
+        self.assertNotIn("sp_", pg.sql("SELECT string_agg(relacl::text, ' ') FROM pg_class", db="bank"))
+
+
+if __name__ == "__main__":
+    main()
