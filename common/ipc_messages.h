@@ -59,9 +59,9 @@ enum sp_link_state {
 #define SP_IPC_TABLE(M)                                                       \
 	/* -- start-up: supervisor and every process it executes -- */        \
 	M(hello, 0x0001, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)         \
-	M(start_vault, 0x0002, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_NEW, 2)        \
+	M(start_vault, 0x0002, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_NEW, 3)        \
 	M(start_broker, 0x0003, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_NEW, 1)       \
-	M(start_ingress, 0x0004, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW, 1)      \
+	M(start_ingress, 0x0004, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW, 0)      \
 	M(start_parent, 0x0005, SP_ROLE_SUP,                                  \
 	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR,            \
 	    SP_ST_NEW, 0)                                                     \
@@ -71,7 +71,7 @@ enum sp_link_state {
 	M(stop, 0x0008, SP_ROLE_SUP, SP_ROLE_CHILDREN, SP_ST_ANY, 0)          \
 	M(reconfig, 0x0009, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	/* -- children of a parent -- */                                      \
-	M(spawn_ingress, 0x0010, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_READY, 2)    \
+	M(spawn_ingress, 0x0010, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_READY, 3)    \
 	M(spawn_recorder, 0x0011, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 4)   \
 	M(spawn_recover, 0x0012, SP_ROLE_SUP, SP_ROLE_REC, SP_ST_READY, 2)    \
 	M(spawn_egress, 0x0013, SP_ROLE_SUP, SP_ROLE_EGR, SP_ST_READY, 5)     \
@@ -119,6 +119,7 @@ enum sp_link_state {
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
 	M(vault_keys, 0x01d0, SP_ROLE_VLT, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	M(vault_credential, 0x0100, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1) \
+	M(ingress_link, 0x0122, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)     \
 	/* -- ingress and broker: logging in -- */                            \
 	M(auth_key, 0x0040, SP_ROLE_ING, SP_ROLE_BRK,                         \
 	    SP_ST_READY | SP_ST_KEYED, 0)                                     \
@@ -233,6 +234,9 @@ enum sp_link_state {
 	M(n_run_r, 0x019b, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 2)          \
 	M(n_run_failed, 0x019c, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 0)     \
 	M(n_checkpoint, 0x019d, SP_ROLE_NTY, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	/* -- ingress and vault: the host's signature over a key exchange -- */ \
+	M(host_sign, 0x0123, SP_ROLE_ING, SP_ROLE_VLT, SP_ST_READY, 0)        \
+	M(host_sign_r, 0x0124, SP_ROLE_VLT, SP_ROLE_ING, SP_ST_ANY, 0)        \
 	/* -- vault and one egress, vault and one player -- */                \
 	M(host_proof, 0x00b0, SP_ROLE_EGR, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(host_proof_r, 0x00b1, SP_ROLE_VLT, SP_ROLE_EGR, SP_ST_ANY, 0)       \
@@ -309,15 +313,16 @@ enum sp_link_state {
 
 /* First word of every executed process: the hash of this table, its sandbox. */
 #define SP_FIELDS_hello(F) F(h32, table, 0) F(str, sandbox, 128)
-/* fds: its directory, the listening vault control socket */
+/* fds: its directory, the listening vault control socket, the host key file
+ * (OpenSSH private key form) */
 #define SP_FIELDS_start_vault(F) F(str, config, 32768)
 /* fds: the listening control socket. `db` is the libpq connection string;
  * `host_key` the line of keys/ssh_host_ed25519_key.pub, empty if unreadable. */
 #define SP_FIELDS_start_broker(F)                                             \
 	F(str, config, 32768) F(str, db, 1024) F(str, node, 64)               \
 	F(str, host_key, 1024)
-/* fds: a descriptor of the host key file (OpenSSH private key form) */
-#define SP_FIELDS_start_ingress(F) F(str, config, 32768)
+/* `host_key` as for the broker: the vault has the private half */
+#define SP_FIELDS_start_ingress(F) F(str, config, 32768) F(str, host_key, 1024)
 #define SP_FIELDS_start_parent(F) F(str, config, 32768)
 #define SP_FIELDS_started(F) F(str, sandbox, 128)
 /* fds: our end of a new link with that role (also after that role restarts) */
@@ -326,7 +331,7 @@ enum sp_link_state {
 /* The configuration was read again: what holds from now on. */
 #define SP_FIELDS_reconfig(F) F(str, config, 32768)
 
-/* fds: client's TCP socket, link to the broker. proxied: a PROXY header comes
+/* fds: client's TCP socket, link to the broker, link to the vault. proxied: a PROXY header comes
  * first, peer_addr is the proxy's. */
 #define SP_FIELDS_spawn_ingress(F)                                            \
 	F(u64, id, 0) F(str, peer_addr, 64) F(u16, peer_port, 0)              \
@@ -435,6 +440,8 @@ enum sp_link_state {
 
 /* fds: vault's end of the link, vault's end of the agent stream */
 #define SP_FIELDS_egress_link(F) F(uuid, session, 0)
+/* fds: vault's end of the link */
+#define SP_FIELDS_ingress_link(F) F(u64, conn, 0)
 /* fds: vault's end of the link */
 #define SP_FIELDS_player_link(F) F(u64, play, 0) F(uuid, session, 0)
 
@@ -752,6 +759,11 @@ enum sp_link_state {
 /* For the system's log. */
 #define SP_FIELDS_n_checkpoint(F) F(str, line, 1024)
 
+/* The key exchange as it is hashed (RFC 4253, 8; RFC 5656, 4): both versions, both
+ * KEXINIT, the host key, both public values, the shared secret. The vault hashes
+ * it (sha512 0: SHA-256) and signs with the bastion's host key. */
+#define SP_FIELDS_host_sign(F) F(u8, sha512, 0) F(bytes, exchange, 49152)
+#define SP_FIELDS_host_sign_r(F) F(u8, ok, 0) F(sig, signature, 0) F(str, text, 256)
 /* The host's key and its signature over the exchange hash, both as they stood
  * in the key exchange reply (RFC 5656, 4; RFC 8731). */
 #define SP_FIELDS_host_proof(F) F(bytes, host_key, 4096) F(bytes, signature, 2048)

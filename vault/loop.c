@@ -15,7 +15,7 @@
 #include "vault/poison.h"
 
 #define STACK_BYTES 65536	/* more than any call of ours goes down */
-#define PF_MAX (3 + SP_CONTROLS_MAX + SP_PLAYS_MAX + 2 * SP_LEASES_MAX)
+#define PF_MAX (4 + SP_CONTROLS_MAX + SP_PLAYS_MAX + 2 * SP_LEASES_MAX)
 
 void
 sp_packet_wipe(struct sp_link *l, const struct sp_packet *p)
@@ -84,9 +84,10 @@ sp_vaultd_init(struct sp_vaultd *v)
 	v->leases = sp_leases_new(&v->root, &ops);
 	v->plays = sp_plays_new(&v->root, &ops);
 	v->spent = sp_totp_spent_new();
+	v->fronts = sp_fronts_new();
 	v->releases = sp_releases_new();
 	v->root.releases = v->releases;
-	if (v->leases == NULL || v->plays == NULL || v->spent == NULL ||
+	if (v->fronts == NULL || v->leases == NULL || v->plays == NULL || v->spent == NULL ||
 	    v->releases == NULL) {
 		sp_vaultd_fini(v);
 		return SP_ERR_NOMEM;
@@ -99,6 +100,8 @@ sp_vaultd_fini(struct sp_vaultd *v)
 {
 	sp_root_close(&v->root);
 	sp_secret_free(&v->ceremony.shares);
+	sp_fronts_free(v->fronts);
+	v->fronts = NULL;
 	sp_leases_free(v->leases);
 	sp_plays_free(v->plays);
 	sp_totp_spent_free(v->spent);
@@ -216,6 +219,7 @@ sp_vaultd_seal(struct sp_vaultd *v)
 {
 	sp_ceremony_end(v, SP_ERR_SEALED, "the vault was sealed");
 	sp_root_close(&v->root);
+	sp_fronts_wipe(v->fronts);
 	sp_leases_end_unused(v->leases, "the vault was sealed");
 	sp_plays_end_all(v->plays);
 	sp_reveals_drop(v, INT64_MAX);
@@ -258,6 +262,7 @@ from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 {
 	struct sp_msg_egress_link eg;
 	struct sp_msg_player_link pl;
+	struct sp_msg_ingress_link in;
 	struct sp_msg_peer_link pe;
 	enum sp_err e;
 
@@ -287,6 +292,14 @@ from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 		return SP_OK;
 	case SP_MSG_vault_credential:
 		take_credential(v, p->fds[0]);
+		return SP_OK;
+	case SP_MSG_ingress_link:
+		SP_TRY(sp_dec_ingress_link(p->body, &in));
+		e = sp_fronts_add(v->fronts, in.conn, p->fds[0]);
+		p->n_fds = 0;
+		if (e != SP_OK)
+			sp_log(SP_WARN, "ingress_link", NULL, "error=\"%s\"",
+			    sp_err_text(e));
 		return SP_OK;
 	case SP_MSG_stop:
 		v->stop = true;
@@ -331,6 +344,8 @@ wait_ms(const struct sp_vaultd *v, int most_ms)
 {
 	int64_t due = sp_leases_due_us(v->leases), ms;
 
+	if (sp_fronts_due_us(v->fronts) < due)
+		due = sp_fronts_due_us(v->fronts);
 	if (sp_plays_due_us(v->plays) < due)
 		due = sp_plays_due_us(v->plays);
 	if (sp_reveals_due_us(v) < due)
@@ -391,7 +406,7 @@ enum sp_err
 sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 {
 	static struct pollfd pf[PF_MAX];
-	struct pollfd *const ctl = pf + 3;
+	struct pollfd *const ctl = pf + 4;
 	size_t n_ctl = v->n_ctl, n_play, n_lease;
 	struct pollfd *const play = ctl + n_ctl;
 	struct pollfd *lease;
@@ -400,12 +415,13 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	poll_link(&pf[0], &v->sup);
 	poll_link(&pf[1], &v->brk);
 	pf[2] = (struct pollfd){.fd = v->listen_fd, .events = POLLIN};
+	pf[3] = (struct pollfd){.fd = sp_fronts_fd(v->fronts), .events = POLLIN};
 	for (size_t i = 0; i < n_ctl; i++)
 		poll_link(&ctl[i], &v->ctl[i].link);
 	n_play = sp_plays_poll(v->plays, play, SP_PLAYS_MAX);
 	lease = play + n_play;
 	n_lease = sp_leases_poll(v->leases, lease, 2 * SP_LEASES_MAX);
-	if (poll(pf, 3 + n_ctl + n_play + n_lease, wait_ms(v, timeout_ms)) < 0)
+	if (poll(pf, 4 + n_ctl + n_play + n_lease, wait_ms(v, timeout_ms)) < 0)
 		return errno == EINTR ? SP_OK : SP_ERR_IO;
 	if (pf[0].revents != 0)
 		SP_TRY(serve_supervisor(v));
@@ -413,6 +429,8 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	if (pf[1].revents != 0 && v->brk.fd == pf[1].fd &&
 	    sp_broker_serve(v) != SP_OK)
 		sp_broker_drop(v);
+	if (pf[3].revents != 0 || sp_fronts_due_us(v->fronts) <= sp_boot_us())
+		sp_fronts_serve(v);
 	sp_plays_serve(v->plays, play, n_play);
 	sp_leases_serve(v->leases, lease, n_lease);
 	serve_controls(v, ctl, n_ctl);

@@ -58,6 +58,8 @@ take_start(struct sp_vaultd *v, struct sp_packet *p)
 		sp_log_init("vault", cfg.debug != 0);
 		v->listen_fd = p->fds[1];
 		p->fds[1] = -1;
+		sp_fronts_key_file(v->fronts, p->fds[2]);
+		p->fds[2] = -1;
 		sp_vaultd_load(v, p->fds[0]);
 	}
 	sp_packet_close_fds(p);

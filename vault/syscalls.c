@@ -16,6 +16,8 @@ const struct sp_syscall sp_vault_syscalls[] = {
     SP_CALL_IF(getsockopt, 2, SO_PEERCRED, "who they are"),
     SP_CALL_IF(memfd_create, 1, MFD_CLOEXEC | MFD_ALLOW_SEALING,
 	"a password for an egress, written once"),
+    SP_CALL(epoll_ctl, "a connection's link came"),
+    SP_CALL(epoll_wait, "which of them wants a signature"),
     SP_CALL(pwrite64, "which release rule is a secret's last"),
     SP_CALL(fdatasync, "the same, before it is answered"),
     SP_CALL(openat, "a new state file"),

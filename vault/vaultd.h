@@ -6,6 +6,7 @@
 
 #include "common/ipc.h"
 #include "common/sandbox.h"
+#include "vault/front.h"
 #include "vault/ceremony.h"
 #include "vault/lease.h"
 #include "vault/play.h"
@@ -76,6 +77,7 @@ struct sp_vaultd {
 	struct sp_releases *releases;
 	struct sp_reveal *reveals;	/* reveal.c */
 	struct sp_kit_making *kit;	/* kit.c */
+	struct sp_fronts *fronts;
 	struct sp_link sup, brk;
 	int listen_fd;
 	uid_t owner;

@@ -431,7 +431,7 @@ linger(struct sp_conn *c)
 
 int
 sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
-    int tcp, int broker)
+    int tcp, int broker, int vault)
 {
 	static struct sp_conn c;
 	int fl = fcntl(tcp, F_GETFL);
@@ -441,8 +441,10 @@ sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
 	if (sp_span_cstr(m->peer_addr, c.peer, sizeof(c.peer)) != SP_OK || fl < 0 ||
 	    fcntl(tcp, F_SETFL, fl | O_NONBLOCK) < 0 ||
 	    sp_link_init(&c.brk, broker, SP_ROLE_ING, SP_ROLE_BRK,
-	    SP_ST_READY) != SP_OK)
+	    SP_ST_READY) != SP_OK || sp_link_init(&c.vlt, vault, SP_ROLE_ING,
+	    SP_ROLE_VLT, SP_ST_READY) != SP_OK)
 		return 1;
+	sp_hostsign_use(&c.vlt, m->id);
 	if (m->proxied != 0 && !sp_hello_proxied(&c)) {
 		linger(&c);
 		return 0;
@@ -456,5 +458,6 @@ sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
 	sp_ctx_fini(&c.outer);
 	linger(&c);
 	sp_link_fini(&c.brk);
+	sp_link_fini(&c.vlt);
 	return 0;
 }

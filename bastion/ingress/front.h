@@ -190,7 +190,7 @@ struct sp_ctx {
 struct sp_conn {
 	const struct sp_config *cfg;
 	ssh_bind bind;
-	struct sp_link brk;
+	struct sp_link brk, vlt;
 	int tcp;
 	uint64_t id;
 	char peer[64];
@@ -214,13 +214,21 @@ struct sp_front {
 	char sandbox[64];
 };
 SP_MUST enum sp_err sp_front_start(struct sp_front *f, struct sp_span config,
-    int key_fd);
+    struct sp_span host_key);
 /* What every session of the front has and the bind cannot say. */
 SP_MUST enum sp_err sp_front_options(ssh_session s);
 
+/* ---- hostsign.c: the vault signs key exchanges with the host key */
+SP_MUST enum sp_err sp_hostsign_init(void);	/* before libssh */
+/* A key for libssh from a line of a .pub file: only its public half is real. */
+SP_MUST enum sp_err sp_hostsign_stand_in(struct sp_span line, ssh_key *key);
+/* From now on it is the vault that signs; borrowed. */
+void sp_hostsign_use(struct sp_link *vault, uint64_t conn);
+bool sp_hostsign_is_seen(void);	/* libssh hashed an exchange through us */
+
 /* ---- conn.c: the loop */
 int sp_conn_run(const struct sp_front *f, const struct sp_msg_spawn_ingress *m,
-    int tcp, int broker);
+    int tcp, int broker, int vault);
 /* Every message to the broker goes through here: a link that fails ends us. */
 void sp_conn_sent(struct sp_conn *c, enum sp_err e);
 /* For the audit log: a refusal of ours, before or after authentication. */

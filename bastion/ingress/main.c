@@ -27,7 +27,7 @@ start(void *ctx, struct sp_packet *p)
 
 	if (p->type == SP_MSG_start_ingress &&
 	    (e = sp_dec_start_ingress(p->body, &m)) == SP_OK)
-		e = sp_front_start(f, m.config, p->fds[0]);
+		e = sp_front_start(f, m.config, m.host_key);
 	if (e == SP_OK)
 		e = sp_sandbox_prepare(sp_front_syscalls, sp_front_n_syscalls);
 	sp_packet_close_fds(p);
@@ -68,7 +68,7 @@ child(void *ctx, struct sp_packet *p)
 		sp_log(SP_ERROR, "no_sandbox", NULL, "");
 		return 1;
 	}
-	status = sp_conn_run(f, &m, p->fds[0], p->fds[1]);
+	status = sp_conn_run(f, &m, p->fds[0], p->fds[1], p->fds[2]);
 #ifdef SP_SANITIZED
 	/* The parent's code leaves with _exit: nobody would count the leaks. */
 	__lsan_do_leak_check();

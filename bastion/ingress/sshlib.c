@@ -6,7 +6,6 @@
 
 #include "bastion/ingress/front.h"
 
-#define KEY_FILE_MAX 8192
 
 /* Modern algorithms only; AES-GCM is first because the processor does it.
  * No NIST curves for key exchange, no SHA-1, MACs only over the ciphertext.
@@ -47,30 +46,6 @@ set_bind(ssh_bind b, ssh_key key)
 	/* Takes the key. */
 	bad |= ssh_bind_options_set(b, SSH_BIND_OPTIONS_IMPORT_KEY, key);
 	return bad == 0 ? SP_OK : SP_ERR_UNSUPPORTED;
-}
-
-static enum sp_err
-read_key(int fd, ssh_key *key)
-{
-	char text[KEY_FILE_MAX];
-	size_t n = 0;
-	ssize_t k;
-	int rc;
-
-	while (n < sizeof(text) - 1 &&
-	    (k = pread(fd, text + n, sizeof(text) - 1 - n, (off_t)n)) != 0) {
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k < 0)
-			return SP_ERR_IO;
-		n += (size_t)k;
-	}
-	text[n] = '\0';
-	rc = ssh_pki_import_privkey_base64(text, NULL, NULL, NULL, key);
-	explicit_bzero(text, sizeof(text));
-	if (rc != SSH_OK)
-		return SP_ERR_CRYPTO;
-	return SP_OK;
 }
 
 /* A whole key exchange between a server and a client in this process: OpenSSL
@@ -142,14 +117,31 @@ warm_run(struct warm *w)
 	    SP_ERR_STATE;
 }
 
+/* With a key of its own: the real one is the vault's. */
 static enum sp_err
-warm_up(ssh_bind bind)
+warm_bind(ssh_bind *bind)
+{
+	ssh_key key = NULL;
+
+	if (ssh_pki_generate(SSH_KEYTYPE_ED25519, 0, &key) != SSH_OK ||
+	    (*bind = ssh_bind_new()) == NULL)
+		return SP_ERR_CRYPTO;
+	return set_bind(*bind, key);
+}
+
+static enum sp_err
+warm_up(void)
 {
 	struct warm w = {.wire = {{.fd = -1}, {.fd = -1}}};
-	enum sp_err e = warm_ends(&w, bind);
+	ssh_bind bind = NULL;
+	enum sp_err e = warm_bind(&bind);
 
 	if (e == SP_OK)
+		e = warm_ends(&w, bind);
+	if (e == SP_OK)
 		e = warm_run(&w);
+	if (e == SP_OK && !sp_hostsign_is_seen())
+		e = SP_ERR_UNSUPPORTED;
 	if (e != SP_OK)
 		sp_log(SP_ERROR, "warm_up_failed", NULL,
 		    "server=\"%s\" client=\"%s\"",
@@ -160,6 +152,7 @@ warm_up(ssh_bind bind)
 			ssh_free(w.end[i]);
 		sp_wire_fini(&w.wire[i]);
 	}
+	ssh_bind_free(bind);
 	return e;
 }
 
@@ -173,7 +166,8 @@ sp_front_options(ssh_session s)
 }
 
 enum sp_err
-sp_front_start(struct sp_front *f, struct sp_span config, int key_fd)
+sp_front_start(struct sp_front *f, struct sp_span config,
+    struct sp_span host_key)
 {
 	struct sp_config_diag diag;
 	ssh_key key = NULL;
@@ -186,12 +180,13 @@ sp_front_start(struct sp_front *f, struct sp_span config, int key_fd)
 	}
 	sp_log_init("ingress", f->cfg.debug != 0);
 	SP_TRY(sp_glass_init());
+	SP_TRY(sp_hostsign_init());
 	if (ssh_init() != SSH_OK)
 		return SP_ERR_UNSUPPORTED;
-	SP_TRY(read_key(key_fd, &key));
+	SP_TRY(sp_hostsign_stand_in(host_key, &key));
 	f->bind = ssh_bind_new();
 	if (f->bind == NULL)
 		return SP_ERR_NOMEM;
 	SP_TRY(set_bind(f->bind, key));
-	return warm_up(f->bind);
+	return warm_up();
 }

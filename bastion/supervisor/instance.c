@@ -329,7 +329,7 @@ find_libexec(struct sp_instance *in)
 	return SP_OK;
 }
 
-/* People are shown it; nothing is decided by it. */
+/* People are shown it, and the ingress says it; who signs looks at its own. */
 static void
 read_host_key(struct sp_instance *in)
 {
@@ -399,7 +399,9 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 	SP_TRY(open_dir(in, "vault", 0, &in->vault));
 	SP_TRY(open_dir(in, "keys", 0, &in->keys));
 	SP_TRY(open_dir(in, "pam.d", 0, &in->pam));
-	if (faccessat(in->keys, "ssh_host_ed25519_key", R_OK, 0) != 0) {
+	in->host_key_fd = openat(in->keys, "ssh_host_ed25519_key",
+	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (in->host_key_fd < 0) {
 		sp_say(in, "cannot read %s/keys/ssh_host_ed25519_key: %s",
 		    in->path, strerror(errno));
 		return SP_ERR_IO;

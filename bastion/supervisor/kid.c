@@ -43,7 +43,7 @@ sp_kid_new(struct sp_sup *s, enum sp_kid_kind kind, const uint8_t *session)
 		return NULL;
 	k->id = ++s->next_id;
 	k->kind = kind;
-	k->wires.kept = -1;
+	k->wires.kept = k->front = -1;
 	if (session != NULL)
 		memcpy(k->session, session, sizeof(k->session));
 	k->next = s->kids[k->id % SP_KID_BUCKETS];
@@ -75,6 +75,7 @@ sp_kid_free(struct sp_sup *s, struct sp_kid *k)
 	sp_source_forget(s, k);
 	sp_auth_gone(s, k);
 	sp_wires_close(&k->wires);
+	sp_close_fds(&k->front, 1);
 	free(k);
 }
 
@@ -149,6 +150,24 @@ ask(struct sp_sup *s, struct sp_kid *k, struct sp_proc *p)
 	sp_proc_sent(s, p, e);
 }
 
+/* We keep the vault's end of a connection's link, and each vault gets a copy:
+ * what is asked while there is none waits in the link. No end is seen there when
+ * a vault dies, so a session does not die with it at its next key exchange. */
+static void
+tell_front(struct sp_sup *s, struct sp_kid *k, struct sp_proc *vault)
+{
+	struct sp_msg_ingress_link m = {.conn = k->id};
+	int fd;
+
+	if (vault == NULL)
+		return;
+	if ((fd = fcntl(k->front, F_DUPFD_CLOEXEC, 3)) < 0) {
+		sp_log(SP_ERROR, "no_front_link", NULL, "errno=%d", errno);
+		return;
+	}
+	sp_proc_sent(s, vault, sp_send_ingress_link(&vault->link, 0, &m, &fd));
+}
+
 static enum sp_err
 tell_vault(struct sp_sup *s, struct sp_kid *k)
 {
@@ -157,6 +176,12 @@ tell_vault(struct sp_sup *s, struct sp_kid *k)
 	struct sp_msg_player_link ply = {.play = k->ref};
 	enum sp_err e;
 
+	if (k->kind == SP_KID_INGRESS) {
+		k->front = k->wires.vault[0];
+		k->wires.n_vault = 0;
+		tell_front(s, k, v);
+		return SP_OK;
+	}
 	if (k->wires.n_vault == 0)
 		return SP_OK;
 	if (v == NULL)
@@ -321,6 +346,8 @@ parent_ready(struct sp_sup *s, struct sp_kid *k, void *arg)
 {
 	struct sp_proc *p = arg;
 
+	if (p->rx == SP_RX_VAULT && k->front >= 0 && p->state == SP_PROC_READY)
+		tell_front(s, k, p);
 	if (k->parent == NULL && parent_of[k->kind] == p->rx &&
 	    p->state == SP_PROC_READY)
 		ask(s, k, p);

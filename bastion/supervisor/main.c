@@ -116,6 +116,7 @@ sup_new(void)
 
 	if (s == NULL)
 		return NULL;
+	s->in.host_key_fd = -1;
 	s->in.dir = s->in.run = s->in.recordings = s->in.vault = s->in.keys = -1;
 	s->in.pam = s->in.log = s->in.null = s->in.pidfile = s->in.control = -1;
 	s->in.vault_sock = s->in.terminal = s->in.libexec = -1;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/supervisor/sup.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -18,10 +17,11 @@ start_vault(struct sp_sup *s, struct sp_proc *p)
 {
 	struct sp_msg_start_vault m = {.config =
 	    sp_span_of(s->in.conf_text, s->in.conf_len)};
-	int fds[2] = {copy_of(s->in.vault), copy_of(s->in.vault_sock)};
+	int fds[3] = {copy_of(s->in.vault), copy_of(s->in.vault_sock),
+	    copy_of(s->in.host_key_fd)};
 
-	if (fds[0] < 0 || fds[1] < 0) {
-		sp_close_fds(fds, 2);
+	if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0) {
+		sp_close_fds(fds, 3);
 		return SP_ERR_IO;
 	}
 	return sp_send_start_vault(&p->link, 0, &m, fds);
@@ -45,16 +45,10 @@ static enum sp_err
 start_ingress(struct sp_sup *s, struct sp_proc *p)
 {
 	struct sp_msg_start_ingress m = {.config =
-	    sp_span_of(s->in.conf_text, s->in.conf_len)};
-	/* Opened each time: copies of one descriptor share their offset. */
-	int fd = openat(s->in.keys, "ssh_host_ed25519_key",
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	    sp_span_of(s->in.conf_text, s->in.conf_len),
+	    .host_key = sp_span_str(s->in.host_key)};
 
-	if (fd < 0) {
-		sp_say(&s->in, "cannot open the host key, errno %d", errno);
-		return SP_ERR_IO;
-	}
-	return sp_send_start_ingress(&p->link, 0, &m, &fd);
+	return sp_send_start_ingress(&p->link, 0, &m, NULL);
 }
 
 static enum sp_err

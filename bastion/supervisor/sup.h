@@ -96,6 +96,7 @@ struct sp_instance {
 	struct sp_config cfg;
 	char *conf_text;
 	size_t conf_len;
+	int host_key_fd;	/* for the vault; the same file in all its lives */
 	char host_key[1025];	/* the public half, as in its .pub file */
 	char db[1024], node[65];
 	struct sp_nets proxies;
@@ -175,6 +176,7 @@ struct sp_kid {
 	uint64_t corr;
 	struct sp_wires wires;		/* what has not been handed out yet */
 	/* connections only */
+	int front;			/* the vault's end of its link; else -1 */
 	struct sp_source *source;
 	bool is_counted, is_startup, is_keyed;
 	bool is_proxied;		/* a PROXY header names the source */

@@ -16,6 +16,7 @@ static const struct wire {
 	const char *why;
 } wires[] = {
     {SP_KID_INGRESS, LINK, BROKER, "login, targets, channels"},
+    {SP_KID_INGRESS, LINK, VAULT, "the host's signature over a key exchange"},
     {SP_KID_AUTH, LINK, BROKER, "one PAM conversation"},
     {SP_KID_RECORDER, LINK, BROKER, "open, note, end, closed"},
     {SP_KID_RECORDER, STREAM, BROKER, "the ingress side; the broker hands it on"},

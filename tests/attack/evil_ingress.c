@@ -26,6 +26,7 @@ child(void *ctx, struct sp_packet *p)
 		return 1;
 	puppet_init(&t, p->fds[0]);
 	t.slot[2] = p->fds[1];
+	t.slot[3] = p->fds[2];
 	if (sp_sandbox_enter(sp_front_syscalls, sp_front_n_syscalls, level,
 	    sizeof(level)) != SP_OK)
 		return 1;

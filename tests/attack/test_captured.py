@@ -3,6 +3,7 @@
 
 The captured program is tests/attack/evil_*.c in the place of the real one, in the same sandbox, with the same links.
 """
+import base64
 import os
 import signal
 import struct
@@ -145,6 +146,27 @@ class CapturedIngress(unittest.TestCase):
         for _ in range(12):
             p.send(2, "mfa_begin", login="bob")
         self.dropped(p, "too many conversations")
+
+    # -------------------------------------------------------- the bastion's host key
+    def test_the_host_key_signs_key_exchanges_only(self):
+        p = self.ingress()
+        blob = base64.b64decode(open(sp.dir + "/keys/ssh_host_ed25519_key.pub").read().split()[1])
+        login = ssh_string(os.urandom(32)) + b"\x32" + ssh_string("admin") + ssh_string("ssh-connection") + ssh_string("publickey")
+        kexinit = b"\x14" + bytes(79)
+        head = ssh_string("SSH-2.0-x") + ssh_string("SSH-2.0-Sallyport") + ssh_string(kexinit) * 2
+        tail = ssh_string(os.urandom(32)) * 2 + ssh_string(os.urandom(32))
+        other = blob[:-1] + bytes([blob[-1] ^ 1])
+        for what in (b"", os.urandom(32), os.urandom(64), b"SSHSIG" + ssh_string("file") + ssh_string("") * 2, login,
+                     head + ssh_string(other) + tail, head + ssh_string(blob) + tail + b"x"):
+            p.send(3, "host_sign", sha512=1, exchange=what)
+            _, f, _ = p.until(3, "host_sign_r", 60000)
+            self.assertEqual((f["ok"], f["signature"]), (0, bytes(64)), what)
+        p.send(3, "host_sign", sha512=1, exchange=head + ssh_string(blob) + tail)
+        self.assertEqual(p.until(3, "host_sign_r", 60000)[1]["ok"], 1)
+        p.send(3, "v_status")          # the broker's
+        self.assertTrue(p.is_dropped(3))
+        event_of(sp, "ingress_protocol")
+        others_are_well()
 
     # ------------------------------------------------------------- broken messages
     def test_bodies(self):

@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <sodium.h>
+#include <stdio.h>
 #include "common/parent.h"
 
 bool
@@ -129,9 +131,9 @@ start_ingress(struct st_world *w, const char *config)
 {
 	struct sp_msg_start_ingress m = {.config = sp_span_str(config)};
 	struct sp_packet p;
-	char path[512];
+	char path[512], pub[512];
 	const char *top = getenv("top_builddir");
-	int fds[2], key;
+	int fds[2];
 
 	snprintf(path, sizeof(path), "%s/sallyport-ingress", top == NULL ? "." : top);
 	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) == 0);
@@ -147,12 +149,61 @@ start_ingress(struct st_world *w, const char *config)
 	OK(sp_link_init(&w->sup, fds[0], SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW));
 	OK(sp_link_wait(&w->sup, &p, 60000));
 	CHECK(p.type == SP_MSG_hello);
-	snprintf(path, sizeof(path), "%s/host", w->dir);
-	CHECK((key = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
-	OK(sp_send_start_ingress(&w->sup, 0, &m, &key));
+	read_pub(w->dir, "host", pub, sizeof(pub));
+	m.host_key = sp_span_str(pub);
+	OK(sp_send_start_ingress(&w->sup, 0, &m, NULL));
 	OK(sp_link_wait(&w->sup, &p, 60000));
 	CHECK(p.type == SP_MSG_started);
 	w->sup.state = SP_ST_READY;
+}
+
+/* The seed stands before the last copy of the public half (PROTOCOL.key). */
+static void
+read_host_key(struct st_world *w)
+{
+	static const char head[] = "-----BEGIN OPENSSH PRIVATE KEY-----\n";
+	struct sp_buf raw = {.max = 4096};
+	char path[512], text[4096] = "", b64[4096];
+	size_t n = 0, at;
+	uint8_t pk[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/host", w->dir);
+	CHECK((f = fopen(path, "r")) != NULL);
+	CHECK(fread(text, 1, sizeof(text) - 1, f) > sizeof(head));
+	fclose(f);
+	for (const char *p = text + sizeof(head) - 1; *p != '-' && *p != '\0'; p++)
+		if (*p != '\n')
+			b64[n++] = *p;
+	OK(sp_unbase64(&raw, sp_span_of(b64, n)));
+	/* magic, "none" twice, "", 1, the blob: its last 32 bytes */
+	memcpy(pk, sp_buf_span(&raw).p + 15 + 8 + 8 + 4 + 4 + 4 + 19, 32);
+	for (at = raw.len - 32; memcmp(sp_buf_span(&raw).p + at, pk, 32) != 0; at--)
+		CHECK(at > 64);
+	CHECK(crypto_sign_seed_keypair(pk, w->host_sk,
+	    sp_buf_span(&raw).p + at - 32) == 0);
+	sp_buf_fini(&raw);
+}
+
+static void
+on_vault(struct st_world *w, struct st_conn *c)
+{
+	struct sp_msg_host_sign_r r = {.ok = 1};
+	struct sp_msg_host_sign m;
+	struct sp_packet p;
+	uint8_t hash[64];
+
+	if (sp_link_recv(&c->vlt, &p) != SP_OK)
+		return;
+	CHECK(p.type == SP_MSG_host_sign);
+	OK(sp_dec_host_sign(p.body, &m));
+	if (m.sha512 != 0)
+		crypto_hash_sha512(hash, m.exchange.p, m.exchange.n);
+	else
+		crypto_hash_sha256(hash, m.exchange.p, m.exchange.n);
+	CHECK(crypto_sign_detached(r.signature, NULL, hash, m.sha512 != 0 ? 64 : 32,
+	    w->host_sk) == 0);
+	(void)!sp_send_host_sign_r(&c->vlt, p.corr, &r, NULL);
 }
 
 struct st_world *
@@ -168,6 +219,7 @@ st_new(const char *config)
 	w->mfa_prompt = "Code: ";
 	listen_on(w);
 	make_files(w);
+	read_host_key(w);
 	start_ingress(w, config);
 	return w;
 }
@@ -362,6 +414,7 @@ on_broker(struct st_world *w, struct st_conn *c)
 		abort();
 	}
 	sp_link_fini(&c->link);
+	sp_link_fini(&c->vlt);
 	c->used = false;
 }
 
@@ -371,7 +424,7 @@ static void
 on_accept(struct st_world *w)
 {
 	int fd = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC);
-	int pair[2], fds[2];
+	int pair[2], vault[2], fds[3];
 	struct sp_msg_spawn_ingress m = {.id = ++w->next_id,
 	    .peer_addr = sp_span_str("127.0.0.1"), .peer_port = 1};
 	struct st_conn *c = w->conns;
@@ -382,10 +435,13 @@ on_accept(struct st_world *w)
 		c++;
 	CHECK(c < w->conns + ST_CONNS);
 	OK(sp_link_pair(pair));
+	OK(sp_link_pair(vault));
 	*c = (struct st_conn){.used = true, .id = m.id};
+	OK(sp_link_init(&c->vlt, vault[0], SP_ROLE_VLT, SP_ROLE_ING, SP_ST_READY));
 	OK(sp_link_init(&c->link, pair[0], SP_ROLE_BRK, SP_ROLE_ING, SP_ST_READY));
 	fds[0] = fd;
 	fds[1] = pair[1];
+	fds[2] = vault[1];
 	OK(sp_send_spawn_ingress(&w->sup, 0, &m, fds));
 }
 
@@ -415,7 +471,8 @@ on_sup(struct st_world *w)
 void
 st_step(struct st_world *w, struct st_client *c)
 {
-	struct pollfd p[2 + ST_CONNS + ST_STREAMS + ST_CLIENT_POLLS];
+	struct pollfd p[2 + 2 * ST_CONNS + ST_STREAMS + ST_CLIENT_POLLS];
+	struct pollfd *vault;
 	nfds_t n = 2;
 
 	p[0] = (struct pollfd){.fd = w->listener, .events = POLLIN};
@@ -432,6 +489,10 @@ st_step(struct st_world *w, struct st_client *c)
 			p[n].events |= POLLOUT;
 		n++;
 	}
+	vault = p + n;
+	for (int i = 0; i < ST_CONNS; i++)
+		p[n++] = (struct pollfd){.fd = w->conns[i].used ?
+		    w->conns[i].vlt.fd : -1, .events = POLLIN};
 	if (c != NULL && !c->ended)
 		n += st_client_polls(c, p + n);
 	CHECK(poll(p, n, 1000) >= 0 || errno == EINTR);
@@ -440,13 +501,16 @@ st_step(struct st_world *w, struct st_client *c)
 	if (p[1].revents != 0)
 		on_sup(w);
 	for (int i = 0; i < ST_CONNS; i++)
+		if (vault[i].revents != 0 && w->conns[i].used)
+			on_vault(w, &w->conns[i]);
+	for (int i = 0; i < ST_CONNS; i++)
 		if (p[2 + i].revents != 0)
 			on_broker(w, &w->conns[i]);
 	for (int i = 0; i < ST_STREAMS; i++)
 		if (p[2 + ST_CONNS + i].revents != 0 && w->streams[i].used)
 			st_target(w, &w->streams[i]);
 	if (c != NULL && !c->ended)
-		st_client_events(c, p + 2 + ST_CONNS + ST_STREAMS);
+		st_client_events(c, p + 2 + 2 * ST_CONNS + ST_STREAMS);
 }
 
 size_t
@@ -517,6 +581,7 @@ st_broker_dies(struct st_world *w)
 	for (int i = 0; i < ST_CONNS; i++)
 		if (w->conns[i].used) {
 			sp_link_fini(&w->conns[i].link);
+			sp_link_fini(&w->conns[i].vlt);
 			w->conns[i].used = false;
 		}
 }

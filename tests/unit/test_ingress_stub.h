@@ -51,7 +51,7 @@ struct st_stream {
 struct st_conn {
 	bool used;
 	uint64_t id;
-	struct sp_link link;
+	struct sp_link link, vlt;	/* the broker's end, and the vault's */
 };
 struct st_client {
 	pid_t pid;
@@ -68,6 +68,7 @@ struct st_world {
 	char dir[64], config[128];
 	pid_t ingress;
 	struct sp_link sup;
+	uint8_t host_sk[64];		/* the vault's, who signs */
 	int listener;
 	uint16_t port;
 	uint8_t key[512];

@@ -192,7 +192,7 @@ Test(link, wrong_sender_receiver_and_state_are_refused, .init = pair,
 
 	raw(sup.fd, SP_MSG_auth_key, 0, 0, body, 0, 0);
 	refused("not allowed now");
-	raw(sup.fd, SP_MSG_start_vault, 2, 0, body, 0, 2);
+	raw(sup.fd, SP_MSG_start_vault, 3, 0, body, 0, 3);
 	refused("not allowed now");
 	broker.state = SP_ST_NEW;
 	raw(sup.fd, SP_MSG_conn_new, 1, 0, body, 0, 1);

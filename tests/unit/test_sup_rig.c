@@ -95,6 +95,8 @@ rig_make(const char *conf)
 	put(a, b, 0600);
 	snprintf(a, sizeof(a), "%s/keys/ssh_host_ed25519_key", rig.inst);
 	put(a, "a key\n", 0600);
+	snprintf(a, sizeof(a), "%s/keys/ssh_host_ed25519_key.pub", rig.inst);
+	put(a, "a public key\n", 0644);
 	rig.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	snprintf(sa.sun_path, sizeof(sa.sun_path), "%.90s/ctl", rig.bin);
 	cr_assert_eq(bind(rig.listener, (struct sockaddr *)&sa, sizeof(sa)), 0);

@@ -118,6 +118,7 @@ expect_spawn_from(const char *addr)
 	struct sp_msg_spawn_ingress m;
 	struct sp_packet k;
 
+	expect_drop(&rig.p[VLT].link, SP_MSG_ingress_link);
 	expect(&rig.p[ING].link, SP_MSG_spawn_ingress, &k);
 	cr_assert_eq(sp_dec_spawn_ingress(k.body, &m), SP_OK);
 	cr_expect(sp_span_is(m.peer_addr, addr));
@@ -155,6 +156,48 @@ Test(supervisor, connection_reaches_ingress_and_broker)
 	cr_assert_eq(sp_dec_conn_end(k.body, &e), SP_OK);
 	cr_expect_eq(e.conn, id);
 	close(fd);
+	rig_down();
+}
+
+/* What a connection asks while there is no vault is heard by the next one, and a
+ * vault's death does not end the link. */
+Test(supervisor, connections_keep_their_link_to_whatever_vault)
+{
+	struct sp_msg_spawn_ingress m;
+	struct sp_packet k;
+	char said[4] = "";
+	int fd[2], own[2];
+
+	rig_up("");
+	for (int i = 0; i < 2; i++) {
+		if (i == 1)
+			puppet_down(&rig.p[VLT]);
+		fd[i] = dial_in();
+		if (i == 0)
+			expect_drop(&rig.p[VLT].link, SP_MSG_ingress_link);
+		expect(&rig.p[ING].link, SP_MSG_spawn_ingress, &k);
+		cr_assert_eq(sp_dec_spawn_ingress(k.body, &m), SP_OK);
+		cr_assert_eq(k.n_fds, 3);
+		own[i] = fcntl(k.fds[2], F_DUPFD_CLOEXEC, 3);
+		sp_packet_close_fds(&k);
+		say_spawned(ING, m.id, 12345 + (uint32_t)i);
+		cr_assert_eq(send(own[i], i == 0 ? "one" : "two", 3, MSG_NOSIGNAL), 3);
+	}
+	role_up(VLT);
+	expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
+	for (int i = 0; i < 2; i++) {
+		expect(&rig.p[VLT].link, SP_MSG_ingress_link, &k);
+		cr_assert_eq(k.n_fds, 1);
+		cr_assert_eq(recv(k.fds[0], said, 3, 0), 3);
+		cr_assert_eq(send(k.fds[0], said, 3, MSG_NOSIGNAL), 3);
+		sp_packet_close_fds(&k);
+	}
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(recv(own[i], said, 3, 0), 3);
+		cr_expect_str_eq(said, i == 0 ? "one" : "two");
+		close(own[i]);
+		close(fd[i]);
+	}
 	rig_down();
 }
 
@@ -257,6 +300,7 @@ Test(supervisor, sources_behind_a_proxy)
 	rig_up("max_per_source 2\nproxy_peers 127.0.0.8/30\n");
 	for (int i = 0; i < 3; i++) {
 		fd[i] = dial_from("127.0.0.9");
+		expect_drop(&rig.p[VLT].link, SP_MSG_ingress_link);
 		expect(&rig.p[ING].link, SP_MSG_spawn_ingress, &k);
 		cr_assert_eq(sp_dec_spawn_ingress(k.body, &m), SP_OK);
 		cr_expect_eq(m.proxied, 1);

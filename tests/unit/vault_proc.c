@@ -14,6 +14,8 @@
 
 #include "vault/vaultd.h"
 
+const char *vp_key_file;
+
 static void
 random_text(char *dst, size_t n)
 {
@@ -87,6 +89,7 @@ forked_vault(int sup_fd)
 	    k.type != SP_MSG_start_vault)
 		_exit(1);
 	v.listen_fd = k.fds[1];
+	sp_fronts_key_file(v.fronts, k.fds[2]);
 	sp_vaultd_load(&v, k.fds[0]);
 	close(k.fds[0]);
 	if (sp_send_started(&v.sup, 0, &started, NULL) != SP_OK)
@@ -150,7 +153,7 @@ vp_begin(struct proc *p, bool demo, bool fork_only)
 	struct sp_msg_start_vault start = {.config = sp_span_str("")};
 	struct sp_msg_started started;
 	struct sp_packet k;
-	int fds[2];
+	int fds[3];
 
 	*p = (struct proc){.sup.fd = -1, .brk.fd = -1, .ctl.fd = -1};
 	OK(sp_secret_init());
@@ -164,6 +167,8 @@ vp_begin(struct proc *p, bool demo, bool fork_only)
 	init(p, demo);
 	fds[0] = open(p->vault, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	fds[1] = listen_control(p->sock);
+	fds[2] = open(vp_key_file == NULL ? "/dev/null" : vp_key_file,
+	    O_RDONLY | O_CLOEXEC);
 	OK(sp_link_wait(&p->sup, &k, WAIT_MS));
 	cr_assert_eq(k.type, SP_MSG_hello);
 	OK(sp_send_start_vault(&p->sup, 0, &start, fds));

@@ -22,6 +22,8 @@ struct proc {
 	char what[65];
 };
 
+/* The host key's file that vp_begin hands over; NULL: an empty one. */
+extern const char *vp_key_file;
 /* Makes the state, starts the vault and attaches to it. fork_only: the same
  * code in a forked child, without program and sandbox. */
 void vp_begin(struct proc *p, bool demo, bool fork_only);
