@@ -84,20 +84,40 @@ stays(const struct sp_files_chan *c, struct sp_span s)
 	return s.p >= c->input.p && s.p < c->input.p + c->input.n;
 }
 
+/* Content of a file: who sees the screen does not see it. */
 static enum sp_err
-out_pass(void *arg, bool to_target, struct sp_span s, bool is_body)
+record_body(struct sp_files_chan *c, bool to_target, struct sp_span s,
+    const struct sp_xfer_at *at)
+{
+	SP_BUF_AUTO b = {.max = SP_XFER_BODY_HEAD + SP_FRAME_PAYLOAD_MAX};
+
+	sp_rec_writer_count(c->r->w, to_target, s.n);
+	c->r->user_input |= to_target;
+	if (c->r->rules->file_body != SP_BODY_FULL)
+		return SP_OK;
+	SP_TRY(sp_buf_put_u8(&b, SP_XFER_DIR(to_target ? SP_RIGHT_UPLOAD :
+	    SP_RIGHT_DOWNLOAD)));
+	SP_TRY(sp_buf_put_u32(&b, at->file));
+	SP_TRY(sp_buf_put_u64(&b, at->offset));
+	SP_TRY(sp_buf_put(&b, s.p, s.n));
+	return files_put(c->r, SP_LANE_FILE, SP_RECORD_BODY, c->num,
+	    sp_buf_span(&b));
+}
+
+static enum sp_err
+out_pass(void *arg, bool to_target, struct sp_span s,
+    const struct sp_xfer_at *at)
 {
 	struct sp_files_chan *c = arg;
 	/* Where the channel as a whole is kept as a digest, that counts it. */
-	bool keep = !is_body || c->r->rules->file_body == SP_BODY_FULL ||
-	    sp_flow_find(c->r->flows, c->num) != NULL;
+	bool keep = at == NULL || sp_flow_find(c->r->flows, c->num) != NULL;
 
 	if (s.n == 0)
 		return SP_OK;
 	if (!joins(c, &c->record, to_target, s) || !keep)
 		SP_TRY(flush_record(c));
 	if (!keep)
-		sp_rec_writer_count(c->r->w, to_target, s.n);
+		SP_TRY(record_body(c, to_target, s, at));
 	else if (c->record.s.n > 0)
 		c->record.s.n += s.n;
 	else

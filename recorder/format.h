@@ -77,7 +77,8 @@ enum sp_rec_chunk_type {
 	K(LINE, 41, "line")                                                   \
 	K(COMMAND, 42, "command")                                             \
 	K(NOECHO, 43, "noecho")                                               \
-	K(GAP, 44, "gap")
+	K(GAP, 44, "gap")                                                     \
+	K(BODY, 45, "body")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),

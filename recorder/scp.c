@@ -139,7 +139,7 @@ plain(struct sp_scp *x, bool from_user, struct sp_span s)
 		x->not_rsync = true;
 	if (!x->not_rsync)
 		SP_TRY(sp_xfer_hash_put(x->s, h, h->next, s));
-	return x->out->pass(x->out->arg, from_user, s, false);
+	return x->out->pass(x->out->arg, from_user, s, NULL);
 }
 
 /* It was not scp after all: what was held for a look goes on. */
@@ -241,7 +241,7 @@ static enum sp_err
 go_on(struct sp_scp *x, struct sp_buf *held, enum wait wait)
 {
 	SP_TRY(x->out->pass(x->out->arg, x->mode == UPLOAD, sp_buf_span(held),
-	    false));
+	    NULL));
 	sp_buf_reset(held);
 	x->state = S_WAIT;
 	x->wait = wait;
@@ -360,6 +360,7 @@ content(struct sp_scp *x, struct sp_span *s)
 	uint64_t left = x->size - x->done;
 	struct sp_span now = sp_span_of(s->p, left < s->n ? (size_t)left : s->n);
 	struct sp_xfer_note n = note_of(x, SP_XFER_EXTENT, SP_XFER_DONE);
+	struct sp_xfer_at at = {.offset = x->done};
 
 	SP_TRY(sp_xfer_hash_put(x->s, &x->hash, x->done, now));
 	x->done += now.n;
@@ -370,7 +371,8 @@ content(struct sp_scp *x, struct sp_span *s)
 		SP_TRY(sp_xfer_hash_look(x->s, &x->hash, n.sha256));
 		SP_TRY(x->out->note(x->out->arg, &n));
 	}
-	SP_TRY(x->out->pass(x->out->arg, x->mode == UPLOAD, now, true));
+	at.file = n.file;
+	SP_TRY(x->out->pass(x->out->arg, x->mode == UPLOAD, now, &at));
 	skip(s, now.n);
 	if (x->done == x->size)
 		x->state = S_END;
@@ -395,7 +397,7 @@ from_source_line(struct sp_scp *x, bool from_user, struct sp_span *s)
 
 	if (x->state == S_END && held->len == 0 && s->p[0] == '\0') {
 		SP_TRY(x->out->pass(x->out->arg, from_user, sp_span_of(s->p, 1),
-		    false));
+		    NULL));
 		skip(s, 1);
 		x->state = S_WAIT;
 		x->wait = W_DONE;
@@ -445,7 +447,7 @@ from_sink(struct sp_scp *x, bool from_user, struct sp_span *s)
 	skip(s, n);
 	if (nl == NULL)
 		return SP_OK;
-	SP_TRY(x->out->pass(x->out->arg, from_user, sp_buf_span(held), false));
+	SP_TRY(x->out->pass(x->out->arg, from_user, sp_buf_span(held), NULL));
 	sp_buf_reset(held);
 	return answered(x, ok);
 }
@@ -581,7 +583,7 @@ sp_scp_eof(struct sp_scp *x, bool from_user)
 		return give_up(x);
 	if (x->mode == OTHER || held->len == 0)
 		return SP_OK;
-	SP_TRY(x->out->pass(x->out->arg, from_user, sp_buf_span(held), false));
+	SP_TRY(x->out->pass(x->out->arg, from_user, sp_buf_span(held), NULL));
 	sp_buf_reset(held);
 	return SP_OK;
 }

@@ -57,7 +57,7 @@ used(struct sp_sftp *x, struct sp_span *s, struct sp_span view)
 static enum sp_err
 pass_on(struct sp_sftp *x, struct sp_span *s, struct sp_span view, uint32_t len)
 {
-	SP_TRY(x->out->pass(x->out->arg, false, view, false));
+	SP_TRY(x->out->pass(x->out->arg, false, view, NULL));
 	x->t_state = T_REST;
 	x->t_left = (uint32_t)(4 + (size_t)len - view.n);
 	used(x, s, view);
@@ -223,7 +223,7 @@ on_data(struct sp_sftp *x, struct sp_span *s, struct sp_span view,
 		SP_TRY(x->out->drop(x->out->arg, false, view.n));
 	} else {
 		x->s->bytes += n;
-		SP_TRY(x->out->pass(x->out->arg, false, view, false));
+		SP_TRY(x->out->pass(x->out->arg, false, view, NULL));
 	}
 	used(x, s, view);
 	return SP_OK;
@@ -250,6 +250,7 @@ target_content(struct sp_sftp *x, struct sp_span *s)
 {
 	size_t n = x->t_left < s->n ? x->t_left : s->n;
 	struct sp_span now = sp_span_of(s->p, n);
+	struct sp_xfer_at at = {x->t_file == NULL ? 0 : x->t_file->num, x->t_off};
 
 	if (n == 0 && x->t_left > 0)
 		return SP_ERR_AGAIN;
@@ -259,7 +260,7 @@ target_content(struct sp_sftp *x, struct sp_span *s)
 		if (x->t_state == T_BODY)
 			SP_TRY(sftp_content(x, x->t_file, false, x->t_off, now));
 		SP_TRY(x->out->pass(x->out->arg, false, now,
-		    x->t_state == T_BODY));
+		    x->t_state == T_BODY ? &at : NULL));
 	}
 	*s = sp_span_of(s->p + n, s->n - n);
 	x->t_off += n;
@@ -284,7 +285,7 @@ target_version(struct sp_sftp *x, struct sp_span *s, uint32_t len, uint8_t type)
 		return sftp_fault(x, "the target speaks version %u of sftp; "
 		    "version 3 is needed", version);
 	x->is_ready = true;
-	SP_TRY(x->out->pass(x->out->arg, false, view, false));
+	SP_TRY(x->out->pass(x->out->arg, false, view, NULL));
 	used(x, s, view);
 	e = sftp_ask_realpath(x, sp_span_str("."), &id);
 	x->cwd_asked = e == SP_OK;

@@ -318,7 +318,7 @@ let_pass(struct sp_sftp *x, struct sp_span *s, struct sp_span view,
 		if (content > 0)
 			r->file->refs++;
 	}
-	SP_TRY(x->out->pass(x->out->arg, true, view, false));
+	SP_TRY(x->out->pass(x->out->arg, true, view, NULL));
 	used(x, s, view);
 	forget_check(x);
 	return SP_OK;
@@ -331,12 +331,14 @@ user_content(struct sp_sftp *x, struct sp_span *s)
 {
 	size_t n = x->u_left < s->n ? x->u_left : s->n;
 	struct sp_span now = sp_span_of(s->p, n);
+	struct sp_xfer_at at = {.offset = x->u_off};
 
 	if (n == 0)
 		return SP_ERR_AGAIN;
 	if (x->u_file != NULL) {
 		SP_TRY(sftp_content(x, x->u_file, true, x->u_off, now));
-		SP_TRY(x->out->pass(x->out->arg, true, now, true));
+		at.file = x->u_file->num;
+		SP_TRY(x->out->pass(x->out->arg, true, now, &at));
 	} else {
 		SP_TRY(x->out->drop(x->out->arg, true, n));
 	}
@@ -371,7 +373,7 @@ user_init(struct sp_sftp *x, struct sp_span *s, uint32_t len, uint8_t type)
 		    "version 3 is needed", version);
 	x->is_begun = true;
 	if (version == SFTP_VERSION) {
-		SP_TRY(x->out->pass(x->out->arg, true, view, false));
+		SP_TRY(x->out->pass(x->out->arg, true, view, NULL));
 	} else {
 		SP_TRY(x->out->drop(x->out->arg, true, view.n));
 		SP_TRY(x->out->say(x->out->arg, true, sp_span_of(init3, 9)));

@@ -81,18 +81,25 @@ struct sp_xfer_note {
 	struct sp_span path, path2, text;
 };
 #define SP_XFER_DIR(right) ((uint8_t)((right) >> 3))
+#define SP_XFER_BODY_HEAD 13	/* of a `body` record: u8 dir, u32 file, u64 offset */
 /* The bytes of a `file` record: doc/recording-format.md. */
 SP_MUST enum sp_err sp_xfer_note_encode(struct sp_buf *b,
     const struct sp_xfer_note *n);
 SP_MUST enum sp_err sp_xfer_note_decode(struct sp_span s,
     struct sp_xfer_note *n);
 
+struct sp_xfer_at {
+	uint32_t file;		/* as in sp_xfer_note */
+	uint64_t offset;
+};
+
 /* What a parser says of its bytes. Errors are the caller's own and end it. */
 struct sp_xfer_out {
 	void *arg;
-	/* They go on as they are. is_body: content of a file. */
+	/* They go on as they are. at: where they stand in a file whose content
+	 * they are, or NULL. */
 	enum sp_err (*pass)(void *arg, bool to_target, struct sp_span s,
-	    bool is_body);
+	    const struct sp_xfer_at *at);
 	/* They came from there and go no further. */
 	enum sp_err (*drop)(void *arg, bool from_user, size_t n);
 	/* Bytes of ours, no more than room() says. */

@@ -82,6 +82,9 @@ SP_MUST enum sp_err sp_cli_connect(const struct sp_cli *c, const char *name,
  * capture: standard output goes there instead; its exit status. */
 int sp_cli_verb(const struct sp_cli *c, int argc, char *const *argv, int in,
     struct sp_buf *capture);
+/* What is to be known about our terminal; env keeps what open points to. */
+SP_MUST enum sp_err sp_cli_our_open(struct sp_open *o, bool capture,
+    struct sp_buf *env);
 /* The user side of a verb's stream until it ends; takes fd. */
 int sp_cli_relay(int fd, const struct sp_open *open, int in,
     struct sp_buf *capture, bool raw);

@@ -47,9 +47,8 @@ encode_argv(struct sp_buf *b, int argc, char *const *argv)
 	return SP_OK;
 }
 
-/* What the broker should know about our terminal. */
-static enum sp_err
-our_open(struct sp_open *o, bool capture, struct sp_buf *env)
+enum sp_err
+sp_cli_our_open(struct sp_open *o, bool capture, struct sp_buf *env)
 {
 	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 	struct winsize ws = {0};
@@ -124,7 +123,7 @@ sp_cli_verb(const struct sp_cli *c, int argc, char *const *argv, int in,
 	e = sp_cli_connect(c, "control.sock", SP_ROLE_BRK, SP_ST_READY, &l);
 	if (e != SP_OK)
 		return no_link(c, e);
-	if ((e = our_open(&open, capture != NULL, &env)) != SP_OK ||
+	if ((e = sp_cli_our_open(&open, capture != NULL, &env)) != SP_OK ||
 	    (e = say_verb(&l, argc, argv, &open)) != SP_OK ||
 	    (e = sp_link_wait(&l, &p, 60000)) != SP_OK) {
 		sp_link_fini(&l);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bastion/cli/backup.h"
+#include "bastion/cli/identity.h"
 
 #define DEFAULT_DIR "/var/lib/sallyport"
 
@@ -171,6 +172,7 @@ static const struct command {
 	{"restore", sp_cmd_restore, "restore FILE DIR [--database CONNINFO] "
 	    "[--end-leases]"},
 	{"doctor", sp_cmd_doctor, "doctor [--json]"},
+	{"identity", sp_cmd_identity, "identity new|show FILE"},
 	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share "
 	    "[--json]"},
 };
@@ -195,7 +197,10 @@ usage(FILE *f)
 	    "  secret add|set ACCOUNT@TARGET --password-stdin | --key-file FILE |\n"
 	    "    --key-stdin | --generate\n"
 	    "  export inventory [--policy FILE] [--json]\n"
-	    "  verify FILE --key HEX|FILE\n\n"
+	    "  verify FILE --key HEX|FILE\n"
+	    "  replay FILE --identity FILE ... [--key HEX]\n"
+	    "  export FILE --identity FILE ... --format asciicast|records\n"
+	    "  files SESSION|FILE|- --extract DIR [--identity FILE ...]\n\n"
 	    "Every other verb is the bastion's own: sallyport help\n");
 	return SP_EXIT_USAGE;
 }
@@ -225,6 +230,15 @@ is_two(int argc, char **argv, const char *a, const char *b)
 	return argc >= 2 && strcmp(argv[0], a) == 0 && strcmp(argv[1], b) == 0;
 }
 
+static bool
+has_option(int argc, char **argv, const char *name)
+{
+	for (int i = 1; i < argc; i++)
+		if (strncmp(argv[i], name, strlen(name)) == 0)
+			return true;
+	return false;
+}
+
 static int
 dispatch(struct sp_cli *c, int argc, char **argv)
 {
@@ -252,6 +266,11 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 		return sp_cmd_rule(c, argc, argv);
 	if (is_two(argc, argv, "secret", "add") || is_two(argc, argv, "secret", "set"))
 		return sp_cmd_secret(c, argc, argv);
+	if (strcmp(argv[0], "files") == 0 && has_option(argc, argv, "--extract"))
+		return sp_cmd_extract(c, argc, argv);
+	if (argc >= 2 && (strcmp(argv[0], "replay") == 0 ||
+	    strcmp(argv[0], "export") == 0) && has_option(argc, argv, "--identity"))
+		return sp_cmd_offline(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&
 	    (strchr(argv[1], '/') != NULL || access(argv[1], R_OK) == 0))
 		return sp_cmd_verify_file(c, argc, argv);

@@ -365,6 +365,7 @@ sp_instance_reread(struct sp_instance *in)
 	memcpy(t, in, sizeof(*t));
 	t->conf_text = NULL;
 	if ((e = read_conf(t)) == SP_OK && (e = name_proxies(t)) == SP_OK &&
+	    (e = check_sealto(t)) == SP_OK &&
 	    (e = check_fixed(t, in)) == SP_OK && !in->is_activated)
 		e = sp_instance_relisten(t);
 	if (e != SP_OK) {

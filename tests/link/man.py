@@ -99,7 +99,7 @@ def check_verbs(top, page):
 
 def check_settings(top, page):
     table = strings(read(top, "common/config.h"))
-    rows = re.findall(r'\bX\((text|number|words), (\w+), "([^"]*)", (\d+), (\d+),', table)
+    rows = re.findall(r'\bX\((text|number|words|list), (\w+), "([^"]*)", (\d+), (\d+),', table)
     if len(rows) < 15:
         fail("the settings could not be read out of config.h: mend man.py")
     listed = {head.split()[0]: block for head, block in items(page)}

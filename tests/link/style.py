@@ -33,6 +33,8 @@ MAY_INCLUDE = {
     "recorder/": ("common/", "policy/", "recorder/"),
     "pam_module/": ("common/", "policy/", "pam_module/"),
     "bastion/player/": ("common/", "policy/", "recorder/", "bastion/player/"),
+    # A recording on a machine without a bastion: its header alone.
+    "bastion/cli/offline.c": ("common/", "recorder/header.h", "bastion/cli/"),
 }
 
 

@@ -5,9 +5,13 @@
 #include <stdlib.h>
 
 static enum sp_err
-on_pass(void *arg, bool to_target, struct sp_span s, bool is_body)
+on_pass(void *arg, bool to_target, struct sp_span s,
+    const struct sp_xfer_at *at)
 {
 	struct kit *k = arg;
+	bool is_body = at != NULL;
+
+	SP_ASSERT(!is_body || at->file > 0);
 
 	SP_ASSERT(!is_body || (k->rules->rights & (to_target ? SP_RIGHT_UPLOAD :
 	    SP_RIGHT_DOWNLOAD)) != 0);
