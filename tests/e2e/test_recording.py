@@ -25,7 +25,7 @@ from sp import Instance, free_port, main, wait_for  # noqa: E402
 POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "all" who group operators on tag core as admin when source in loopback require mfa totp for 8h
-  allow shell, exec, subsystem, upload, download, forward to "127.0.0.1:*"
+  allow shell, exec, subsystem, upload, download, forward to "127.0.0.1:*" record files full
 """
 PASS = "correct horse %s battery"
 MARK = "marker-%d" % random.randrange(10 ** 9)
