@@ -3,7 +3,7 @@
 """What a reader of the code may rely on.
 
 Reports functions over 50 and files over 600 lines, and fails above 100 and
-1000. Fails on banned calls, on marks of unfinished work, on a missing SPDX
+1000 (2000 in a table). Fails on banned calls, on marks of unfinished work, on a missing SPDX
 line, on paths of one machine, and on an #include from another room.
 """
 import os
@@ -20,6 +20,7 @@ WANT_SPDX = CODE + (".py", ".sh", ".am", ".ac", ".sql", ".1", ".5", ".7", ".8")
 
 FUNCTION_REPORT, FUNCTION_FAIL = 50, 100
 FILE_REPORT, FILE_FAIL = 600, 1000
+TABLES = {"common/ipc_messages.h": 2000}  # one file is the whole contract
 BANNED = {"strcpy", "strcat", "sprintf", "vsprintf", "strtok", "gets", "atoi",
           "atol", "atoll", "system", "popen"}
 BANNED_IN_VAULT = {"memcmp", "strcmp"}
@@ -118,7 +119,7 @@ def check_code(report, path, text):
     lines = code.split("\n")
     banned = BANNED | (BANNED_IN_VAULT if path.startswith("vault/") else set())
 
-    report.size(path, 1, "the file", len(lines) - 1, FILE_REPORT, FILE_FAIL)
+    report.size(path, 1, "the file", len(lines) - 1, FILE_REPORT, TABLES.get(path, FILE_FAIL))
     if path.endswith(".c"):
         for name, n, at in functions(lines):
             report.size(path, at, f"{name}()", n, FUNCTION_REPORT, FUNCTION_FAIL)
