@@ -942,7 +942,8 @@ enum sp_link_state {
 	F(u8, ok, 0) F(str, text, 256) F(bytes, answer, 2048)                 \
 	F(bytes, expect, 64)
 /* What became of the login that the client's first words began. what: "login",
- * "failed"; pid and key: of the server's BackendKeyData; bound 1: by channel
+ * "failed", "hostkey" (failed: another certificate), or later "refused" (what
+ * the client said did not pass); pid and key: of the server's BackendKeyData; bound 1: by channel
  * binding. */
 #define SP_FIELDS_sql_event(F)                                                \
 	F(uuid, session, 0) F(str, what, 16) F(str, detail, 512)              \

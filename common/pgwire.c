@@ -145,20 +145,3 @@ sp_pg_fatal(struct sp_buf *out, const char *sqlstate, struct sp_span text,
 	SP_TRY(sp_buf_put_u8(&b, 0));
 	return sp_pg_put(out, 'E', sp_buf_span(&b));
 }
-
-enum sp_err
-sp_my_error(struct sp_buf *out, uint8_t seq, uint16_t code,
-    const char *sqlstate, struct sp_span text)
-{
-	size_t n = text.n < TEXT_MAX ? text.n : TEXT_MAX;
-	size_t all = 3 + n + (sqlstate == NULL ? 0 : 6);
-
-	SP_TRY(sp_buf_put_u16(out, (uint16_t)all));
-	SP_TRY(sp_buf_put_u8(out, 0));
-	SP_TRY(sp_buf_put_u8(out, seq));
-	SP_TRY(sp_buf_put_u8(out, 0xff));
-	SP_TRY(sp_buf_put_u16(out, code));
-	if (sqlstate != NULL)
-		SP_TRY(sp_buf_printf(out, "#%.5s", sqlstate));
-	return sp_buf_put(out, text.p, n);
-}

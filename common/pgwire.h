@@ -48,9 +48,4 @@ const char *sp_pg_field(struct sp_span body, char letter, char *dst, size_t cap)
 SP_MUST enum sp_err sp_pg_fatal(struct sp_buf *out, const char *sqlstate,
     struct sp_span text, const char *hint);
 
-/* An ERR packet of MariaDB; seq: its number. In a first packet nobody knows yet
- * that the client takes a SQLSTATE: then it is NULL. */
-SP_MUST enum sp_err sp_my_error(struct sp_buf *out, uint8_t seq, uint16_t code,
-    const char *sqlstate, struct sp_span text);
-
 #endif

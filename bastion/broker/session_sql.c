@@ -96,8 +96,9 @@ sess_on_sql_event(struct sess_leg *l, const struct sp_msg_sql_event *m)
 		s->pg_key = m->key;
 		sp_detail_str(d, "channel_binding", m->bound == 1 ? "yes" : "no");
 	}
-	sp_flow_audit(s->b, in ? "sql_login" : "target_login_failed", s->who.name,
-	    s->id, d);
+	sp_flow_audit(s->b, in ? "sql_login" : sp_span_is(m->what, "refused") ?
+	    "sql_refused" : sp_span_is(m->what, "hostkey") ? "host_key_mismatch" :
+	    "target_login_failed", s->who.name, s->id, d);
 }
 
 /* A key is what the server gave to one connection: whose it was decides. */

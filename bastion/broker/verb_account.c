@@ -59,13 +59,8 @@ account_insert(struct sp_call *c)
 		    "targets list shows them", a->target);
 		return;
 	}
-	if (!sp_sql_kind_fits(sp_sql_protocol(sp_rows_get(c->rows[0], 0,
-	    "protocol")), a->kind->number)) {
-		sp_call_fail(c, SP_EXIT_REFUSED, "%s has no accounts of --kind %s: "
-		    "a database has postgresql, pg-role or mariadb, a host cert, "
-		    "key or password", a->target, a->kind->name);
+	if (!sp_sql_kind_goes(c, c->rows[0], a->kind->number))
 		return;
-	}
 	target = sp_rows_get(c->rows[0], 0, "id");
 	detail = sp_call_detail("account", a->account, "target", a->target, "kind",
 	    a->kind->name, NULL);
@@ -282,7 +277,8 @@ account_write(struct sp_call *c)
 	struct sp_vals v;
 	char *detail, number[SP_NUM_TEXT];
 
-	if (!sp_account_found(c, id))
+	if (!sp_account_found(c, id) ||
+	    !sp_sql_kind_goes(c, c->rows[0], kind->number))
 		return;
 	detail = sp_call_detail("account", c->pos[0], "kind", kind->name, NULL);
 	ch = sp_change_new(c->b->store);

@@ -7,6 +7,7 @@
 
 #include "bastion/broker/flow.h"
 #include "bastion/broker/verb_int.h"
+#include "bastion/broker/verb_sql.h"
 #include "common/kinds.h"
 
 static const struct sp_col secret_cols[] = {
@@ -238,7 +239,8 @@ store_write(struct sp_call *c)
 	uint8_t account[16];
 	char *detail, version[24];
 
-	if (!sp_account_found(c, account))
+	if (!sp_account_found(c, account) ||
+	    !sp_sql_kind_goes(c, c->rows[0], s->kind->number))
 		return;
 	if (current(c) != SIZE_MAX &&
 	    sp_rows_get(old, current(c), "rule") != NULL) {

@@ -6,6 +6,7 @@
 #include "bastion/broker/sql.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_sql.h"
+#include "common/kinds.h"
 
 /* "sha256:HEX", or what `openssl x509 -fingerprint -sha256` prints. */
 static bool
@@ -62,6 +63,18 @@ sp_sql_pin_text(struct sp_span line, char dst[static SP_SQL_PIN_TEXT])
 	snprintf(dst, SP_SQL_PIN_TEXT, "sha256:");
 	sp_hex(dst + 7, sp_buf_span(&raw).p, 32);
 	return dst;
+}
+
+bool
+sp_sql_kind_goes(struct sp_call *c, const struct sp_rows *target, uint8_t kind)
+{
+	if (sp_sql_kind_fits(sp_sql_protocol(sp_rows_get(target, 0, "protocol")),
+	    kind))
+		return true;
+	sp_call_fail(c, SP_EXIT_REFUSED, "%s has no accounts of --kind %s: a "
+	    "database has postgresql, pg-role or mariadb, a host cert, key or "
+	    "password", sp_rows_get(target, 0, "name"), sp_kind_name(kind));
+	return false;
 }
 
 /* KEY=VALUE for each of the option's values. */

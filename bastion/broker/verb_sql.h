@@ -19,6 +19,9 @@ const char *sp_sql_add_pin(const char *text, char *keys, size_t cap);
 const char *sp_sql_target_args(struct sp_call *c, struct sp_sql_target *t);
 const char *sp_sql_account_args(struct sp_call *c, uint8_t kind, char *sql,
     size_t cap);
+/* May an account of this target be of this kind? false: the call has failed. */
+bool sp_sql_kind_goes(struct sp_call *c, const struct sp_rows *target,
+    uint8_t kind);
 /* `target setup` of a database: says all of it and ends the call. */
 void sp_sql_setup(struct sp_call *c, const struct sp_rows *target,
     const struct sp_rows *accounts);

@@ -72,7 +72,7 @@ mariadb(struct text *t, const struct sp_rows *r)
 	    "plugin_load_add = auth_ed25519\n"));
 	for (size_t i = 0; i < sp_rows_n(r); i++)
 		SP_TRY(sp_buf_printf(&t->sql, "CREATE USER '%s'@'" WHERE "' "
-		    "IDENTIFIED VIA ed25519 USING 'invalid' REQUIRE SSL;\n",
+		    "IDENTIFIED VIA mysql_native_password USING 'invalid' REQUIRE SSL;\n",
 		    sp_rows_get(r, i, "name")));
 	return SP_OK;
 }

@@ -119,6 +119,9 @@ sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
 	if (n->kind->gives == SP_GIVES_PROOF && n->pass_file != NULL &&
 	    (rc = read_verifier(n->pass_file, &pass)) != SP_EXIT_OK)
 		return rc;
+	if (n->plugin != NULL && sp_buf_put(&pass, n->plugin,
+	    strlen(n->plugin)) != SP_OK)
+		return sp_cli_fail(SP_EXIT_USAGE, "--plugin is ed25519 or native");
 	for (;;) {
 		m->passphrase = sp_buf_span(&pass);
 		rc = seal_once(c, m, out, &e);
@@ -138,6 +141,7 @@ static void
 print_statement(const char *where, struct sp_span text)
 {
 	int n = (int)strcspn(where, "@");
+	/* "ed25519 TEXT" of MariaDB; a verifier of PostgreSQL has no blank. */
 	const uint8_t *blank = memchr(text.p, ' ', text.n);
 
 	if (blank == NULL)
@@ -151,8 +155,8 @@ print_statement(const char *where, struct sp_span text)
 }
 
 /* The line for the target's authorized_keys. */
-void
-sp_cli_print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
+static void
+print_public(const struct sp_cli *c, const char *where, struct sp_span blob)
 {
 	SP_BUF_AUTO b64 = {.max = 8192};
 	struct sp_span rest = blob, type;
@@ -162,6 +166,16 @@ sp_cli_print_public(const struct sp_cli *c, const char *where, struct sp_span bl
 		return;
 	printf("%.*s %.*s %s\n", (int)type.n, (const char *)type.p, (int)b64.len,
 	    (const char *)sp_buf_span(&b64).p, where);
+}
+
+void
+sp_cli_print_made(const struct sp_cli *c, const char *where,
+    const struct sp_kind *kind, struct sp_span made)
+{
+	if (kind->gives != SP_GIVES_PROOF)
+		print_public(c, where, made);
+	else if (!c->json)
+		print_statement(where, made);
 }
 
 int
@@ -217,10 +231,8 @@ add_with_secret(const struct sp_cli *c, const char *where,
 
 		rc = sp_cli_verb(c, c->json ? 10 : 9, argv, -1, NULL);
 	}
-	if (rc == SP_EXIT_OK && n->kind->gives == SP_GIVES_PROOF && !c->json)
-		print_statement(where, sp_buf_span(&s.public_key));
-	else if (rc == SP_EXIT_OK && s.public_key.len > 0)
-		sp_cli_print_public(c, where, sp_buf_span(&s.public_key));
+	if (rc == SP_EXIT_OK && s.public_key.len > 0)
+		sp_cli_print_made(c, where, n->kind, sp_buf_span(&s.public_key));
 	sp_buf_fini(&s.hex);
 	sp_buf_fini(&s.public_key);
 	return rc;
@@ -234,7 +246,17 @@ usage(void)
 	    "--kind key --key-file FILE [--passphrase-file FILE] | --kind key "
 	    "--generate | --kind postgresql --generate | --kind postgresql "
 	    "--postgresql-stdin [--verifier-file FILE] | --kind pg-role --admin "
-	    "ACCOUNT --member ROLE | --kind mariadb --generate");
+	    "ACCOUNT --member ROLE | --kind mariadb --generate | "
+	    "--mariadb-stdin [--plugin ed25519|native]");
+}
+
+void
+sp_cli_take_proof(struct sp_new_secret *n, int *argc, char **argv)
+{
+	if (n->kind->number == SP_CRED_PG_SCRAM)
+		n->pass_file = sp_cli_value(argc, argv, "--verifier-file");
+	if (n->kind->number == SP_CRED_MARIADB)
+		n->plugin = sp_cli_value(argc, argv, "--plugin");
 }
 
 /* Of each kind its own: --password-stdin, --key-stdin. */
@@ -287,8 +309,7 @@ sp_cmd_account(struct sp_cli *c, int argc, char **argv)
 	    (n.kind->flags & SP_KIND_MADE) != 0;
 	n.key_file = sp_cli_value(&argc, argv, "--key-file");
 	n.pass_file = sp_cli_value(&argc, argv, "--passphrase-file");
-	if (n.kind->gives == SP_GIVES_PROOF)
-		n.pass_file = sp_cli_value(&argc, argv, "--verifier-file");
+	sp_cli_take_proof(&n, &argc, argv);
 	(void)sp_cli_flag(&argc, argv, "--json");
 	if (argc != 3)
 		return usage();

@@ -297,7 +297,7 @@ seal_one(struct apply *a, json_object *want, json_object *into)
 		    (const char *)sp_buf_span(&s.hex).p));
 		json_object_object_add(into, where, o);
 		if (s.public_key.len > 0)
-			sp_cli_print_public(a->c, where,
+			sp_cli_print_made(a->c, where, n.kind,
 			    sp_buf_span(&s.public_key));
 	}
 	sp_buf_fini(&s.hex);

@@ -206,7 +206,8 @@ const char *sp_cli_text_field(struct json_object *o, const char *key);
 /* account.c: a secret on its way from the caller to the vault. */
 struct sp_new_secret {
 	const struct sp_kind *kind;
-	const char *key_file, *pass_file;
+	const char *key_file, *pass_file;	/* or the verifier's */
+	const char *plugin;			/* MariaDB's */
 	bool from_stdin, generate;
 };
 struct sp_sealed {
@@ -218,9 +219,11 @@ int sp_cli_read_secret(const struct sp_new_secret *n, struct sp_buf *clear);
 /* Asks the vault, and for the passphrase of an encrypted key. */
 int sp_cli_seal(const struct sp_cli *c, const struct sp_new_secret *n,
     struct sp_msg_vc_secret_new *m, struct sp_sealed *out);
-/* The line for the target's authorized_keys. */
-void sp_cli_print_public(const struct sp_cli *c, const char *where,
-    struct sp_span blob);
+/* --verifier-file or --plugin, where the kind has it. */
+void sp_cli_take_proof(struct sp_new_secret *n, int *argc, char **argv);
+/* What the target gets: a line for authorized_keys, or a statement. */
+void sp_cli_print_made(const struct sp_cli *c, const char *where,
+    const struct sp_kind *kind, struct sp_span made);
 int sp_cmd_secret(struct sp_cli *c, int argc, char **argv);
 /* Asks for a passphrase, or takes the bytes of a file; the vault opens. */
 int sp_cli_unseal(const struct sp_cli *c, const char *credential);

@@ -11,7 +11,9 @@
 #include "common/kinds.h"
 
 #define USAGE "usage: sallyport secret set ACCOUNT@TARGET --password-stdin | "   \
-	"--key-file FILE [--passphrase-file FILE] | --key-stdin | --generate"
+	"--key-file FILE [--passphrase-file FILE] | --key-stdin | --generate | "     \
+	"--postgresql-stdin [--verifier-file FILE] | --kind postgresql --generate "  \
+	"| --mariadb-stdin [--plugin ed25519|native] | --kind mariadb --generate"
 
 /* What stands there now: the owner, and the version that the next one has. */
 static int
@@ -73,27 +75,52 @@ set(const struct sp_cli *c, const char *where, const struct sp_new_secret *n,
 	if (rc == SP_EXIT_OK)
 		rc = store(c, where, n->kind->name, &m, &s);
 	if (rc == SP_EXIT_OK && s.public_key.len > 0)
-		sp_cli_print_public(c, where, sp_buf_span(&s.public_key));
+		sp_cli_print_made(c, where, n->kind, sp_buf_span(&s.public_key));
 	sp_buf_fini(&s.hex);
 	sp_buf_fini(&s.public_key);
 	return rc;
 }
 
+/* The kind whose --KIND-stdin is there, or the one that is named; NULL: two. */
+static const struct sp_kind *
+take_kind(struct sp_new_secret *n, int *argc, char **argv)
+{
+	const char *name = sp_cli_value(argc, argv, "--kind");
+	const struct sp_kind *k, *found = name == NULL ? NULL :
+	    sp_kind_named(name);
+	char flag[64];
+
+	if (name != NULL && (found == NULL || !sp_kind_is(found->number,
+	    SP_KIND_ACCOUNT | SP_KIND_STORED)))
+		return NULL;
+	for (size_t i = 0; (k = sp_kind_nth(SP_KIND_ACCOUNT | SP_KIND_STORED, i)) !=
+	    NULL; i++) {
+		snprintf(flag, sizeof(flag), "--%s-stdin", k->name);
+		if (!sp_cli_flag(argc, argv, flag))
+			continue;
+		if (n->from_stdin || (found != NULL && found != k))
+			return NULL;
+		n->from_stdin = true;
+		found = k;
+	}
+	return found != NULL ? found : sp_kind_find(SP_CRED_SSH_KEY);
+}
+
 int
 sp_cmd_secret(struct sp_cli *c, int argc, char **argv)
 {
-	bool pw = sp_cli_flag(&argc, argv, "--password-stdin");
-	bool key = sp_cli_flag(&argc, argv, "--key-stdin");
 	struct sp_new_secret n = {
 	    .generate = sp_cli_flag(&argc, argv, "--generate"),
 	    .key_file = sp_cli_value(&argc, argv, "--key-file"),
 	    .pass_file = sp_cli_value(&argc, argv, "--passphrase-file")};
 
 	(void)sp_cli_flag(&argc, argv, "--json");
-	if (argc != 3 || argv[2][0] == '-' ||
-	    pw + key + n.generate + (n.key_file != NULL) != 1)
+	n.kind = take_kind(&n, &argc, argv);
+	if (n.kind != NULL)
+		sp_cli_take_proof(&n, &argc, argv);
+	if (n.kind == NULL || argc != 3 || argv[2][0] == '-' ||
+	    n.from_stdin + n.generate + (n.key_file != NULL) != 1 ||
+	    (n.key_file != NULL && n.kind->number != SP_CRED_SSH_KEY))
 		return sp_cli_fail(SP_EXIT_USAGE, USAGE);
-	n.kind = sp_kind_find(pw ? SP_CRED_SSH_PASSWORD : SP_CRED_SSH_KEY);
-	n.from_stdin = pw || key;
 	return set(c, argv[2], &n, strcmp(argv[1], "add") == 0);
 }

@@ -6,65 +6,15 @@
 #include <string.h>
 
 #include "bastion/egress-sql/sqleg.h"
+#include "common/mywire.h"
 
-#define CAP_DB 0x8u
-#define CAP_COMPRESS 0x20u
-#define CAP_LOCAL_FILES 0x80u	/* the server could ask the client for any file */
-#define CAP_41 0x200u
-#define CAP_SSL 0x800u
-#define CAP_SECURE 0x8000u
-#define CAP_PLUGIN 0x80000u
-#define CAP_ATTRS 0x100000u
-#define CAP_LENENC 0x200000u
-#define CAP_ZSTD 0x4000000u
-#define NOT_HERE (CAP_SSL | CAP_COMPRESS | CAP_LOCAL_FILES | CAP_ATTRS |      \
-	CAP_LENENC | CAP_ZSTD)
-#define PACKET_MAX 65535
-#define COM_CHANGE_USER 0x11
+/* What does not pass here: what we do ourselves (TLS), what would hide the
+ * commands (compression), and files of the client's. */
+#define NOT_HERE (SP_MY_CAP_SSL | SP_MY_CAP_COMPRESS | SP_MY_CAP_LOCAL_FILES |  \
+	SP_MY_CAP_ATTRS | SP_MY_CAP_LENENC | SP_MY_CAP_ZSTD)
 #define TURNS_MAX 8
 
-struct greeting {
-	char version[128];
-	uint32_t thread, caps, more;
-	uint8_t charset;
-	uint16_t status;
-};
-struct wish {			/* of the client */
-	uint32_t caps, packet_max, more;
-	uint8_t charset;
-	struct sp_span user, db;
-};
-static struct greeting server;
-
-static enum sp_err
-put_packet(struct sp_buf *out, uint8_t seq, struct sp_span body)
-{
-	SP_TRY(sp_buf_put_u16(out, (uint16_t)body.n));
-	SP_TRY(sp_buf_put_u8(out, 0));
-	SP_TRY(sp_buf_put_u8(out, seq));
-	return sp_buf_put(out, body.p, body.n);
-}
-
-/* The body of a whole packet at the front of `in`: SP_ERR_AGAIN says how much is
- * needed in *need. */
-static enum sp_err
-packet(struct sp_span in, uint8_t *seq, struct sp_span *body, size_t *need)
-{
-	size_t n;
-
-	*need = 4;
-	if (in.n < 4)
-		return SP_ERR_AGAIN;
-	n = (size_t)in.p[0] | (size_t)in.p[1] << 8 | (size_t)in.p[2] << 16;
-	if (n == 0 || n > PACKET_MAX)
-		return SP_ERR_PROTO;
-	*need = 4 + n;
-	if (in.n < *need)
-		return SP_ERR_AGAIN;
-	*seq = in.p[3];
-	*body = sp_span_of(in.p + 4, n);
-	return SP_OK;
-}
+static struct sp_my_greeting server;
 
 static enum sp_err
 far_packet(struct sp_sqleg *g, uint8_t *seq, struct sp_span *body, size_t *used,
@@ -72,52 +22,10 @@ far_packet(struct sp_sqleg *g, uint8_t *seq, struct sp_span *body, size_t *used,
 {
 	enum sp_err e;
 
-	while ((e = packet(sp_buf_span(&g->far), seq, body, used)) == SP_ERR_AGAIN)
+	while ((e = sp_my_packet(sp_buf_span(&g->far), seq, body, used)) ==
+	    SP_ERR_AGAIN)
 		SP_TRY(sp_far_need(g, *used, deadline));
 	return e;
-}
-
-static enum sp_err
-text_of(struct sp_span *s, struct sp_span *out)
-{
-	const uint8_t *end = s->n == 0 ? NULL : memchr(s->p, 0, s->n);
-
-	if (end == NULL)
-		return SP_ERR_PROTO;
-	*out = sp_span_of(s->p, (size_t)(end - s->p));
-	*s = sp_span_of(end + 1, s->n - out->n - 1);
-	return SP_OK;
-}
-
-/* ---------------------------------------------------------------- greeting */
-
-static enum sp_err
-read_greeting(struct sp_span s)
-{
-	struct sp_span version;
-	const uint8_t *skip, *more;
-	uint16_t low, high;
-	uint8_t v;
-
-	SP_TRY(sp_get_u8(&s, &v));
-	if (v != 10)
-		return SP_ERR_UNSUPPORTED;
-	SP_TRY(text_of(&s, &version));
-	if (sp_span_cstr(version, server.version, sizeof(server.version)) != SP_OK)
-		return SP_ERR_PROTO;
-	SP_TRY(sp_get_u32(&s, &server.thread));
-	SP_TRY(sp_get(&s, 9, &skip));
-	SP_TRY(sp_get_u16(&s, &low));
-	SP_TRY(sp_get_u8(&s, &server.charset));
-	SP_TRY(sp_get_u16(&s, &server.status));
-	SP_TRY(sp_get_u16(&s, &high));
-	SP_TRY(sp_get(&s, 7, &skip));
-	SP_TRY(sp_get(&s, 4, &more));
-	server.caps = (uint32_t)high << 16 | low;
-	server.more = (uint32_t)more[0] | (uint32_t)more[1] << 8 |
-	    (uint32_t)more[2] << 16 | (uint32_t)more[3] << 24;
-	return (server.caps & CAP_SSL) != 0 && (server.caps & CAP_PLUGIN) != 0 ?
-	    SP_OK : SP_ERR_UNSUPPORTED;
 }
 
 enum sp_err
@@ -130,7 +38,7 @@ sp_my_reach(struct sp_sqleg *g, int64_t deadline)
 	SP_TRY(far_packet(g, &seq, &body, &used, deadline));
 	if (seq != 0)
 		return SP_ERR_PROTO;
-	SP_TRY(read_greeting(body));
+	SP_TRY(sp_my_greeting_read(body, &server));
 	sp_buf_consume(&g->far, used);
 	return g->far.len == 0 ? SP_OK : SP_ERR_PROTO;
 }
@@ -138,59 +46,13 @@ sp_my_reach(struct sp_sqleg *g, int64_t deadline)
 static enum sp_err
 greet(struct sp_sqleg *g)
 {
-	static const char nonce[] = "no-password-is-asked";
-	uint32_t caps = server.caps & ~NOT_HERE;
-	SP_BUF_AUTO b = {.max = 512}, out = {.max = 600};
+	SP_BUF_AUTO out = {.max = 600};
 
-	SP_TRY(sp_buf_put_u8(&b, 10));
-	SP_TRY(sp_buf_put(&b, server.version, strlen(server.version) + 1));
-	SP_TRY(sp_buf_put_u32(&b, server.thread));
-	SP_TRY(sp_buf_put(&b, nonce, 8));
-	SP_TRY(sp_buf_put_u8(&b, 0));
-	SP_TRY(sp_buf_put_u16(&b, (uint16_t)caps));
-	SP_TRY(sp_buf_put_u8(&b, server.charset));
-	SP_TRY(sp_buf_put_u16(&b, server.status));
-	SP_TRY(sp_buf_put_u16(&b, (uint16_t)(caps >> 16)));
-	SP_TRY(sp_buf_put_u8(&b, 21));
-	SP_TRY(sp_buf_put(&b, "\0\0\0\0\0\0", 6));
-	SP_TRY(sp_buf_put_u32(&b, server.more));
-	SP_TRY(sp_buf_put(&b, nonce + 8, 13));
-	SP_TRY(sp_buf_put(&b, "mysql_native_password", 22));
-	SP_TRY(put_packet(&out, 0, sp_buf_span(&b)));
+	SP_TRY(sp_my_greeting_put(&out, &server, server.caps & ~NOT_HERE));
 	return sp_user_put(g, sp_buf_span(&out));
 }
 
 /* -------------------------------------------------------------- the client */
-
-static enum sp_err
-skip_auth(struct sp_span *s)
-{
-	const uint8_t *skip;
-	uint8_t n;
-
-	SP_TRY(sp_get_u8(s, &n));
-	return sp_get(s, n, &skip);
-}
-
-static enum sp_err
-read_wish(struct sp_span s, struct wish *w)
-{
-	const uint8_t *skip;
-
-	SP_TRY(sp_get_u32(&s, &w->caps));
-	SP_TRY(sp_get_u32(&s, &w->packet_max));
-	SP_TRY(sp_get_u8(&s, &w->charset));
-	SP_TRY(sp_get(&s, 19, &skip));
-	SP_TRY(sp_get_u32(&s, &w->more));
-	if ((w->caps & (CAP_41 | CAP_SECURE)) != (CAP_41 | CAP_SECURE) ||
-	    (w->caps & (CAP_SSL | CAP_COMPRESS | CAP_LENENC)) != 0)
-		return SP_ERR_PROTO;
-	SP_TRY(text_of(&s, &w->user));
-	SP_TRY(skip_auth(&s));
-	if ((w->caps & CAP_DB) != 0)
-		SP_TRY(text_of(&s, &w->db));
-	return SP_OK;
-}
 
 static void
 refuse(struct sp_sqleg *g, uint8_t seq, uint16_t code, const char *state,
@@ -207,7 +69,7 @@ refuse(struct sp_sqleg *g, uint8_t seq, uint16_t code, const char *state,
 
 struct login {
 	struct sp_sqleg *g;
-	const struct wish *w;
+	const struct sp_my_wish *w;
 	int64_t deadline;
 	uint32_t caps;
 };
@@ -238,11 +100,12 @@ encrypt(struct login *l)
 	enum sp_err e;
 
 	SP_TRY(put_head(l, &b));
-	SP_TRY(put_packet(&out, 1, sp_buf_span(&b)));
+	SP_TRY(sp_my_put(&out, 1, sp_buf_span(&b)));
 	SP_TRY(sp_far_write(l->g, sp_buf_span(&out), l->deadline));
 	SP_TRY(sp_tls_begin(l->g, l->deadline));
 	if ((e = sp_tls_show_vault(l->g)) == SP_OK)
 		return SP_OK;
+	l->g->is_foreign = e == SP_ERR_DENIED;
 	return no(l->g, e == SP_ERR_DENIED ? "the server's certificate is not the "
 	    "pinned one; no credential was used" : "the vault did not accept the "
 	    "server");
@@ -257,22 +120,23 @@ introduce(struct login *l)
 	SP_TRY(put_head(l, &b));
 	SP_TRY(sp_buf_put(&b, l->g->user, strlen(l->g->user) + 1));
 	SP_TRY(sp_buf_put_u8(&b, 0));
-	if ((l->caps & CAP_DB) != 0)
+	if ((l->caps & SP_MY_CAP_DB) != 0)
 		SP_TRY(sp_buf_put(&b, l->g->database,
 		    strlen(l->g->database) + 1));
 	SP_TRY(sp_buf_put(&b, "client_ed25519", 15));
-	SP_TRY(put_packet(&out, 2, sp_buf_span(&b)));
+	SP_TRY(sp_my_put(&out, 2, sp_buf_span(&b)));
 	return sp_far_write(l->g, sp_buf_span(&out), l->deadline);
 }
 
 static enum sp_err
-on_switch(struct login *l, uint8_t seq, struct sp_span s)
+on_switch(struct login *l, uint8_t seq, struct sp_span body)
 {
 	SP_BUF_AUTO answer = {.max = 256}, expect = {.max = 64}, out = {.max = 300};
 	struct sp_msg_sql_prove q = {.hash = 0};
 	char text[200], plugin[64];
 
-	if (text_of(&s, &q.mechanism) != SP_OK || q.mechanism.n > 32)
+	if (sp_my_switch_read(body, &q.mechanism, &q.challenge) != SP_OK ||
+	    q.mechanism.n > 32 || q.challenge.n > 1024)
 		return no(l->g, "the server asks for an unknown way to log in");
 	if (!sp_span_is(q.mechanism, "client_ed25519") &&
 	    !sp_span_is(q.mechanism, "mysql_native_password")) {
@@ -282,24 +146,21 @@ on_switch(struct login *l, uint8_t seq, struct sp_span s)
 		    q.mechanism));
 		return no(l->g, text);
 	}
-	q.challenge = s;
-	if (q.challenge.n == 21 || q.challenge.n == 33)
-		q.challenge.n--;	/* a NUL behind it */
 	if (sp_vault_prove(l->g, &q, &answer, &expect) != SP_OK)
 		return no(l->g, "the vault gave no answer to the server's question");
-	SP_TRY(put_packet(&out, (uint8_t)(seq + 1), sp_buf_span(&answer)));
+	SP_TRY(sp_my_put(&out, (uint8_t)(seq + 1), sp_buf_span(&answer)));
 	return sp_far_write(l->g, sp_buf_span(&out), l->deadline);
 }
 
 static enum sp_err
 on_error(struct login *l, struct sp_span body)
 {
-	SP_BUF_AUTO out = {.max = PACKET_MAX + 8};
+	SP_BUF_AUTO out = {.max = SP_MY_PACKET_MAX + 8};
 	char text[300];
 
 	snprintf(l->g->said, sizeof(l->g->said), "%s", body.n > 9 ?
 	    sp_vis(text, sizeof(text), sp_span_of(body.p + 9, body.n - 9)) : "?");
-	SP_TRY(put_packet(&out, 2, body));
+	SP_TRY(sp_my_put(&out, 2, body));
 	SP_TRY(sp_user_put(l->g, sp_buf_span(&out)));
 	return SP_ERR_EXISTS;
 }
@@ -310,7 +171,7 @@ turns(struct login *l)
 	bool has_answered = false;
 
 	for (unsigned i = 0; i < TURNS_MAX; i++) {
-		SP_BUF_AUTO out = {.max = PACKET_MAX + 8};
+		SP_BUF_AUTO out = {.max = SP_MY_PACKET_MAX + 8};
 		struct sp_span body;
 		uint8_t seq = 0;
 		size_t used = 0;
@@ -323,14 +184,14 @@ turns(struct login *l)
 			if (!has_answered)
 				return no(l->g, "the server lets in without a proof: "
 				    "refused");
-			SP_TRY(put_packet(&out, 2, body));
+			SP_TRY(sp_my_put(&out, 2, body));
 			sp_buf_consume(&l->g->far, used);
 			return sp_user_put(l->g, sp_buf_span(&out));
 		}
 		if (body.p[0] != 0xfe || has_answered)
 			return no(l->g, "the server says what does not belong into a "
 			    "login");
-		e = on_switch(l, seq, sp_span_of(body.p + 1, body.n - 1));
+		e = on_switch(l, seq, body);
 		sp_buf_consume(&l->g->far, used);
 		SP_TRY(e);
 		has_answered = true;
@@ -339,14 +200,16 @@ turns(struct login *l)
 }
 
 static enum sp_err
-log_in(struct sp_sqleg *g, const struct wish *w)
+log_in(struct sp_sqleg *g, const struct sp_my_wish *w)
 {
 	struct login l = {.g = g, .w = w,
 	    .deadline = sp_boot_us() + (int64_t)g->deadline_ms * 1000};
 
-	l.caps = (w->caps & server.caps & ~(NOT_HERE | CAP_DB)) | CAP_SSL |
-	    CAP_PLUGIN | CAP_SECURE | CAP_41 |
-	    (g->database[0] != '\0' ? CAP_DB : 0);
+	/* A client that is not MariaDB's says so; a server never does. */
+	l.caps = (w->caps & (server.caps | SP_MY_CAP_MYSQL) &
+	    ~(NOT_HERE | SP_MY_CAP_DB)) | SP_MY_CAP_SSL | SP_MY_CAP_PLUGIN |
+	    SP_MY_CAP_SECURE | SP_MY_CAP_41 |
+	    (g->database[0] != '\0' ? SP_MY_CAP_DB : 0);
 	SP_TRY(encrypt(&l));
 	SP_TRY(introduce(&l));
 	SP_TRY(turns(&l));
@@ -361,7 +224,8 @@ login_failed(struct sp_sqleg *g, enum sp_err e)
 	if (g->said[0] == '\0')
 		snprintf(g->said, sizeof(g->said), "%s", e == SP_ERR_TIMEOUT ?
 		    "the server did not answer in time" : sp_err_text(e));
-	if (sp_sql_tell(g, "failed", g->said, 0, 0) != SP_OK)
+	if (sp_sql_tell(g, g->is_foreign ? "hostkey" : "failed", g->said, 0,
+	    0) != SP_OK)
 		sp_log(SP_ERROR, "broker_gone", g->session, "");
 	if (e == SP_ERR_EXISTS)
 		return;		/* the server has said it itself */
@@ -374,8 +238,8 @@ enum sp_err
 sp_my_serve(struct sp_sqleg *g)
 {
 	int64_t deadline = sp_boot_us() + SP_SQL_USER_WAIT_US;
-	static uint8_t copy[PACKET_MAX];
-	struct wish w = {.caps = 0};
+	static uint8_t copy[SP_MY_PACKET_MAX];
+	struct sp_my_wish w = {.caps = 0};
 	struct sp_span body;
 	uint8_t seq = 0;
 	size_t need = 0;
@@ -383,14 +247,15 @@ sp_my_serve(struct sp_sqleg *g)
 
 	SP_TRY(sp_user_need(g, 0, deadline));
 	SP_TRY(greet(g));
-	while ((e = packet(sp_buf_span(&g->near), &seq, &body, &need)) ==
+	while ((e = sp_my_packet(sp_buf_span(&g->near), &seq, &body, &need)) ==
 	    SP_ERR_AGAIN)
 		SP_TRY(sp_user_need(g, need, deadline));
 	if (e == SP_OK) {
 		memcpy(copy, body.p, body.n);
 		body.p = copy;
 		sp_user_took(g, need);
-		e = seq == 1 ? read_wish(body, &w) : SP_ERR_PROTO;
+		e = seq == 1 ? sp_my_wish_read(body, server.caps & ~NOT_HERE,
+		    &w) : SP_ERR_PROTO;
 	}
 	if (e != SP_OK) {
 		refuse(g, 2, 1043, "08S01", "Sallyport: this client's greeting is "
@@ -410,36 +275,4 @@ sp_my_serve(struct sp_sqleg *g)
 		login_failed(g, e);
 	g->watch = true;
 	return e;
-}
-
-/* COM_CHANGE_USER would make it somebody else's session: it is what begins a
- * command, which is a packet with the number 0. */
-bool
-sp_my_watch(struct sp_sqleg *g, struct sp_span s)
-{
-	while (s.n > 0) {
-		size_t n;
-
-		if (g->n_head < sizeof(g->head)) {
-			g->head[g->n_head++] = s.p[0];
-			s = sp_span_of(s.p + 1, s.n - 1);
-			if (g->n_head < sizeof(g->head))
-				continue;
-			g->packet_left = (uint32_t)g->head[0] |
-			    (uint32_t)g->head[1] << 8 | (uint32_t)g->head[2] << 16;
-			g->is_first = g->head[3] == 0;
-			if (g->packet_left == 0)
-				g->n_head = 0;
-			continue;
-		}
-		if (g->is_first && s.p[0] == COM_CHANGE_USER)
-			return false;
-		g->is_first = false;
-		n = s.n < g->packet_left ? s.n : g->packet_left;
-		g->packet_left -= (uint32_t)n;
-		s = sp_span_of(s.p + n, s.n - n);
-		if (g->packet_left == 0)
-			g->n_head = 0;
-	}
-	return true;
 }

@@ -22,6 +22,21 @@ outwards(struct sp_sqleg *g, bool *moved)
 	return sp_far_fill(g);
 }
 
+/* The client hears why, if it is not in the middle of an answer. */
+static enum sp_err
+refused(struct sp_sqleg *g)
+{
+	SP_BUF_AUTO text = {.max = 300}, out = {.max = 600};
+
+	SP_TRY(sp_buf_printf(&text, "Sallyport: %s", g->seen.why));
+	SP_TRY(sp_sql_tell(g, "refused", g->seen.why, 0, 0));
+	if (g->far.len == 0 && sp_my_error(&out, (uint8_t)(g->seen.last_seq + 1),
+	    1227, "42000", sp_buf_span(&text)) == SP_OK &&
+	    out.len <= g->out_credit)
+		SP_TRY(sp_user_put(g, sp_buf_span(&out)));
+	return SP_ERR_DENIED;
+}
+
 static enum sp_err
 inwards(struct sp_sqleg *g, bool *moved)
 {
@@ -31,9 +46,9 @@ inwards(struct sp_sqleg *g, bool *moved)
 	if (s.n == 0)
 		return SP_OK;
 	/* Nothing goes out that has not been looked at. */
-	if (g->watch && !sp_my_watch(g, sp_span_of(s.p + g->n_watched,
+	if (g->watch && !sp_my_watch(&g->seen, sp_span_of(s.p + g->n_watched,
 	    s.n - g->n_watched)))
-		return SP_ERR_DENIED;
+		return refused(g);
 	g->n_watched = s.n;
 	SP_TRY(sp_far_write_some(g, s, &n));
 	g->n_watched -= n;

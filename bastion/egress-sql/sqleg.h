@@ -7,6 +7,7 @@
 #include "common/config.h"
 #include "common/ipc.h"
 #include "common/log.h"
+#include "common/mywire.h"
 #include "common/pgwire.h"
 #include "common/sandbox.h"
 #include "common/stream.h"
@@ -50,12 +51,11 @@ struct sp_sqleg {
 	bool user_eof, user_closed, eof_sent, close_sent;
 	bool over;			/* the recorder said END or went away */
 	struct sp_link broker, vault;
+	bool is_foreign;		/* not the pinned certificate */
 	char said[400];			/* why the login failed */
 	/* MariaDB: the client's packets, watched */
-	uint32_t packet_left;
-	uint8_t head[4];
-	unsigned n_head;
-	bool watch, is_first;
+	bool watch;
+	struct sp_my_watch seen;
 	size_t n_watched;		/* of near */
 };
 
@@ -119,9 +119,6 @@ SP_MUST enum sp_err sp_my_serve(struct sp_sqleg *g);
 
 /* ---- relay.c: until either side is through; the exit status */
 int sp_sql_relay(struct sp_sqleg *g);
-/* Looks at what the client of a MariaDB says. false: it must not go on. */
-bool sp_my_watch(struct sp_sqleg *g, struct sp_span s);
-
 extern const struct sp_syscall sp_sql_syscalls[];
 extern const size_t sp_sql_n_syscalls;
 

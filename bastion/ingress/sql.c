@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bastion/ingress/front.h"
+#include "common/mywire.h"
 #include "common/pgwire.h"
 
 /*

@@ -10,11 +10,11 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
 from sp import Instance, main, wait_for  # noqa: E402
-from database import Forward, PostgreSQL  # noqa: E402
+from database import Forward, MariaDB, PostgreSQL  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
-permit "dba" who group dba on tag db as reader, reports, wrong, md5er, clear, open, nobody allow sql when source in loopback require mfa totp for 1h
+permit "dba" who group dba on tag db as app, known, old, reader, reports, wrong, md5er, clear, open, nobody allow sql when source in loopback require mfa totp for 1h
 permit "owed" who group dba on tag db as owed allow sql when source in loopback require approval 1 of approvers, mfa totp for 1h
 permit "noright" who group dba on tag db as noright when source in loopback require mfa totp for 1h
 """
@@ -296,6 +296,135 @@ class Role(unittest.TestCase):
         self.assertEqual(sp.psql("SELECT count(*) FROM sallyport.session_roles WHERE gone_us IS NULL"), "0")
         # No right was given to a role itself.
         self.assertNotIn("sp_", pg.sql("SELECT string_agg(relacl::text, ' ') FROM pg_class", db="bank"))
+
+
+class Maria(unittest.TestCase):
+    """MariaDB: its own client, an Ed25519 answer of the vault's, no password anywhere."""
+
+    @classmethod
+    def setUpClass(cls):
+        global my
+        log_in()
+        my = MariaDB(sp, "my-db")
+        my.sql("CREATE DATABASE bank; USE bank; CREATE TABLE t (n int); INSERT INTO t SELECT seq FROM seq_1_to_100")
+        my.add("--database", "bank", "--database", "other")
+        my.add_account("app", grant="ALL ON bank.*")
+
+    def setUp(self):
+        self.f = Forward(sp, "dora", "app+my-db:3306")
+        self.addCleanup(self.f.close)
+
+    def argv(self, *args, user="whoever", f=None, text="SELECT CURRENT_USER()", db=()):
+        return ["mariadb", "--no-defaults", "-N", "-B", "-h", "127.0.0.1", "-P", str((f or self.f).port), "-u", user, *args, *db, "-e", text]
+
+    def client(self, *args, **k):
+        r = subprocess.run(self.argv(*args, **k), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+        return r.returncode, r.stdout.decode().strip(), r.stderr.decode().strip()
+
+    def psql(self, target, *args, **k):
+        f = Forward(sp, "dora", target)
+        try:
+            return self.client(*args, f=f, **k)
+        finally:
+            f.close()
+
+    def test_a_stock_client_without_a_password(self):
+        self.assertEqual(self.client(text="SELECT CURRENT_USER(), DATABASE(), count(*) FROM t"), (0, "app@%\tbank\t100", ""))
+        # A client that insists on a password, another database, one that is not allowed, one that is not there.
+        self.assertEqual(self.client("-pwhatever", text="SELECT 1")[:2], (0, "1"))
+        self.assertEqual(self.client(text="SELECT DATABASE()", db=("bank",))[:2], (0, "bank"))
+        code, out, err = self.client(db=("mysql",))
+        self.assertEqual(code, 1)
+        self.assertIn("Sallyport: this database is not among those", err)
+        self.assertIn("'other'", self.client(db=("other",))[2])
+        e = events("sql_login", "my-db")[-1]
+        self.assertEqual((e["user"], e["protocol"]), ("app", "mariadb"))
+        self.assertEqual(self.client(text="SELECT VARIABLE_VALUE <> '' FROM information_schema.SESSION_STATUS WHERE "
+                                          "VARIABLE_NAME = 'Ssl_version'")[:2], (0, "1"))
+
+    def test_much_both_ways(self):
+        n = 3000000
+        code, out, err = self.client(text="SELECT repeat('x', %d)" % n)
+        self.assertEqual((code, len(out)), (0, n), err)
+        with open(sp.dir + "/in.sql", "w") as f:
+            f.write("SELECT length('%s');\n" % ("y" * 20000000))       # more than one packet of MariaDB's
+        with open(sp.dir + "/in.sql") as f:
+            r = subprocess.run(self.argv("--max-allowed-packet=64M")[:-2], stdin=f, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               timeout=120)
+        self.assertEqual((r.returncode, r.stdout.strip()), (0, b"20000000"), r)
+
+    def test_ctrl_c_cancels(self):
+        p = subprocess.Popen(self.argv("--sigint-ignore", text="SELECT SLEEP(607)")[:-2], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, bufsize=0)
+        sp.started.append(p)
+        p.stdin.write(b"SELECT SLEEP(607);\n")
+        row = wait_for(lambda: my.sql("SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP(607)%'"), 60, "it")
+        # What the client does on Ctrl-C: another connection, KILL QUERY with the number that the server's greeting had.
+        self.assertEqual(self.client(text="KILL QUERY " + row)[0], 0)
+        p.stdin.close()
+        self.assertEqual(p.wait(60), 1)
+        self.assertIn(b"interrupted", p.stderr.read())
+        sp.drop(p)
+
+    def test_a_password_that_is_known(self):
+        """Taken over, for both plugins; the statement has nothing that logs in, and logs have no password."""
+        secret = "Canary-4712-of-the-server"
+        for name, plugin in (("known", "ed25519"), ("old", "native")):
+            text = my.add_account(name, "--mariadb-stdin", "--plugin", plugin, input=secret.encode() + b"\n")
+            self.assertIn("VIA " + ("ed25519" if plugin == "ed25519" else "mysql_native_password") + " USING '", text)
+            self.assertEqual(self.psql(name + "+my-db:3306")[:2], (0, name + "@%"))
+            r = subprocess.run(["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(my.port), "-u", name, "-p" + secret, "--ssl", "-N",
+                                "-e", "SELECT 1"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+            self.assertEqual(r.stdout.strip(), b"1", r.stderr)
+        for text in (my.log(), sp.log(), sp.psql("SELECT encode(sealed, 'escape') FROM sallyport.secrets")):
+            self.assertNotIn(secret, text)
+        # Changed there: the vault's answer is not good any more; set anew, it is.
+        my.sql("ALTER USER known IDENTIFIED VIA ed25519 USING PASSWORD('changed')")
+        code, out, err = self.psql("known+my-db:3306")
+        self.assertEqual(code, 1)
+        self.assertIn("Access denied for user 'known'", err)
+        r = sp.host("secret", "set", "known@my-db", "--mariadb-stdin", input=b"changed\n", check=True)
+        self.assertEqual(self.psql("known+my-db:3306")[:2], (0, "known@%"))
+        r = sp.host("secret", "set", "known@my-db", "--password-stdin", input=b"x\n")
+        self.assertIn("has no accounts of --kind password", r.text)
+
+    def test_a_certificate_that_is_not_pinned(self):
+        sp.host("target", "add", "wrong-my", "--protocol", "mariadb", "--addr", "127.0.0.1:%d" % my.port, "--tag", "db", "--tls-pin",
+                "sha256:" + "ab" * 32, check=True)
+        sp.host("account", "add", "app@wrong-my", "--kind", "mariadb", "--generate", check=True)
+        code, out, err = self.psql("wrong-my:3306")
+        self.assertEqual(code, 1)
+        self.assertIn("certificate is not the pinned one; no credential was used", err)
+        self.assertEqual(len(events("host_key_mismatch", "wrong-my")), 1)
+
+    def test_what_does_not_pass(self):
+        code, out, err = self.psql("unknown+my-db:3306")
+        self.assertEqual(code, 1)
+        self.assertIn("Sallyport: unknown@my-db is refused", err)
+        with open(sp.dir + "/local", "w") as f:
+            f.write("1\n")
+        code, out, err = self.client("--local-infile=1", text="LOAD DATA LOCAL INFILE '%s/local' INTO TABLE t" % sp.dir)
+        self.assertEqual(code, 1)
+        self.assertEqual(self.client(text="SELECT count(*) FROM t")[1], "100")
+        # COM_CHANGE_USER, by hand: nobody becomes somebody else.
+        with socket.create_connection(("127.0.0.1", self.f.port), 60) as s:
+            def packet():
+                head = b""
+                while len(head) < 4:
+                    head += s.recv(4 - len(head)) or self.fail("the end")
+                n, body = head[0] | head[1] << 8 | head[2] << 16, b""
+                while len(body) < n:
+                    body += s.recv(n - len(body)) or self.fail("the end")
+                return body
+            self.assertEqual(packet()[:1], b"\x0a")
+            wish = struct.pack("<IIB", 0x8 | 0x200 | 0x8000 | 0x80000, 1 << 24, 45) + bytes(23) + b"x\0\0bank\0mysql_native_password\0"
+            s.sendall(struct.pack("<I", len(wish))[:3] + b"\1" + wish)
+            self.assertEqual(packet()[:1], b"\0")
+            s.sendall(b"\7\0\0\0\x11root\0\0")
+            self.assertIn(b"Sallyport: to change the user is not permitted", packet())
+        self.assertIn("to change the user is not permitted", events("sql_refused", "my-db")[-1]["why"])
+        text = sp.host("target", "setup", "my-db", check=True).out.decode()
+        self.assertIn("CREATE USER 'app'@'BASTION' IDENTIFIED VIA mysql_native_password USING 'invalid' REQUIRE SSL;", text)
 
 
 if __name__ == "__main__":

@@ -143,3 +143,71 @@ class Forward:
                              bufsize=0)
         self.sp.started.append(p)
         return p
+
+
+class MariaDB:
+    """A MariaDB of our own with TLS, and every statement logged."""
+
+    def __init__(self, sp, name, options=()):
+        self.sp, self.name = sp, name
+        self.dir = "%s/my-%s" % (os.path.dirname(os.path.realpath(sp.dir)), name)
+        os.makedirs(self.dir)
+        self.port = free_port()
+        self.key, self.crt = certificate(self.dir)
+        self.user = []
+        if ROOT:
+            self.user = ["--user=mysql"]
+            for path in (self.dir, self.key):
+                shutil.chown(path, "mysql")
+        self.options = list(options)
+        r = subprocess.run(["mariadb-install-db", "--no-defaults", "--datadir=%s/data" % self.dir, "--skip-test-db", *self.user,
+                            "--auth-root-authentication-method=normal"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, cwd="/")
+        if r.returncode != 0:
+            raise AssertionError("mariadb-install-db: " + r.stdout.decode(errors="replace")[-3000:])
+        self.proc = None
+        self.start()
+
+    def start(self):
+        argv = ["/usr/sbin/mariadbd", "--no-defaults", *self.user, "--datadir=%s/data" % self.dir, "--socket=%s/s" % self.dir,
+                "--bind-address=127.0.0.1", "--port=%d" % self.port, "--ssl-cert=" + self.crt, "--ssl-key=" + self.key,
+                "--plugin-load-add=auth_ed25519", "--skip-name-resolve", "--general-log", "--general-log-file=%s/general" % self.dir,
+                "--pid-file=%s/pid" % self.dir, "--tmpdir=" + self.dir, "--innodb-flush-log-at-trx-commit=0", "--local-infile=1",
+                "--innodb-buffer-pool-size=16M", "--performance-schema=off", "--max-allowed-packet=64M", *self.options]
+        with open(self.dir + "/log", "ab") as out:
+            self.proc = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd="/", start_new_session=True)
+        self.sp.started.append(self.proc)
+        wait_for(lambda: self.client("SELECT 1").returncode == 0 or self.proc.poll() is not None, 60, "MariaDB")
+        if self.proc.poll() is not None:
+            raise AssertionError("MariaDB: " + self.log("log")[-3000:])
+
+    def client(self, text):
+        return subprocess.run(["mariadb", "--no-defaults", "-N", "-B", "-S", self.dir + "/s", "-u", "root", "-e", text],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/")
+
+    def sql(self, text):
+        r = self.client(text)
+        if r.returncode != 0:
+            raise AssertionError(r.stderr.decode())
+        return r.stdout.decode().strip()
+
+    def log(self, name="general"):
+        with open("%s/%s" % (self.dir, name), errors="replace") as f:
+            return f.read()
+
+    @property
+    def pin(self):
+        return pin(self.crt)
+
+    def add(self, *more, tls_pin=None, tag="db"):
+        self.sp.host("target", "add", self.name, "--protocol", "mariadb", "--addr", "127.0.0.1:%d" % self.port, "--tag", tag,
+                     "--tls-pin", tls_pin or self.pin, *more, check=True)
+
+    def add_account(self, name, *more, grant="SELECT ON bank.*", input=None):
+        """An account with a key that no password leads to; the user gets what belongs to it."""
+        r = self.sp.host("account", "add", "%s@%s" % (name, self.name), "--kind", "mariadb", *(more or ["--generate"]),
+                         input=input, check=True)
+        statement = [x for x in r.out.decode().split("\n") if x.startswith("ALTER USER")][0]
+        self.sql("CREATE USER '%s' IDENTIFIED VIA mysql_native_password USING 'invalid' REQUIRE SSL; %s GRANT %s TO '%s'" % (
+            name, statement, grant, name))
+        return statement
