@@ -332,6 +332,7 @@ accounts(struct sp_call *c, const char *target)
 		    !sp_rows_bool(r, i, "disabled")));
 		json_object_object_add(o, "exclusive", json_object_new_boolean(
 		    sp_rows_bool(r, i, "exclusive")));
+		ap_sql_export_account(o, sp_rows_get(r, i, "sql"));
 		json_object_object_add(all, sp_rows_get(r, i, "name"), o);
 	}
 	return all;
@@ -366,6 +367,7 @@ target(struct sp_call *c, size_t i)
 	json_object_object_add(o, "addresses", words_of(all, ' '));
 	json_object_object_add(o, "host_keys",
 	    words_of(sp_rows_get(r, i, "host_keys"), '\n'));
+	ap_sql_export_target(o, r, i);
 	json_object_object_add(o, "tags", words_of(sp_rows_get(r, i, "tags"), ' '));
 	json_object_object_add(o, "via", via(c, sp_rows_get(r, i, "via")));
 	json_object_object_add(o, "legacy",

@@ -38,6 +38,7 @@ struct sp_apply {
 	json_object *fresh;		/* "t" or "a@t": id that it will have */
 	json_object *done;		/* targets that were walked already */
 	json_object *off;		/* ids of people who are shut out */
+	uint8_t protocol;		/* of the target that is walked */
 };
 
 /* Each says what is wrong in a->errors: a path into the input, and words. */
@@ -69,6 +70,18 @@ void ap_targets(struct sp_apply *a);
 /* apply_accounts.c: those of a target, whose row is SIZE_MAX for a new one. */
 void ap_accounts(struct sp_apply *a, const char *target, const char *id,
     json_object *accounts);
+/* apply_sql.c, of databases. Each puts the settings that the row will have into
+ * dst, which is empty; true: the input named some of them. was: "" for none. */
+#define AP_SQL_TEXT 1024
+bool ap_sql_target(struct sp_apply *a, json_object *o, const char *was,
+    char dst[static AP_SQL_TEXT], const char *path);
+bool ap_sql_account(struct sp_apply *a, json_object *o, const char *was,
+    char dst[static AP_SQL_TEXT], const char *path);
+/* The target's protocol, NULL: SSH. was: of the row. */
+const char *ap_sql_protocol(struct sp_apply *a, json_object *o, const char *was,
+    bool is_new, const char *path);
+void ap_sql_export_target(json_object *o, const struct sp_rows *r, size_t i);
+void ap_sql_export_account(json_object *o, const char *sql);
 void ap_policy(struct sp_apply *a);
 /* The inventory as it is, in the form that is applied. */
 json_object *ap_export(struct sp_call *c);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bastion/broker/flow.h"
+#include "bastion/broker/sql.h"
 #include "common/kinds.h"
 
 struct account {
@@ -19,6 +20,8 @@ struct account {
 	char *sealed;
 	uint64_t version;
 	bool wants;			/* a secret, of ask or generate */
+	bool has_sql;
+	char sql[AP_SQL_TEXT];
 };
 
 /* ------------------------------------------------------------------- fields */
@@ -44,6 +47,36 @@ kind_of(struct sp_apply *a, struct account *x, json_object *o)
 	if (x->kind == NULL || (x->kind->flags & SP_KIND_ACCOUNT) == 0)
 		ap_error(a, x->path, "%s is no kind of credential that an account "
 		    "can have", sp_vis_str(s));
+	else if (!sp_sql_kind_fits(a->protocol, x->kind->number))
+		ap_error(a, x->path, "this target has no accounts of kind %s",
+		    x->kind->name);
+}
+
+/* Who makes the roles of a session, and what they are. */
+static void
+settings_of(struct sp_apply *a, struct account *x, json_object *o)
+{
+	const char *was = x->row == SIZE_MAX ? NULL :
+	    sp_rows_get(a->c->rows[AP_ACCOUNTS], x->row, "sql");
+
+	if (was == NULL)
+		was = "";
+	x->has_sql = ap_sql_account(a, o, was, x->sql, x->path);
+	if (x->kind == NULL)
+		return;
+	if (x->kind->number != SP_CRED_PG_ROLE && x->has_sql)
+		ap_error(a, x->path, "admin, limit and members are of kind pg-role");
+	else if (x->kind->number == SP_CRED_PG_ROLE && (strstr(x->sql,
+	    SP_SQL_ADMIN "=") != x->sql || strstr(x->sql,
+	    " " SP_SQL_MEMBER "=") == NULL))
+		ap_error(a, x->path, "a pg-role needs admin, the account that "
+		    "makes its roles, and members");
+	if (x->has_sql && strcmp(was, x->sql) != 0) {
+		if (was[0] != '\0')
+			ap_line(a, '-', "settings %s", sp_vis_str(was));
+		if (x->sql[0] != '\0')
+			ap_line(a, '+', "settings %s", sp_vis_str(x->sql));
+	}
 }
 
 static bool
@@ -242,6 +275,8 @@ account_put(struct sp_apply *a, const struct account *x)
 		sp_vals_set(&v, "disabled", x->enabled[0] == 'f' ? "t" : NULL);
 	if (x->exclusive != NULL)
 		sp_vals_set(&v, "exclusive", x->exclusive[0] == 't' ? "t" : NULL);
+	if (x->has_sql)
+		sp_vals_set(&v, "sql", x->sql[0] == '\0' ? NULL : x->sql);
 	if (x->row == SIZE_MAX)
 		sp_change_insert(a->ch, SP_T_ACCOUNTS, x->id, v.v);
 	else
@@ -274,6 +309,7 @@ account(struct sp_apply *a, const char *name, const char *target,
 	x.enabled = ap_bool(a, o, "enabled", x.path);
 	x.exclusive = ap_bool(a, o, "exclusive", x.path);
 	kind_of(a, &x, o);
+	settings_of(a, &x, o);
 	secret_of(a, &x, o);
 	if (json_object_array_length(a->errors) == errors && x.wants)
 		sealed_of(a, &x);

@@ -7,7 +7,9 @@
 
 #include "bastion/broker/approval_way.h"
 #include "bastion/broker/flow.h"
+#include "bastion/broker/sql.h"
 #include "bastion/broker/verb_key.h"
+#include "bastion/broker/verb_sql.h"
 #include "bastion/broker/where.h"
 
 #define TAGS_MAX 15	/* 511 bytes can be judged */
@@ -19,7 +21,9 @@ struct target {
 	uint8_t id[16];
 	char id_text[SP_UUID_TEXT], path[128];
 	const char *enabled, *legacy;	/* NULL: not named */
-	bool has_addrs, has_keys, has_tags, has_via;
+	const char *protocol;	/* NULL: SSH */
+	bool has_addrs, has_keys, has_tags, has_via, has_sql;
+	char sql[AP_SQL_TEXT];
 	struct sp_where first;
 	char port[8], more[SP_MORE_ADDRS], keys[4096], tags[512];
 	char via[SP_UUID_TEXT];	/* "": none */
@@ -32,6 +36,13 @@ static void walk(struct sp_apply *a, const char *name, json_object *o,
     unsigned depth);
 
 /* ------------------------------------------------------------------- fields */
+
+static uint16_t
+default_port(const struct target *t)
+{
+	return t->protocol == NULL ? 22 :
+	    strcmp(t->protocol, "postgresql") == 0 ? 5432 : 3306;
+}
 
 static void
 addresses(struct sp_apply *a, struct target *t, json_object *o)
@@ -51,7 +62,7 @@ addresses(struct sp_apply *a, struct target *t, json_object *o)
 		s = ap_text(a, json_object_array_get_idx(l, i), 64, path);
 		if (s == NULL)
 			continue;
-		if (sp_where_parse(sp_span_str(s), 22, &w) != SP_OK)
+		if (sp_where_parse(sp_span_str(s), default_port(t), &w) != SP_OK)
 			ap_error(a, path, "an address is numeric, 192.0.2.7, ::1 or "
 			    "[::1]:2222: names are not looked up, so that nobody "
 			    "can move a target");
@@ -80,8 +91,9 @@ host_keys(struct sp_apply *a, struct target *t, json_object *o)
 
 	t->has_keys = l != NULL;
 	if (l == NULL ? t->row == SIZE_MAX : n == 0)
-		ap_error(a, t->path, "it needs host_keys: lines of its "
-		    "/etc/ssh/ssh_host_*_key.pub");
+		ap_error(a, t->path, t->protocol != NULL ? "it needs host_keys: "
+		    "sha256:HEX of its certificate" : "it needs host_keys: lines "
+		    "of its /etc/ssh/ssh_host_*_key.pub");
 	for (size_t i = 0; i < n; i++) {
 		SP_BUF_AUTO b64 = {.max = 8192};
 		struct sp_pubkey k;
@@ -92,6 +104,12 @@ host_keys(struct sp_apply *a, struct target *t, json_object *o)
 		s = ap_text(a, json_object_array_get_idx(l, i), 8192, path);
 		if (s == NULL)
 			continue;
+		if (t->protocol != NULL) {
+			why = sp_sql_add_pin(s, t->keys, sizeof(t->keys));
+			if (why != NULL)
+				ap_error(a, path, "%s", why);
+			continue;
+		}
 		if (sp_host_key_parse(sp_span_str(s), is_legacy(a, t), &k, &why) !=
 		    SP_OK)
 			ap_error(a, path, "%s", why);
@@ -224,6 +242,10 @@ target_lines(struct sp_apply *a, const struct target *t)
 		ap_line(a, '+', t->via[0] == '\0' ? "reached directly" : "via %s",
 		    t->way);
 	}
+	if (t->row == SIZE_MAX && t->protocol != NULL)
+		was_now(a, "protocol", "", t->protocol);
+	if (t->has_sql)
+		was_now(a, "settings", col(a, t, "sql"), t->sql);
 	if (t->legacy != NULL && (t->legacy[0] == 't') !=
 	    (col(a, t, "legacy")[0] == 't'))
 		ap_line(a, '~', "old algorithms %s", t->legacy[0] == 't' ?
@@ -260,6 +282,10 @@ target_put(struct sp_apply *a, const struct target *t)
 		sp_vals_set(&v, "via", t->via[0] == '\0' ? NULL : t->via);
 	if (t->legacy != NULL)
 		sp_vals_set(&v, "legacy", t->legacy[0] == 't' ? "t" : NULL);
+	if (t->row == SIZE_MAX && t->protocol != NULL)
+		sp_vals_set(&v, "protocol", t->protocol);
+	if (t->has_sql)
+		sp_vals_set(&v, "sql", t->sql[0] == '\0' ? NULL : t->sql);
 	if (t->enabled != NULL)
 		sp_vals_set(&v, "enabled", t->enabled);
 	if (t->row == SIZE_MAX)
@@ -312,6 +338,15 @@ fields(struct sp_apply *a, struct target *t, json_object *o)
 
 	if (!sp_name_is_valid(sp_span_str(t->name)))
 		ap_error(a, t->path, "a target's name is 1 to 32 of a-z 0-9 . _ -");
+	if (t->row != SIZE_MAX)
+		t->protocol = sp_rows_get(a->c->rows[AP_TARGETS], t->row,
+		    "protocol");
+	t->protocol = ap_sql_protocol(a, o, t->protocol, t->row == SIZE_MAX,
+	    t->path);
+	t->has_sql = ap_sql_target(a, o, col(a, t, "sql"), t->sql, t->path);
+	if (t->has_sql && t->protocol == NULL)
+		ap_error(a, t->path, "databases and channel_binding are for "
+		    "databases: protocol: postgresql");
 	t->enabled = ap_bool(a, o, "enabled", t->path);
 	t->legacy = ap_bool(a, o, "legacy", t->path);
 	addresses(a, t, o);
@@ -362,6 +397,7 @@ walk(struct sp_apply *a, const char *name, json_object *o, unsigned depth)
 	target_lines(a, &t);
 	if (ap_change(a, "target", name, t.row == SIZE_MAX ? "add" : "change"))
 		target_put(a, &t);
+	a->protocol = sp_sql_protocol(t.protocol);
 	ap_accounts(a, name, t.id_text, t.accounts);
 	json_object_object_add(a->done, name, json_object_new_boolean(true));
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A database administrator: ssh -L, then any PostgreSQL client, with no password; and everything that must not work."""
 import os
+import re
 import signal
 import socket
 import struct
@@ -425,6 +426,47 @@ class Maria(unittest.TestCase):
         self.assertIn("to change the user is not permitted", events("sql_refused", "my-db")[-1]["why"])
         text = sp.host("target", "setup", "my-db", check=True).out.decode()
         self.assertIn("CREATE USER 'app'@'BASTION' IDENTIFIED VIA mysql_native_password USING 'invalid' REQUIRE SSL;", text)
+
+
+class Inventory(unittest.TestCase):
+    def test_a_file_that_makes_them(self):
+        """What is exported is what is there; a file makes a database with a role for each session."""
+        path = sp.dir + "/inventory.yaml"
+        text = sp.host("export", "inventory", check=True).out.decode()
+        with open(path, "w") as f:
+            f.write(text)
+        self.assertIn("protocol: postgresql", text)
+        self.assertIn(pg.pin, text)
+        r = sp.host("apply", "-f", path, "--plan", check=True)
+        self.assertIn("Nothing to do", r.text)
+        more = """version: 1
+targets:
+  third-db:
+    protocol: postgresql
+    addresses: ["127.0.0.1:%d"]
+    host_keys: ["%s"]
+    tags: [db]
+    databases: [bank]
+    accounts:
+      reader: {kind: postgresql, secret: generate}
+      roles: {kind: pg-role, admin: reader, members: [reporting], limit: 3}
+"""
+        with open(path, "w") as f:
+            f.write(more % (pg.port, pg.pin))
+        r = sp.host("apply", "-f", path, "--yes", check=True)
+        statement = re.search("ALTER ROLE \"reader\" PASSWORD 'SCRAM-SHA-256[^']*';", r.out.decode())
+        self.assertTrue(statement, r)
+        self.assertIn("Nothing to do", sp.host("apply", "-f", path, "--plan", check=True).text)
+        text = sp.host("export", "inventory", check=True).out.decode()
+        self.assertIn("admin: reader", text)
+        for bad, why in (("protocol: oracle", "protocol is ssh, postgresql or mariadb"), ("protocol: mariadb", "stays what it was made for"),
+                         ("accounts: {x: {kind: cert}}", "no accounts of kind cert"), ("channel_binding: never", "required or optional"),
+                         ("accounts: {x: {kind: pg-role, admin: reader}}", "a pg-role needs"), ("databases: [\"a b\"]", "without blanks")):
+            with open(path, "w") as f:
+                f.write("version: 1\ntargets:\n  third-db:\n    %s\n" % bad)
+            r = sp.host("apply", "-f", path, "--plan")
+            self.assertNotEqual(r.code, 0, bad)
+            self.assertIn(why, r.text)
 
 
 if __name__ == "__main__":
