@@ -67,6 +67,12 @@ struct sp_rec_report {
 	uint64_t unhashed;	/* chunks whose hash has not come yet */
 	uint64_t late;		/* chunks that a recovery had to hash */
 	uint8_t head[32];	/* after the last good chunk */
+	/* Who opens which lane, of the header; [lane - 1]. */
+	uint8_t n_recipients, recipient[SP_REC_RECIPIENTS_MAX][32];
+	struct {
+		uint8_t threshold;	/* 0: the file has no such lane */
+		uint32_t who;		/* bit i: recipient i */
+	} lane[SP_REC_LANES];
 	bool has_header, is_closed, is_recovered;
 	uint8_t code;		/* of CLOSE */
 	char reason[SP_REC_REASON_MAX + 1]; /* of CLOSE, untrusted */

@@ -343,6 +343,25 @@ walk(struct judge *j)
 	}
 }
 
+static void
+take_header(struct sp_rec_report *r, const struct sp_rec_file *f)
+{
+	const struct sp_rec_header *h = sp_rec_file_header(f);
+
+	r->has_header = true;
+	memcpy(r->session, h->session, 16);
+	r->opened_us = r->last_us = h->t0_wall_us;
+	r->good_bytes = sp_rec_file_header_bytes(f);
+	memcpy(r->head, sp_rec_file_header_hash(f), 32);
+	r->n_recipients = h->n_recipients;
+	memcpy(r->recipient, h->recipient, sizeof(r->recipient));
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		r->lane[l].threshold = h->lane[l].threshold;
+		for (size_t i = 0; i < h->lane[l].n; i++)
+			r->lane[l].who |= UINT32_C(1) << h->lane[l].who[i];
+	}
+}
+
 enum sp_rec_verdict
 sp_rec_verify(int fd, const uint8_t audit_key[static 32],
     const uint8_t *known_head, struct sp_rec_report *r)
@@ -366,11 +385,7 @@ sp_rec_verify(int fd, const uint8_t audit_key[static 32],
 		return say(r, SP_REC_UNKNOWN, "it is not a recording of ours");
 	if (e != SP_OK)
 		return say(r, SP_REC_UNKNOWN, "it cannot be read");
-	r->has_header = true;
-	memcpy(r->session, sp_rec_file_header(j.f)->session, 16);
-	r->opened_us = r->last_us = sp_rec_file_header(j.f)->t0_wall_us;
-	r->good_bytes = sp_rec_file_header_bytes(j.f);
-	memcpy(r->head, sp_rec_file_header_hash(j.f), 32);
+	take_header(r, j.f);
 	walk(&j);
 	sp_rec_behind_fini(&j.behind);
 	sp_rec_crypto_fini(&j.crypto);

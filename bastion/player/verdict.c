@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bastion/player/player.h"
+#include "common/sealto.h"
 
 bool
 verdict_is_good(enum sp_rec_verdict v)
@@ -33,6 +34,60 @@ number(struct sp_buf *o, const char *name, uint64_t v)
 	return sp_buf_printf(o, ",\"%s\":%llu", name, (unsigned long long)v);
 }
 
+static const char *const lanes[SP_REC_LANES] = {"screen", "keys",
+    "description", "files", "view"};
+
+/* Who can open it is a part of the evidence. */
+static enum sp_err
+sealed_json(const struct sp_rec_report *r, struct sp_buf *o)
+{
+	const char *comma = "";
+
+	SP_TRY(sp_buf_printf(o, ",\"sealed\":["));
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		const char *between = "";
+
+		if (r->lane[l].threshold == 0)
+			continue;
+		SP_TRY(sp_buf_printf(o, "%s{\"lane\":\"%s\",\"threshold\":%u,"
+		    "\"keys\":[", comma, lanes[l], r->lane[l].threshold));
+		for (size_t i = 0; i < r->n_recipients; i++) {
+			char key[SP_IDENTITY_TEXT];
+
+			if ((r->lane[l].who >> i & 1) == 0)
+				continue;
+			sp_identity_text(key, r->recipient[i]);
+			SP_TRY(sp_buf_printf(o, "%s\"%s\"", between, key));
+			between = ",";
+		}
+		SP_TRY(sp_buf_printf(o, "]}"));
+		comma = ",";
+	}
+	return sp_buf_put_u8(o, ']');
+}
+
+static enum sp_err
+print_sealed(const struct sp_rec_report *r, struct sp_buf *o)
+{
+	for (size_t l = 0; l < SP_REC_LANES; l++) {
+		if (r->lane[l].threshold == 0)
+			continue;
+		SP_TRY(sp_buf_printf(o, "%s%-12s", l == 0 ? "sealed   " :
+		    "         ", lanes[l]));
+		if (r->lane[l].threshold > 1)
+			SP_TRY(sp_buf_printf(o, " %u of", r->lane[l].threshold));
+		for (size_t i = 0; i < r->n_recipients; i++) {
+			char key[SP_IDENTITY_TEXT];
+
+			sp_identity_text(key, r->recipient[i]);
+			if ((r->lane[l].who >> i & 1) != 0)
+				SP_TRY(sp_buf_printf(o, " %.16s", key));
+		}
+		SP_TRY(sp_buf_put_u8(o, '\n'));
+	}
+	return SP_OK;
+}
+
 static enum sp_err
 print_json(const struct sp_rec_report *r, struct sp_buf *o)
 {
@@ -51,6 +106,7 @@ print_json(const struct sp_rec_report *r, struct sp_buf *o)
 		sp_time_text(when, r->last_us, true);
 		SP_TRY(field(o, "last", when));
 		SP_TRY(field(o, "head", head));
+		SP_TRY(sealed_json(r, o));
 	}
 	if (r->is_closed) {
 		SP_TRY(field(o, "end", end_name(r->code)));
@@ -88,7 +144,8 @@ print_details(const struct sp_rec_report *r, struct sp_buf *o)
 	    "the file are good\n", (unsigned long long)r->bytes_in,
 	    (unsigned long long)r->bytes_out, (unsigned long long)r->good_bytes,
 	    (unsigned long long)r->file_bytes));
-	return sp_buf_printf(o, "head     %s\n", head);
+	SP_TRY(sp_buf_printf(o, "head     %s\n", head));
+	return print_sealed(r, o);
 }
 
 enum sp_err

@@ -157,6 +157,10 @@ class Strict(unittest.TestCase):
                 self.assertNotIn(MARK, r.text)
             r = sp.host("verify", session, "--json")
             self.assertEqual((r.code, r.json()["verdict"]), (0, "intact"), r)
+            sealed = {x["lane"]: x for x in r.json()["sealed"]}
+            self.assertEqual(set(sealed["screen"]["keys"]), {keys[n] for n in ("anna", "ben", "carl")})
+            self.assertEqual((sealed["keys"]["threshold"], sealed["screen"]["threshold"]), (2, 1))
+            self.assertEqual(sealed["files"]["keys"], [keys["ben"]])
 
     def test_one_auditor_sees_the_screen_two_see_the_keys(self):
         one = ours(export(recorded["exec"], ["anna"]))
