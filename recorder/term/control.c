@@ -275,6 +275,7 @@ edit(struct sp_term *t, uint8_t final)
 		t->is_pending = false;
 		break;
 	case 'J':
+		sp_term_say_wipe(t);
 		erase_display(t, how);
 		break;
 	case 'K':
@@ -380,6 +381,7 @@ sp_term_esc(struct sp_term *t, uint8_t final)
 		t->once = final == 'N' ? 2 : 3;
 		break;
 	case 'c':
+		sp_term_say_wipe(t);
 		sp_term_reset(t);
 		break;
 	case 'n':

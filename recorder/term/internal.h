@@ -21,8 +21,16 @@ struct saved {
 
 struct screen {
 	struct sp_cell *cell;	/* rows * cols */
+	uint16_t *line;		/* rows: where in cell each of them stands */
 	bool *wrapped;		/* rows */
 	struct saved saved;
+};
+
+/* Widths of characters that came lately. */
+#define KNOWN 128
+struct known {
+	uint32_t cp;
+	unsigned columns;
 };
 
 enum state {
@@ -45,6 +53,7 @@ struct sp_term {
 	bool is_pending;		/* wrap before the next character */
 	bool is_origin, is_insert, no_wrap, is_newline, is_hidden;
 	uint8_t *tab;			/* cols */
+	struct sp_cell *blank;		/* cols of them, in the default colour */
 	uint32_t last;			/* for REP */
 	enum state state;
 	uint8_t lead, inter;		/* CSI: '?', '>', ..; intermediate */
@@ -53,13 +62,16 @@ struct sp_term {
 	unsigned n_params;
 	uint32_t cp;			/* UTF-8 in progress */
 	unsigned cp_left, cp_least;
+	struct known known[KNOWN];
 	sp_term_line_fn *line;
+	sp_term_wipe_fn *wipe;
 	void *ctx;
 };
 
 /* screen.c */
 struct sp_cell *sp_term_at(struct sp_term *t, unsigned x, unsigned y);
 void sp_term_put(struct sp_term *t, uint32_t cp);
+size_t sp_term_put_ascii(struct sp_term *t, const uint8_t *p, size_t n);
 /* Columns of a character; 3: it would change how others are shown. */
 unsigned sp_term_columns(uint32_t cp);
 void sp_term_erase(struct sp_term *t, unsigned y, unsigned x0, unsigned x1);
@@ -75,6 +87,7 @@ void sp_term_save(struct sp_term *t);
 void sp_term_restore(struct sp_term *t);
 void sp_term_alternate(struct sp_term *t, bool on, bool clear);
 void sp_term_align(struct sp_term *t);
+void sp_term_say_wipe(struct sp_term *t);
 /* control.c */
 void sp_term_csi(struct sp_term *t, uint8_t final);
 void sp_term_esc(struct sp_term *t, uint8_t final);

@@ -205,9 +205,32 @@ one(struct sp_term *t, uint8_t c)
 	}
 }
 
+/* So many bytes at the front are printable ASCII and mean nothing else. */
+static size_t
+plain(const struct sp_term *t, struct sp_span s)
+{
+	size_t n = 0;
+
+	if (t->state != ST_GROUND || t->cp_left > 0 || t->once != 0 ||
+	    t->charset[t->gl] == '0')
+		return 0;
+	while (n < s.n && s.p[n] >= 0x20 && s.p[n] < 0x7f)
+		n++;
+	return n;
+}
+
 void
 sp_term_feed(struct sp_term *t, struct sp_span s)
 {
-	for (size_t i = 0; i < s.n; i++)
-		one(t, s.p[i]);
+	while (s.n > 0) {
+		size_t n = plain(t, s), m = 0;
+
+		if (n > 0)
+			m = sp_term_put_ascii(t, s.p, n);
+		if (m == 0) {
+			one(t, s.p[0]);
+			m = 1;
+		}
+		s = sp_span_of(s.p + m, s.n - m);
+	}
 }

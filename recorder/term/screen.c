@@ -5,12 +5,6 @@
 #include "common/text.h"
 #include "recorder/term/internal.h"
 
-static unsigned
-hold(unsigned v, unsigned most)
-{
-	return v < 1 ? 1 : v > most ? most : v;
-}
-
 static struct sp_cell
 blank(const struct sp_term *t)
 {
@@ -22,22 +16,45 @@ struct sp_cell *
 sp_term_at(struct sp_term *t, unsigned x, unsigned y)
 {
 	SP_ASSERT(x < t->cols && y < t->rows);
-	return &t->now->cell[(size_t)y * t->cols + x];
+	return &t->now->cell[(size_t)t->now->line[y] * t->cols + x];
+}
+
+/* A wide character that was cut in two at x leaves blanks. */
+static void
+mend_at(struct sp_term *t, unsigned y, unsigned x)
+{
+	struct sp_cell *r = sp_term_at(t, 0, y);
+
+	for (unsigned i = x == 0 ? 0 : x - 1; i <= x && i < t->cols; i++) {
+		bool bad = r[i].width == 2 ?
+		    i + 1 >= t->cols || r[i + 1].width != 0 :
+		    r[i].width == 0 && (i == 0 || r[i - 1].width != 2);
+
+		if (bad) {
+			r[i].ch = ' ';
+			r[i].width = 1;
+			memset(r[i].mark, 0, sizeof(r[i].mark));
+		}
+	}
 }
 
 void
 sp_term_erase(struct sp_term *t, unsigned y, unsigned x0, unsigned x1)
 {
-	struct sp_cell b = blank(t);
+	struct sp_cell b = blank(t), *r;
 
 	if (y >= t->rows)
 		return;
 	x1 = x1 > t->cols ? t->cols : x1;
-	for (unsigned x = x0; x < x1; x++)
-		*sp_term_at(t, x, y) = b;
+	r = sp_term_at(t, 0, y);
+	if (b.bg == 0 && x0 < x1)
+		memcpy(r + x0, t->blank, (x1 - x0) * sizeof(b));
+	for (unsigned x = x0; x < x1 && b.bg != 0; x++)
+		r[x] = b;
 	if (x1 == t->cols)
 		t->now->wrapped[y] = false;
-	sp_term_mend_row(t, y);
+	mend_at(t, y, x0);
+	mend_at(t, y, x1);
 }
 
 /* No half of a wide character stands alone. */
@@ -59,15 +76,26 @@ sp_term_mend_row(struct sp_term *t, unsigned y)
 	}
 }
 
+/* Rows change places, not their cells: the first n of those from top to bottom
+ * become the last, or (up false) the other way round. */
 static void
-move_rows(struct sp_term *t, unsigned to, unsigned from, unsigned n)
+rotate(struct sp_term *t, unsigned top, unsigned n, bool up)
 {
-	if (n == 0)
-		return;
-	memmove(sp_term_at(t, 0, to), sp_term_at(t, 0, from),
-	    (size_t)n * t->cols * sizeof(struct sp_cell));
-	memmove(&t->now->wrapped[to], &t->now->wrapped[from],
-	    n * sizeof(bool));
+	uint16_t part[SP_TERM_ROWS_MAX], *at = t->now->line + top;
+	bool *w = t->now->wrapped + top;
+	unsigned left = t->bottom - top - n;
+
+	if (up) {
+		memcpy(part, at, n * sizeof(*at));
+		memmove(at, at + n, left * sizeof(*at));
+		memcpy(at + left, part, n * sizeof(*at));
+		memmove(w, w + n, left * sizeof(*w));
+	} else {
+		memcpy(part, at + left, n * sizeof(*at));
+		memmove(at + n, at, left * sizeof(*at));
+		memcpy(at, part, n * sizeof(*at));
+		memmove(w + n, w, left * sizeof(*w));
+	}
 }
 
 /* Lines leave the region at its top; those of the whole main screen are told. */
@@ -81,7 +109,7 @@ sp_term_scroll_up(struct sp_term *t, unsigned top, unsigned n)
 		for (unsigned i = 0; i < n; i++)
 			t->line(t->ctx, sp_term_at(t, 0, i), t->cols,
 			    t->now->wrapped[i]);
-	move_rows(t, top, top + (n < height ? n : 0), height - n);
+	rotate(t, top, n, true);
 	for (unsigned i = 0; i < n; i++)
 		sp_term_erase(t, t->bottom - 1 - i, 0, t->cols);
 }
@@ -92,7 +120,7 @@ sp_term_scroll_down(struct sp_term *t, unsigned top, unsigned n)
 	unsigned height = t->bottom - top;
 
 	n = n > height ? height : n;
-	move_rows(t, top + (n < height ? n : 0), top, height - n);
+	rotate(t, top, n, false);
 	for (unsigned i = 0; i < n; i++)
 		sp_term_erase(t, top + i, 0, t->cols);
 }
@@ -140,6 +168,7 @@ sp_term_insert_cells(struct sp_term *t, unsigned n)
 		memmove(sp_term_at(t, t->x + n, t->y), sp_term_at(t, t->x, t->y),
 		    (left - n) * sizeof(struct sp_cell));
 	sp_term_erase(t, t->y, t->x, t->x + n);
+	sp_term_mend_row(t, t->y);
 }
 
 void
@@ -152,6 +181,7 @@ sp_term_delete_cells(struct sp_term *t, unsigned n)
 		memmove(sp_term_at(t, t->x, t->y), sp_term_at(t, t->x + n, t->y),
 		    (left - n) * sizeof(struct sp_cell));
 	sp_term_erase(t, t->y, t->cols - n, t->cols);
+	sp_term_mend_row(t, t->y);
 }
 
 static size_t
@@ -195,6 +225,19 @@ sp_term_columns(uint32_t cp)
 	s.n = encode(cp, b);
 	sp_vis(vis, sizeof(vis), s);
 	return vis[0] == '\\' ? 3 : (unsigned)sp_text_columns(s);
+}
+
+/* The same, remembered: to look a character up takes far longer. */
+static unsigned
+columns(struct sp_term *t, uint32_t cp)
+{
+	struct known *k = &t->known[cp % KNOWN];
+
+	if (cp < 0x7f)
+		return cp < ' ' ? 3 : 1;
+	if (k->cp != cp)
+		*k = (struct known){.cp = cp, .columns = sp_term_columns(cp)};
+	return k->columns;
 }
 
 static void
@@ -247,7 +290,7 @@ void
 sp_term_put(struct sp_term *t, uint32_t cp)
 {
 	const struct sp_cell half = painted(t);
-	unsigned w = sp_term_columns(cp);
+	unsigned w = columns(t, cp);
 	struct sp_cell *c;
 
 	if (w == 0) {
@@ -283,6 +326,31 @@ sp_term_put(struct sp_term *t, uint32_t cp)
 	t->x = t->is_pending ? t->cols - 1 : t->x + w;
 }
 
+/* Printable ASCII as it stands, where nothing but cells changes: not in the last
+ * column. How many bytes it took. */
+size_t
+sp_term_put_ascii(struct sp_term *t, const uint8_t *p, size_t n)
+{
+	const struct sp_cell half = painted(t);
+	struct sp_cell *c = sp_term_at(t, t->x, t->y), new = half;
+	size_t m = t->is_pending || t->is_insert ? 0 : t->cols - 1 - t->x;
+
+	m = n < m ? n : m;
+	if (m == 0)
+		return 0;
+	if (t->x > 0 && c[-1].width == 2)
+		c[-1] = half;
+	for (size_t i = 0; i < m; i++) {
+		new.ch = p[i];
+		c[i] = new;
+	}
+	if (c[m].width == 0)
+		c[m] = half;
+	t->x += (unsigned)m;
+	t->last = p[m - 1];
+	return m;
+}
+
 void
 sp_term_save(struct sp_term *t)
 {
@@ -312,6 +380,7 @@ sp_term_alternate(struct sp_term *t, bool on, bool clear)
 {
 	if (on == (t->now == &t->alt))
 		return;
+	sp_term_say_wipe(t);
 	t->now = on ? &t->alt : &t->main;
 	if (on && clear)
 		for (unsigned y = 0; y < t->rows; y++)
@@ -319,8 +388,22 @@ sp_term_alternate(struct sp_term *t, bool on, bool clear)
 }
 
 void
+sp_term_on_wipe(struct sp_term *t, sp_term_wipe_fn *wipe)
+{
+	t->wipe = wipe;
+}
+
+void
+sp_term_say_wipe(struct sp_term *t)
+{
+	if (t->wipe != NULL)
+		t->wipe(t->ctx);
+}
+
+void
 sp_term_align(struct sp_term *t)
 {
+	sp_term_say_wipe(t);
 	for (unsigned y = 0; y < t->rows; y++) {
 		for (unsigned x = 0; x < t->cols; x++)
 			*sp_term_at(t, x, y) = (struct sp_cell){.ch = 'E',
@@ -330,188 +413,6 @@ sp_term_align(struct sp_term *t)
 	t->top = 0;
 	t->bottom = t->rows;
 	sp_term_goto(t, 0, 0);
-}
-
-/* ------------------------------------------------------------ life, size */
-
-static void
-clear_screen(struct screen *s, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		s->cell[i] = (struct sp_cell){.ch = ' ', .width = 1};
-	s->saved = (struct saved){.charset = {'B', 'B', 'B', 'B'}};
-}
-
-void
-sp_term_reset(struct sp_term *t)
-{
-	size_t n = (size_t)t->cols * t->rows;
-
-	clear_screen(&t->main, n);
-	clear_screen(&t->alt, n);
-	memset(t->main.wrapped, 0, t->rows * sizeof(bool));
-	memset(t->alt.wrapped, 0, t->rows * sizeof(bool));
-	for (unsigned x = 0; x < t->cols; x++)
-		t->tab[x] = x % 8 == 0;
-	t->now = &t->main;
-	t->x = t->y = t->top = 0;
-	t->bottom = t->rows;
-	t->pen = (struct pen){0};
-	memset(t->charset, 'B', sizeof(t->charset));
-	t->gl = t->once = 0;
-	t->is_pending = t->is_origin = t->is_insert = false;
-	t->no_wrap = t->is_newline = t->is_hidden = false;
-	t->last = 0;
-	t->state = ST_GROUND;
-	t->cp_left = 0;
-}
-
-static bool
-make(struct screen *s, unsigned cols, unsigned rows)
-{
-	s->cell = calloc((size_t)cols * rows, sizeof(*s->cell));
-	s->wrapped = calloc(rows, sizeof(*s->wrapped));
-	return s->cell != NULL && s->wrapped != NULL;
-}
-
-static void
-drop(struct screen *s)
-{
-	free(s->cell);
-	free(s->wrapped);
-}
-
-enum sp_err
-sp_term_new(unsigned cols, unsigned rows, sp_term_line_fn *line, void *ctx,
-    struct sp_term **out)
-{
-	struct sp_term *t = calloc(1, sizeof(*t));
-
-	if (t == NULL)
-		return SP_ERR_NOMEM;
-	t->cols = hold(cols, SP_TERM_COLS_MAX);
-	t->rows = hold(rows, SP_TERM_ROWS_MAX);
-	t->line = line;
-	t->ctx = ctx;
-	t->tab = calloc(t->cols, 1);
-	if (!make(&t->main, t->cols, t->rows) ||
-	    !make(&t->alt, t->cols, t->rows) || t->tab == NULL) {
-		sp_term_free(t);
-		return SP_ERR_NOMEM;
-	}
-	sp_term_reset(t);
-	*out = t;
-	return SP_OK;
-}
-
-void
-sp_term_free(struct sp_term *t)
-{
-	if (t == NULL)
-		return;
-	drop(&t->main);
-	drop(&t->alt);
-	free(t->tab);
-	free(t);
-}
-
-enum sp_err
-sp_term_copy(const struct sp_term *t, struct sp_term **out)
-{
-	size_t n = (size_t)t->cols * t->rows;
-	struct sp_term *c = NULL;
-	struct screen m, a;
-	uint8_t *tab;
-
-	SP_TRY(sp_term_new(t->cols, t->rows, t->line, t->ctx, &c));
-	m = c->main;
-	a = c->alt;
-	tab = c->tab;
-	*c = *t;
-	c->now = t->now == &t->main ? &c->main : &c->alt;
-	c->tab = tab;
-	c->main.cell = m.cell;
-	c->main.wrapped = m.wrapped;
-	c->alt.cell = a.cell;
-	c->alt.wrapped = a.wrapped;
-	memcpy(tab, t->tab, t->cols);
-	memcpy(m.cell, t->main.cell, n * sizeof(*m.cell));
-	memcpy(a.cell, t->alt.cell, n * sizeof(*a.cell));
-	memcpy(m.wrapped, t->main.wrapped, t->rows * sizeof(bool));
-	memcpy(a.wrapped, t->alt.wrapped, t->rows * sizeof(bool));
-	*out = c;
-	return SP_OK;
-}
-
-static void
-carry_over(const struct sp_term *t, const struct screen *from,
-    struct screen *to, unsigned cols, unsigned rows)
-{
-	clear_screen(to, (size_t)cols * rows);
-	to->saved = from->saved;
-	for (unsigned y = 0; y < rows && y < t->rows; y++) {
-		unsigned n = cols < t->cols ? cols : t->cols;
-
-		memcpy(&to->cell[(size_t)y * cols],
-		    &from->cell[(size_t)y * t->cols], n * sizeof(struct sp_cell));
-		to->wrapped[y] = from->wrapped[y] && cols >= t->cols;
-	}
-}
-
-static void
-mend_all(struct sp_term *t)
-{
-	struct screen *now = t->now;
-
-	for (unsigned y = 0; y < t->rows; y++) {
-		t->now = &t->main;
-		sp_term_mend_row(t, y);
-		t->now = &t->alt;
-		sp_term_mend_row(t, y);
-	}
-	t->now = now;
-}
-
-enum sp_err
-sp_term_resize(struct sp_term *t, unsigned cols, unsigned rows)
-{
-	struct screen m = {0}, a = {0};
-	uint8_t *tab;
-
-	cols = hold(cols, SP_TERM_COLS_MAX);
-	rows = hold(rows, SP_TERM_ROWS_MAX);
-	if (cols == t->cols && rows == t->rows)
-		return SP_OK;
-	tab = calloc(cols, 1);
-	if (!make(&m, cols, rows) || !make(&a, cols, rows) || tab == NULL) {
-		drop(&m);
-		drop(&a);
-		free(tab);
-		return SP_ERR_NOMEM;
-	}
-	/* What is above the cursor leaves at the top, not what is below it. */
-	t->top = 0;
-	t->bottom = t->rows;
-	if (t->y >= rows) {
-		sp_term_scroll_up(t, 0, t->y - rows + 1);
-		t->y = rows - 1;
-	}
-	for (unsigned x = 0; x < cols; x++)
-		tab[x] = x < t->cols ? t->tab[x] : x % 8 == 0;
-	carry_over(t, &t->main, &m, cols, rows);
-	carry_over(t, &t->alt, &a, cols, rows);
-	drop(&t->main);
-	drop(&t->alt);
-	free(t->tab);
-	t->main = m;
-	t->alt = a;
-	t->tab = tab;
-	t->cols = cols;
-	t->rows = t->bottom = rows;
-	t->x = t->x >= cols ? cols - 1 : t->x;
-	t->is_pending = false;
-	mend_all(t);
-	return SP_OK;
 }
 
 unsigned
@@ -530,7 +431,7 @@ const struct sp_cell *
 sp_term_row(const struct sp_term *t, unsigned y)
 {
 	SP_ASSERT(y < t->rows);
-	return &t->now->cell[(size_t)y * t->cols];
+	return &t->now->cell[(size_t)t->now->line[y] * t->cols];
 }
 
 bool

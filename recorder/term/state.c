@@ -66,6 +66,13 @@ is_same(const struct sp_cell *a, const struct sp_cell *b)
 	    a->attr == b->attr && a->width == b->width;
 }
 
+/* The i-th from the top left. */
+static const struct sp_cell *
+cell(const struct sp_term *t, const struct screen *s, size_t i)
+{
+	return &s->cell[(size_t)s->line[i / t->cols] * t->cols + i % t->cols];
+}
+
 static enum sp_err
 put_screen(struct sp_buf *b, const struct sp_term *t, const struct screen *s)
 {
@@ -82,9 +89,9 @@ put_screen(struct sp_buf *b, const struct sp_term *t, const struct screen *s)
 	SP_TRY(put_bits(b, s->wrapped, t->rows));
 	for (size_t i = 0; i < n; i += run) {
 		for (run = 1; run < UINT16_MAX && i + run < n &&
-		    is_same(&s->cell[i], &s->cell[i + run]); run++)
+		    is_same(cell(t, s, i), cell(t, s, i + run)); run++)
 			;
-		SP_TRY(put_cell(b, run, &s->cell[i]));
+		SP_TRY(put_cell(b, run, cell(t, s, i)));
 	}
 	return SP_OK;
 }

@@ -66,6 +66,10 @@ SP_MUST enum sp_err sp_term_dump(const struct sp_term *t, struct sp_buf *b);
  * made the screen of, SP_ERR_UNSUPPORTED for another layout. */
 SP_MUST enum sp_err sp_term_load(struct sp_span s, sp_term_line_fn *line,
     void *ctx, struct sp_term **t);
+/* Told before much of a screen goes at once: it is erased, left for the other
+ * one, or made anew. The context is that of `line`. */
+typedef void sp_term_wipe_fn(void *ctx);
+void sp_term_on_wipe(struct sp_term *t, sp_term_wipe_fn *wipe);
 void sp_term_reset(struct sp_term *t);	/* as at the start, size kept */
 void sp_term_feed(struct sp_term *t, struct sp_span s);
 SP_MUST enum sp_err sp_term_resize(struct sp_term *t, unsigned cols,
