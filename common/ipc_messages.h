@@ -166,7 +166,7 @@ enum sp_link_state {
 	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
 	M(rec_point, 0x0190, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_ANY, 0)          \
 	M(rec_scribe_want, 0x0183, SP_ROLE_REC, SP_ROLE_BRK,                  \
-	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
+	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_scribe, 0x0184, SP_ROLE_BRK, SP_ROLE_REC,                       \
 	    SP_ST_LIVE | SP_ST_ENDING, 1)                                     \
 	/* -- one recorder and its scribe: doc/scribe.md -- */                \
@@ -536,28 +536,30 @@ enum sp_link_state {
 /* fds: the link with it */
 #define SP_FIELDS_rec_scribe(F) F(uuid, session, 0)
 #define SP_FIELDS_scribe_begin(F) F(uuid, session, 0)
-/* A terminal: of that size and blank, or the state that comes in scribe_load,
- * `state` bytes in all. unsure: something was not read since. */
+/* A terminal that was read along before: of that size and blank, or the state
+ * that comes in scribe_load, `state` bytes in all. unsure: something was not read
+ * since. */
 #define SP_FIELDS_scribe_screen(F)                                            \
 	F(u32, chan, 0) F(u32, cols, 0) F(u32, rows, 0) F(u8, unsure, 0)      \
 	F(u32, state, 0)
 #define SP_FIELDS_scribe_load(F) F(u32, chan, 0) F(bytes, part, 60000)
-/* What was recorded: records (doc/recording-format.md) of the kinds in, out,
- * err, resize and close whose times are microseconds of the boot clock. The
- * last of them stands in a chunk of a number below `before`. skipped: bytes of
- * terminals that are not among them. */
+/* What was recorded: records (doc/recording-format.md) of the kinds open (here
+ * u32 columns, u32 rows), in, out, err, resize and close, with the times that
+ * they have in the recording. until: that of the last, or 0 while more of it
+ * follows. skipped: bytes of terminals that are left out before them. */
 #define SP_FIELDS_scribe_copy(F)                                              \
-	F(u64, before, 0) F(u64, skipped, 0) F(bytes, records, 61440)
+	F(u64, until, 0) F(u64, skipped, 0) F(bytes, records, 61440)
 /* Say what is left to say, and end. */
 #define SP_FIELDS_scribe_stop(F) F(u8, last, 0)
-/* All up to `before` was read; what came of it: records of the kinds line,
+/* All up to `until` was read; what came of it: records of the kinds line,
  * command, secret (recorder/view.h), their times as above. */
-#define SP_FIELDS_scribe_derived(F) F(u64, before, 0) F(bytes, records, 61440)
-/* A part of a screen's state, in order from offset 0 to `total`. */
+#define SP_FIELDS_scribe_derived(F) F(u64, until, 0) F(bytes, records, 61440)
+/* A part of a screen's state, in order from offset 0 to `total`. kept: to go on
+ * from, not for the recording. */
 #define SP_FIELDS_scribe_keyframe(F)                                          \
-	F(u32, chan, 0) F(u64, before, 0) F(u64, at_boot_us, 0)               \
-	F(u32, cols, 0) F(u32, rows, 0) F(u8, unsure, 0) F(u32, total, 0)     \
-	F(u32, offset, 0) F(bytes, part, 60000)
+	F(u32, chan, 0) F(u64, at_us, 0)                                      \
+	F(u32, cols, 0) F(u32, rows, 0) F(u8, unsure, 0) F(u8, kept, 0)       \
+	F(u32, total, 0) F(u32, offset, 0) F(bytes, part, 60000)
 /* A recorder that ends before its OPEN is on disk exits with this: its file
  * holds nothing and no row names it. */
 #define SP_EXIT_NOTHING_RECORDED 3

@@ -16,10 +16,8 @@
 #define BULK_BATCH (128u << 10)
 #define GROUP_BYTES (1u << 20)	/* recorded for one sync */
 #define BULK_SNDBUF (1 << 20)
-#define FLUSH_US 1000000
 /* When the target's side ends the broker mostly knows why, a moment later. */
 #define REASON_WAIT_US 300000
-#define LONG_BYTES (32u << 20)	/* to hash at the end */
 #define ANCHOR_US INT64_C(60000000)
 
 enum sp_err
@@ -39,6 +37,7 @@ sp_relay_fini(struct sp_relay *r)
 {
 	while (r->flows != NULL)
 		sp_flow_free(&r->flows, r->flows);
+	sp_aside_fini(r);
 	sp_rec_writer_free(r->w);
 	r->w = NULL;
 	sp_stream_fini(&r->user);
@@ -125,6 +124,10 @@ hear_broker(struct sp_relay *r)
 	enum sp_err e;
 
 	SP_TRY(sp_link_recv(&r->link, &p));
+	if (p.type == SP_MSG_rec_scribe && p.n_fds == 1) {
+		sp_aside_begin(r, p.fds[0]);
+		return SP_OK;
+	}
 	sp_packet_close_fds(&p);
 	e = p.type == SP_MSG_rec_note ? on_note(r, p.body) :
 	    p.type == SP_MSG_rec_end ? on_end(r, p.body) : SP_ERR_PROTO;
@@ -238,9 +241,8 @@ handshake(struct sp_relay *r, int file_fd)
 
 /* -------------------------------------------------------------- relay */
 
-/* Takes back what was queued after `mark`: it was not recorded. */
-static void
-unqueue(struct sp_stream *s, size_t mark)
+void
+sp_relay_unqueue(struct sp_stream *s, size_t mark)
 {
 	struct sp_buf *b = &s->tx;
 
@@ -258,7 +260,7 @@ push(struct sp_relay *r, struct sp_stream *s)
 	if (e == SP_OK || e == SP_ERR_AGAIN)
 		return;
 	/* It takes nothing more; what it said before is read and judged. */
-	unqueue(s, 0);
+	sp_relay_unqueue(s, 0);
 	if (shutdown(s->fd, SHUT_WR) != 0 && errno != ENOTCONN)
 		sp_log(SP_DEBUG, "shutdown", r->session, "errno=%d", errno);
 	if (s == &r->target && r->target_gone_us == 0)
@@ -338,8 +340,8 @@ commit_and_forward(struct sp_relay *r, size_t user_mark, size_t target_mark)
 		e = sp_rec_writer_sync(r->w);
 	if (e != SP_OK) {
 		if (full || !is_committed)
-			unqueue(&r->user, user_mark);
-		unqueue(&r->target, target_mark);
+			sp_relay_unqueue(&r->user, user_mark);
+		sp_relay_unqueue(&r->target, target_mark);
 		disk_failed(r, e);
 		return;
 	}
@@ -384,11 +386,15 @@ one_batch(struct sp_relay *r)
 
 	if (r->link_ready)
 		broker(r);
+	if (r->aside_ready)
+		sp_aside_hear(r);
 	if (!r->is_ending)
 		sp_relay_take(r);
 	if (!r->is_ending && r->idle.limit_s != 0)
 		look_idle(r);
 	commit_and_forward(r, user_mark, target_mark);
+	if (!r->is_ending)
+		sp_aside_safe(r);
 }
 
 /* The head of the recording, told to whoever keeps it elsewhere. */
@@ -446,6 +452,7 @@ timers(struct sp_relay *r)
 	rest(r);
 	anchor(r, now);
 	r->files_us = sp_files_tick(r, now);
+	r->aside_us = sp_aside_tick(r, now);
 	if (r->target_gone_us != 0 && now - r->target_gone_us >= REASON_WAIT_US)
 		sp_relay_end(r, sp_channels_n_open(&r->channels) == 0 ?
 		    SP_END_NORMAL : SP_END_LEG_DIED,
@@ -461,6 +468,8 @@ wait_ms(const struct sp_relay *r)
 		return 0;
 	if (r->files_us < next)
 		next = r->files_us;
+	if (r->aside_us < next)
+		next = r->aside_us;
 	if (sp_idle_next(&r->idle) < next)
 		next = sp_idle_next(&r->idle);
 	if (r->sync_by_us != 0 && r->sync_by_us < next)
@@ -493,126 +502,25 @@ relay(struct sp_relay *r)
 {
 	sp_idle_touch(&r->idle, sp_boot_us());
 	while (!r->is_ending) {
-		struct pollfd pf[3] = {interest(&r->user, &r->target),
+		struct pollfd pf[4] = {interest(&r->user, &r->target),
 		    interest(&r->target, &r->user),
-		    {.fd = r->link.fd, .events = POLLIN}};
+		    {.fd = r->link.fd, .events = POLLIN},
+		    sp_aside_poll(r)};
 
 		if (sp_link_wants_write(&r->link))
 			pf[2].events |= POLLOUT;
-		if (poll(pf, 3, wait_ms(r)) < 0 && errno != EINTR) {
+		if (poll(pf, 4, wait_ms(r)) < 0 && errno != EINTR) {
 			sp_relay_end(r, SP_END_SHUTDOWN, "poll: errno %d", errno);
 			return;
 		}
 		r->user_ready |= (pf[0].revents & ~POLLOUT) != 0;
 		r->target_ready |= (pf[1].revents & ~POLLOUT) != 0;
 		r->link_ready = pf[2].revents != 0;
+		r->aside_ready = (pf[3].revents & ~POLLOUT) != 0;
 		one_batch(r);
 		if (!r->is_ending)
 			timers(r);
 	}
-}
-
-/* ---------------------------------------------------------------- end */
-
-static bool
-target_may_hear_no_more(uint8_t code)
-{
-	return code != SP_END_NORMAL && code != SP_END_LEG_DIED &&
-	    code != SP_END_TARGET && code != SP_END_BROKER &&
-	    code != SP_END_SHUTDOWN;
-}
-
-static void
-say_end(struct sp_relay *r)
-{
-	/* Input that was not delivered before a revocation stays undelivered. */
-	if (target_may_hear_no_more(r->code) &&
-	    sp_stream_pending(&r->target) > 0) {
-		unqueue(&r->target, 0);
-		if (shutdown(r->target.fd, SHUT_RDWR) != 0)
-			sp_log(SP_DEBUG, "shutdown", r->session, "errno=%d",
-			    errno);
-	} else if (sp_stream_put_end(&r->target, r->code, r->reason) != SP_OK) {
-		sp_log(SP_DEBUG, "no_end", r->session, "side=target");
-	}
-	if (sp_stream_put_end(&r->user, r->code, r->reason) != SP_OK)
-		sp_log(SP_DEBUG, "no_end", r->session, "side=user");
-}
-
-static void
-flush_ends(struct sp_relay *r)
-{
-	int64_t until = sp_boot_us() + FLUSH_US;
-
-	for (;;) {
-		int64_t left = until - sp_boot_us();
-		struct pollfd pf[2] = {{.fd = -1, .events = POLLOUT},
-		    {.fd = -1, .events = POLLOUT}};
-
-		if (sp_stream_flush(&r->user) == SP_ERR_AGAIN)
-			pf[0].fd = r->user.fd;
-		if (sp_stream_flush(&r->target) == SP_ERR_AGAIN)
-			pf[1].fd = r->target.fd;
-		if ((pf[0].fd < 0 && pf[1].fd < 0) || left <= 0)
-			return;
-		if (poll(pf, 2, (int)(left / 1000) + 1) < 0 && errno != EINTR)
-			return;
-	}
-}
-
-static void
-tell_closed(struct sp_relay *r)
-{
-	struct sp_msg_rec_closed m = {.code = r->code,
-	    .reason = sp_span_str(r->reason)};
-	struct sp_rec_totals t = {0};
-	struct pollfd pf = {.fd = r->link.fd, .events = POLLOUT};
-
-	if (r->w != NULL)
-		sp_rec_writer_totals(r->w, &t);
-	memcpy(m.session, r->session, 16);
-	memcpy(m.head, t.head, 32);
-	m.chunks = t.chunks;
-	m.bytes_in = t.bytes_in;
-	m.bytes_out = t.bytes_out;
-	m.file_bytes = t.file_bytes;
-	if (sp_send_rec_closed(&r->link, 0, &m, NULL) != SP_OK)
-		return;
-	for (int i = 0; i < 10 && sp_link_wants_write(&r->link); i++)
-		if (poll(&pf, 1, 100) < 0 || sp_link_flush(&r->link) != SP_OK)
-			continue;
-}
-
-/* CLOSE comes first: whoever loses patience with us finds it on the disk. But
- * nobody waits for much hashing to hear that it is over. */
-static int
-finish(struct sp_relay *r)
-{
-	bool is_long = r->is_certified && sp_rec_writer_owes(r->w) > LONG_BYTES;
-	enum sp_err e = SP_ERR_STATE;
-
-	if (is_long) {
-		say_end(r);
-		flush_ends(r);
-	}
-	if (r->is_certified) {
-		sp_relay_end_flows(r);
-		sp_files_fini(r);
-		e = sp_rec_writer_close(r->w, r->code, sp_span_str(r->reason));
-	}
-	if (r->is_certified && e != SP_OK)
-		sp_log(SP_ERROR, "close_failed", r->session, "error=\"%s\"",
-		    sp_err_text(e));
-	if (!is_long) {
-		say_end(r);
-		flush_ends(r);
-	}
-	tell_closed(r);
-	sp_log(SP_INFO, "recording_closed", r->session, "code=%u reason=\"%s\"",
-	    r->code, sp_vis_str(r->reason));
-	if (!r->is_certified)
-		return SP_EXIT_NOTHING_RECORDED;
-	return e == SP_OK ? 0 : 1;
 }
 
 int
@@ -628,5 +536,5 @@ sp_relay_run(struct sp_relay *r, int file_fd)
 	}
 	if (!r->is_ending)
 		relay(r);
-	return finish(r);
+	return sp_relay_finish(r);
 }

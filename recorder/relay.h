@@ -6,6 +6,7 @@
 #include "common/rules.h"
 #include "common/sealto.h"
 #include "common/stream.h"
+#include "recorder/aside.h"
 #include "recorder/channels.h"
 #include "recorder/files.h"
 #include "recorder/flow.h"
@@ -32,15 +33,16 @@ struct sp_relay {
 	struct sp_flow *flows;
 	struct sp_idle idle;
 	struct sp_files files;
+	struct sp_aside aside;
 	struct sp_rec_writer *w;
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;
 	bool is_unsafe;		/* the batch lacks a record that it must have */
-	bool user_ready, target_ready, link_ready; /* poll said so */
+	bool user_ready, target_ready, link_ready, aside_ready; /* poll said so */
 	bool user_input;	/* the batch holds something from the user */
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];
-	int64_t files_us, sync_by_us, tick_us, target_gone_us, anchor_us;
+	int64_t files_us, aside_us, sync_by_us, tick_us, target_gone_us, anchor_us;
 	bool has_rested;		/* and nothing came since */
 	uint64_t anchored;
 };
@@ -57,6 +59,10 @@ void sp_relay_end(struct sp_relay *r, uint8_t code, const char *fmt, ...)
     SP_PRINTF(3, 4);
 void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
     const char *detail);
+/* Takes back what was queued after `mark`: it was not recorded. */
+void sp_relay_unqueue(struct sp_stream *s, size_t mark);
+/* ---- relay_end.c: CLOSE, and both sides are told; the exit status. */
+int sp_relay_finish(struct sp_relay *r);
 /* The records of the flows that no CLOSE has ended. */
 void sp_relay_end_flows(struct sp_relay *r);
 /* Records a frame that may pass; and queues it for the other side. */

@@ -274,6 +274,8 @@ record(struct sp_relay *r, const struct sp_frame *f, bool from_user,
 	SP_TRY(count(r, f, from_user, &is_kept));
 	if (is_kept)
 		SP_TRY(sp_rec_writer_put(r->w, o.lane, o.kind, f->chan, o.bytes));
+	if (v == SP_FRAME_PASS)
+		sp_aside_frame(r, f, from_user);
 	r->user_input |= from_user;
 	return f->type == SP_FRAME_CLOSE ? closed(r, f) : SP_OK;
 }

@@ -46,8 +46,7 @@ sp_view_keyframe_encode(struct sp_buf *b, const struct sp_view_keyframe *k)
 	SP_TRY(sp_buf_put_u8(b, k->is_unsure ? FORMAT_UNSURE : FORMAT_SURE));
 	SP_TRY(sp_buf_put_u32(b, k->cols));
 	SP_TRY(sp_buf_put_u32(b, k->rows));
-	SP_TRY(sp_buf_put_u64(b, k->before));
-	SP_TRY(put_ago(b, k->ago_us));
+	SP_TRY(sp_buf_put_u64(b, k->at_us));
 	return sp_buf_put(b, k->state.p, k->state.n);
 }
 
@@ -62,10 +61,10 @@ sp_view_keyframe_decode(struct sp_span s, struct sp_view_keyframe *k)
 	k->is_unsure = format == FORMAT_UNSURE;
 	SP_TRY(sp_get_u32(&s, &k->cols));
 	SP_TRY(sp_get_u32(&s, &k->rows));
-	SP_TRY(sp_get_u64(&s, &k->before));
-	SP_TRY(get_ago(&s, &k->ago_us));
+	SP_TRY(sp_get_u64(&s, &k->at_us));
 	k->state = s;
-	return s.n == 0 || s.n > SP_VIEW_STATE_MAX || k->cols == 0 ||
+	return k->at_us > SP_REC_TIME_MAX || s.n == 0 ||
+	    s.n > SP_VIEW_STATE_MAX || k->cols == 0 ||
 	    k->cols > SP_TERM_COLS_MAX || k->rows == 0 ||
 	    k->rows > SP_TERM_ROWS_MAX ? SP_ERR_PROTO : SP_OK;
 }

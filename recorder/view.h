@@ -11,7 +11,7 @@
  * What was derived from a terminal's bytes: the records of the lane VIEW, and
  * two of META (doc/scribe.md). None of it is evidence: whoever holds OUT and IN
  * can derive it again. The bytes of each kind are in that document. A record is
- * written a little after what it tells of: `ago_us` before its own time.
+ * written a little after what it tells of, and has the time of that in it.
  */
 enum sp_view_kind {
 	SP_VIEW_KEYFRAME = 40,
@@ -26,10 +26,10 @@ enum sp_view_kind {
 #define SP_VIEW_STATE_MAX (448u << 10)
 #define SP_VIEW_AGO_MAX (UINT64_C(3600) * 1000000)
 
-/* The channel's screen after every record of its kinds out, err and resize in
- * chunks of a number below `before`. */
+/* The channel's screen after every record of its kinds out, err and resize whose
+ * time is not after at_us. */
 struct sp_view_keyframe {
-	uint64_t before, ago_us;
+	uint64_t at_us;		/* since t0, like a record's time */
 	uint32_t cols, rows;
 	/* Some output was not read before it (kind gap): it may be wrong until
 	 * the screen is drawn anew. */

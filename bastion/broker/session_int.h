@@ -146,6 +146,8 @@ size_t sp_session_count(const struct sp_broker *b);
 uint64_t sp_flow_next_id(struct sp_broker *b);
 
 /* What the supervisor and the vault say. Descriptors are taken. */
+void sp_session_on_scribe(struct sp_broker *b,
+    const struct sp_msg_scribe_spawned *m, int fd);
 void sp_session_on_spawned(struct sp_broker *b,
     const struct sp_msg_session_spawned *m, const int fds[static 2]);
 void sp_session_on_dialed(struct sp_broker *b,

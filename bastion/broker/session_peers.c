@@ -39,6 +39,18 @@ peer_broke(struct sp_session *s, const char *peer, const char *what)
 	sp_flow_audit(s->b, "peer_broke_protocol", s->who.name, s->id, d);
 }
 
+/* It may ask as often as it likes: the supervisor keeps one for each session. */
+static void
+on_scribe_want(struct sp_session *s)
+{
+	struct sp_msg_scribe_spawn m;
+
+	memcpy(m.session, s->id, sizeof(m.session));
+	if (s->b->sup != NULL)
+		sp_peer_sent(s->b->sup, sp_send_scribe_spawn(&s->b->sup->link, 0,
+		    &m, NULL));
+}
+
 /* One of its own processes is not to be trusted any more: nothing is asked of
  * any of them. */
 static void
@@ -71,6 +83,7 @@ on_rec_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	sp_packet_close_fds(k);
 	sess_hold(s);
 	switch (k->type) {
+	TAKE(rec_scribe_want, rec_broke, on_scribe_want(s))
 	TAKE(rec_opened, rec_broke, sess_on_rec_opened(s, &m))
 	TAKE(rec_ready, rec_broke, sess_on_rec_ready(s, &m))
 	TAKE(rec_event, rec_broke, on_rec_event(s, &m))
@@ -116,6 +129,22 @@ sp_session_on_spawned(struct sp_broker *b,
 		return;
 	}
 	sess_spawned(s);
+}
+
+/* The link goes on to the recorder at once: the broker has no use for it. */
+void
+sp_session_on_scribe(struct sp_broker *b,
+    const struct sp_msg_scribe_spawned *m, int fd)
+{
+	struct sp_session *s = sp_session_find(b, m->session);
+	struct sp_msg_rec_scribe to;
+
+	if (s == NULL || s->rec == NULL) {
+		sp_close_fds(&fd, 1);
+		return;
+	}
+	memcpy(to.session, s->id, sizeof(to.session));
+	sp_peer_sent(s->rec, sp_send_rec_scribe(&s->rec->link, 0, &to, &fd));
 }
 
 void

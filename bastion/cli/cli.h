@@ -92,7 +92,7 @@ int sp_cli_relay(int fd, const struct sp_open *open, int in,
 /* ------------------------------------------------------------------ layout */
 enum sp_cli_user { SP_U_INGRESS, SP_U_EGRESS, SP_U_SQL, SP_U_AUTH,
 	SP_U_BROKER, SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB,
-	SP_U_TOKEN, SP_U_COUNT };
+	SP_U_TOKEN, SP_U_SCRIBE, SP_U_COUNT };
 /* Fills *w; without root it is the caller. SP_ERR_NOTFOUND: no such user. */
 SP_MUST enum sp_err sp_cli_user(enum sp_cli_user u, struct sp_who *w);
 const char *sp_cli_user_name(enum sp_cli_user u);

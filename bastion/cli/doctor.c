@@ -183,7 +183,7 @@ is_parent(const char *name)
 {
 	static const char *const names[] = {"sallyport-ingress",
 	    "sallyport-egress", "sallyport-egress-sql", "sallyport-recorder",
-	    "sallyport-player", "sallyport-auth"};
+	    "sallyport-player", "sallyport-auth", "sallyport-scribe"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i]) == 0)
@@ -242,7 +242,7 @@ exam_processes(struct exam *x)
 	}
 	if (d != NULL)
 		closedir(d);
-	say(x, seen >= 6 ? OK : FAIL, "processes", "look at log/sallyport.log",
+	say(x, seen >= 9 ? OK : FAIL, "processes", "look at log/sallyport.log",
 	    "sallyportd and %zu roles run", seen);
 }
 

@@ -41,7 +41,7 @@ static const char *const user_names[SP_U_COUNT] = {
 	[SP_U_AUTH] = "sallyport-auth", [SP_U_BROKER] = "sallyport-broker",
 	[SP_U_VAULT] = "sallyport-vault", [SP_U_RECORDER] = "sallyport-recorder",
 	[SP_U_PLAYER] = "sallyport-player", [SP_U_DB] = "sallyport-db",
-	[SP_U_TOKEN] = "sallyport-token",
+	[SP_U_TOKEN] = "sallyport-token", [SP_U_SCRIBE] = "sallyport-scribe",
 };
 
 const char *

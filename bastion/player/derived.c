@@ -25,10 +25,9 @@ keyframe(struct sp_buf *out, struct sp_span s)
 
 	if (sp_view_keyframe_decode(s, &k) != SP_OK)
 		return SP_OK;
-	SP_TRY(begin(out, "keyframe", k.ago_us));
-	return sp_buf_printf(out, "\"before\":%llu,\"columns\":%u,\"rows\":%u,"
-	    "\"unsure\":%s,\"bytes\":%zu}", (unsigned long long)k.before, k.cols,
-	    k.rows, k.is_unsure ? "true" : "false", k.state.n);
+	return sp_buf_printf(out, ",\"keyframe\":{\"at_us\":%llu,"
+	    "\"columns\":%u,\"rows\":%u,\"unsure\":%s,\"bytes\":%zu}",
+	    (unsigned long long)k.at_us, k.cols, k.rows, k.is_unsure ? "true" : "false", k.state.n);
 }
 
 static enum sp_err

@@ -23,6 +23,7 @@ const struct sp_role_row sp_role_rows[SP_RX_COUNT] = {
     [SP_RX_EGRESS] = {SP_ROLE_EGR, "sallyport-egress", true},
     [SP_RX_SQL] = {SP_ROLE_EGR, "sallyport-egress-sql", true},
     [SP_RX_PLAYER] = {SP_ROLE_PLY, "sallyport-player", true},
+    [SP_RX_SCRIBE] = {SP_ROLE_SCR, "sallyport-scribe", true},
     [SP_RX_AUTH] = {SP_ROLE_AUT, "sallyport-auth", true},
     [SP_RX_INGRESS] = {SP_ROLE_ING, "sallyport-ingress", true},
 };

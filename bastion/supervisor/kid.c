@@ -21,7 +21,7 @@ static const enum sp_rx parent_of[SP_KID_COUNT] = {
     [SP_KID_RECOVER] = SP_RX_RECORDER, [SP_KID_EGRESS] = SP_RX_EGRESS,
     [SP_KID_HOP] = SP_RX_EGRESS, [SP_KID_SQL] = SP_RX_SQL,
     [SP_KID_SCAN] = SP_RX_EGRESS, [SP_KID_PLAYER] = SP_RX_PLAYER,
-    [SP_KID_AUTH] = SP_RX_AUTH,
+    [SP_KID_SCRIBE] = SP_RX_SCRIBE, [SP_KID_AUTH] = SP_RX_AUTH,
 };
 
 static void
@@ -103,6 +103,7 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 	struct sp_msg_spawn_egress egr = {.id = k->id};
 	struct sp_msg_spawn_player ply = {.id = k->id};
 	struct sp_msg_spawn_auth aut = {.id = k->id};
+	struct sp_msg_spawn_scribe scr = {.id = k->id};
 	const int *fds = k->wires.child;
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
@@ -111,6 +112,7 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 	memcpy(rcv.session, k->session, sizeof(rcv.session));
 	memcpy(egr.session, k->leg, sizeof(egr.session));
 	memcpy(ply.session, k->session, sizeof(ply.session));
+	memcpy(scr.session, k->session, sizeof(scr.session));
 	switch (k->kind) {
 	case SP_KID_INGRESS:
 		return sp_send_spawn_ingress(l, 0, &ing, fds);
@@ -125,6 +127,8 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 		return sp_send_spawn_egress(l, 0, &egr, fds);
 	case SP_KID_PLAYER:
 		return sp_send_spawn_player(l, 0, &ply, fds);
+	case SP_KID_SCRIBE:
+		return sp_send_spawn_scribe(l, 0, &scr, fds);
 	case SP_KID_AUTH:
 		return sp_send_spawn_auth(l, 0, &aut, fds);
 	case SP_KID_COUNT:

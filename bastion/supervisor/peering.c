@@ -82,6 +82,7 @@ sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 	case SP_RX_EGRESS:
 	case SP_RX_SQL:
 	case SP_RX_PLAYER:
+	case SP_RX_SCRIBE:
 		return sp_send_start_parent(&p->link, 0, &m, NULL);
 	case SP_RX_COUNT:
 		break;

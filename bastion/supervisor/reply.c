@@ -17,12 +17,14 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	struct sp_msg_scan_spawned scan = {.id = k->ref};
 	struct sp_msg_play_spawned ply = {.play = k->ref};
 	struct sp_msg_auth_spawned aut = {.login = k->ref};
+	struct sp_msg_scribe_spawned scr = {0};
 	const int *fds = k->wires.broker;
 
 	memcpy(rec.session, k->session, sizeof(rec.session));
 	memcpy(rcv.session, k->session, sizeof(rcv.session));
 	memcpy(egr.session, k->session, sizeof(egr.session));
 	memcpy(egr.leg, k->leg, sizeof(egr.leg));
+	memcpy(scr.session, k->session, sizeof(scr.session));
 	switch (k->kind) {
 	case SP_KID_INGRESS:
 		return sp_send_conn_new(l, 0, &conn, fds);
@@ -38,6 +40,8 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 		return sp_send_scan_spawned(l, k->corr, &scan, fds);
 	case SP_KID_PLAYER:
 		return sp_send_play_spawned(l, k->corr, &ply, fds);
+	case SP_KID_SCRIBE:
+		return sp_send_scribe_spawned(l, 0, &scr, fds);
 	case SP_KID_AUTH:
 		return sp_send_auth_spawned(l, k->corr, &aut, fds);
 	case SP_KID_COUNT:
@@ -90,7 +94,9 @@ sp_reply_failed(struct sp_sup *s, const struct sp_kid *k, int err_no,
 	struct sp_failure f = {.corr = k->corr, .id = k->ref,
 	    .session = k->session, .err_no = err_no, .text = text};
 
-	/* Connections were not asked for; without ends there is no asker. */
-	if (k->kind != SP_KID_INGRESS && k->wires.n_broker > 0)
+	/* Connections were not asked for; without ends there is no asker; a
+	 * recorder that waits for a scribe in vain asks again. */
+	if (k->kind != SP_KID_INGRESS && k->kind != SP_KID_SCRIBE &&
+	    k->wires.n_broker > 0)
 		sp_reply_failure(s, &f);
 }

@@ -300,6 +300,38 @@ on_session_dial(struct sp_sup *s, struct sp_packet *p)
 	return SP_OK;
 }
 
+static void
+kill_scribe(struct sp_sup *s, struct sp_session *x)
+{
+	struct sp_kid *k = x->scribe;
+
+	x->scribe = NULL;
+	if (k != NULL)
+		sp_kid_kill(s, k);
+}
+
+/* One that is there already is stopped or slow: its recorder wants another. The
+ * broker hears of no failure: the recorder asks again. */
+static enum sp_err
+on_scribe_spawn(struct sp_sup *s, struct sp_packet *p)
+{
+	struct sp_msg_scribe_spawn m;
+	struct sp_session *x;
+	struct sp_kid *k;
+
+	SP_TRY(sp_dec_scribe_spawn(p->body, &m));
+	x = sp_session_find(s, m.session);
+	if (x == NULL || x->rec == NULL || x->is_recovery)
+		return SP_OK;
+	kill_scribe(s, x);
+	if ((k = sp_kid_new(s, SP_KID_SCRIBE, m.session)) == NULL)
+		return SP_OK;
+	x->scribe = k;
+	if (sp_kid_spawn(s, k, -1, -1) != SP_OK)
+		x->scribe = NULL;
+	return SP_OK;
+}
+
 static enum sp_err
 on_session_settled(struct sp_sup *s, struct sp_packet *p)
 {
@@ -397,6 +429,8 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		return on_session_settled(s, p);
 	case SP_MSG_session_kill:
 		return on_session_kill(s, p);
+	case SP_MSG_scribe_spawn:
+		return on_scribe_spawn(s, p);
 	case SP_MSG_recover:
 		return on_recover(s, p);
 	case SP_MSG_play_spawn:
@@ -450,6 +484,7 @@ recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
 		unlinkat(s->in.recordings, name, 0);
 	sp_close_fds(&x->kept, 1);
 	x->kept = -1;
+	kill_scribe(s, x);	/* one that is stopped sees no link end */
 	tell_child_end(s, k, SP_ROLE_REC, status);
 	if (x->is_dialing)
 		sp_dial_abort(s, x->id, "the recorder ended");
@@ -476,6 +511,11 @@ sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status)
 	}
 	if ((x = sp_session_find(s, k->session)) == NULL)
 		return;
+	if (k->kind == SP_KID_SCRIBE) {
+		if (x->scribe == k)
+			x->scribe = NULL;
+		return;
+	}
 	if (x->rec == k) {
 		recorder_gone(s, x, k, status);
 	} else if (sp_leg_gone(x, k)) {

@@ -20,7 +20,7 @@
  * no database. Rooms:
  *   instance.*  the directory opened as descriptors, once, at start
  *   launch.*    fork and exec of one executable
- *   proc.*      the seven executed roles: hello, start, restart, stop
+ *   proc.*      the nine executed roles: hello, start, restart, stop
  *   topology.*  who gets which link
  *   kid.*       children of the parents
  *   auth.*      those that live for one PAM conversation
@@ -45,6 +45,7 @@ enum sp_rx {
 	SP_RX_EGRESS,
 	SP_RX_SQL,			/* an egress of another kind */
 	SP_RX_PLAYER,
+	SP_RX_SCRIBE,
 	SP_RX_AUTH,
 	SP_RX_INGRESS,
 	SP_RX_COUNT
@@ -203,6 +204,7 @@ struct sp_session {
 	struct sp_session *next;
 	uint8_t id[16];
 	struct sp_kid *rec, *egr;
+	struct sp_kid *scribe;		/* the present one; NULL: none */
 	int kept;			/* the recorder's stream for the egress */
 	struct sp_hop hops[SP_HOPS_MAX];
 	bool is_recovery, is_dialing;

@@ -41,6 +41,7 @@ static const struct wire {
     {SP_KID_PLAYER, LINK, BROKER, "start, result"},
     {SP_KID_PLAYER, STREAM, BROKER, "the viewer; the broker hands it on"},
     {SP_KID_PLAYER, LINK, VAULT, "lane keys of one recording"},
+    {SP_KID_SCRIBE, LINK, BROKER, "its recorder; the broker hands it on"},
 };
 
 const struct sp_peering sp_topology_peers[] = {

@@ -193,6 +193,10 @@ take_broker(struct rig *g, bool *any)
 			cr_assert_eq(sp_span_cstr(g->closed.reason, g->reason,
 			    sizeof(g->reason)), SP_OK);
 			g->closed.reason = sp_span_str(g->reason);
+		} else if (p.type == SP_MSG_rec_scribe_want) {
+			g->wants++;
+			if (g->on_want != NULL)
+				g->on_want(g);
 		} else if (p.type == SP_MSG_rec_event) {
 			size_t n = strlen(g->events);
 

@@ -25,6 +25,9 @@ struct rig {
 	bool user_end, target_end;
 	uint8_t end_code;
 	char end_text[600], notice[1100];
+	/* Called when it wants a scribe; NULL: it gets none. */
+	void (*on_want)(struct rig *g);
+	unsigned wants;
 };
 
 struct rig_opt {

@@ -19,9 +19,10 @@
 
 const char *const names[N_ROLES] = {"sallyport-vault",
     "sallyport-broker", "sallyport-recorder", "sallyport-egress",
-    "sallyport-egress-sql", "sallyport-player", "sallyport-auth", "sallyport-ingress"};
+    "sallyport-egress-sql", "sallyport-player", "sallyport-scribe", "sallyport-auth",
+    "sallyport-ingress"};
 static const uint32_t roles[N_ROLES] = {SP_ROLE_VLT, SP_ROLE_BRK, SP_ROLE_REC,
-    SP_ROLE_EGR, SP_ROLE_EGR, SP_ROLE_PLY, SP_ROLE_AUT, SP_ROLE_ING};
+    SP_ROLE_EGR, SP_ROLE_EGR, SP_ROLE_PLY, SP_ROLE_SCR, SP_ROLE_AUT, SP_ROLE_ING};
 struct rig rig;
 
 static void
@@ -223,7 +224,8 @@ role_up(int ix)
 {
 	static const uint16_t start[N_ROLES] = {SP_MSG_start_vault,
 	    SP_MSG_start_broker, SP_MSG_start_parent, SP_MSG_start_parent,
-	    SP_MSG_start_parent, SP_MSG_start_parent, SP_MSG_start_auth, SP_MSG_start_ingress};
+	    SP_MSG_start_parent, SP_MSG_start_parent, SP_MSG_start_parent,
+	    SP_MSG_start_auth, SP_MSG_start_ingress};
 	struct sp_msg_started m = {.sandbox = sp_span_str("puppet")};
 	struct puppet *p = &rig.p[ix];
 
