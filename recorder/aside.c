@@ -363,6 +363,12 @@ is_stuck(const struct sp_aside *a, int64_t now)
 	    now - a->moved_us >= SP_ASIDE_STUCK_US;
 }
 
+static int64_t
+patience(const struct sp_aside *a)
+{
+	return a->is_mid_line ? SP_ASIDE_MID_US : SP_ASIDE_QUIET_US;
+}
+
 static void
 live(struct sp_relay *r, int64_t now)
 {
@@ -376,7 +382,7 @@ live(struct sp_relay *r, int64_t now)
 		failed(r, "it stood still");
 	else if (!a->is_stopping && a->copies.len == 0 &&
 	    !sp_link_wants_write(&a->link) &&
-	    now - a->last_us >= SP_ASIDE_QUIET_US)
+	    now - a->last_us >= patience(a))
 		stop(r, false);
 }
 
@@ -394,7 +400,7 @@ sp_aside_tick(struct sp_relay *r, int64_t now)
 	if (has_link(a))
 		return (a->is_stopping || sp_link_wants_write(&a->link) ?
 		    a->moved_us + SP_ASIDE_STUCK_US :
-		    a->last_us + SP_ASIDE_QUIET_US) + 1000;
+		    a->last_us + patience(a)) + 1000;
 	if (a->asked_us != 0)
 		return a->asked_us + SP_ASIDE_ASKED_US;
 	return a->safe > 0 && is_worth_it(a) && any_term(a) &&

@@ -17,6 +17,7 @@
 #define SP_ASIDE_COPIES (1u << 20) /* bytes that wait for it; then left out */
 #define SP_ASIDE_FROM 2048	/* output that makes it worth a process */
 #define SP_ASIDE_QUIET_US INT64_C(15000000) /* then it may go */
+#define SP_ASIDE_MID_US INT64_C(600000000) /* not in the middle of a command */
 #define SP_ASIDE_STUCK_US INT64_C(10000000) /* it took nothing for so long */
 #define SP_ASIDE_ASKED_US INT64_C(30000000) /* for one to be there */
 #define SP_ASIDE_FAILURES 8	/* of a session; then it goes on without */
@@ -49,6 +50,7 @@ struct sp_aside {
 	uint64_t sent_us;	/* of the last record that was sent whole */
 	uint64_t output;	/* bytes of output among the copies */
 	bool has_enter;
+	bool is_mid_line;	/* keys came, and no end of their line */
 	uint64_t copy_us;	/* the time of the record at hand */
 	uint64_t skipped;	/* bytes that were left out after the copies */
 	uint64_t skip_from_us;

@@ -70,6 +70,9 @@ copy_data(struct sp_relay *r, const struct sp_frame *f, bool from_user)
 		a->output += s.n;
 	else if (memchr(s.p, '\r', s.n) != NULL)
 		a->has_enter = true;
+	/* Control-C and -D end a line as well. */
+	if (from_user)
+		a->is_mid_line = memchr("\r\n\003\004", s.p[s.n - 1], 4) == NULL;
 	while (s.n > 0) {
 		size_t n = s.n > PIECE ? PIECE : s.n;
 

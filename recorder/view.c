@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "recorder/view.h"
 
+#include <string.h>
+
 #include "common/text.h"
 #include "recorder/format.h"
 #include "recorder/term/term.h"
@@ -18,6 +20,23 @@ sp_view_is_text(struct sp_span s, size_t max)
 		if (s.p[i] < 0x20 || s.p[i] == 0x7f ||
 		    (s.p[i] == 0xc2 && i + 1 < s.n && s.p[i + 1] < 0xa0))
 			return false;
+	return true;
+}
+
+bool
+sp_view_is_command(struct sp_span s)
+{
+	if (s.n > SP_VIEW_COMMAND_MAX)
+		return false;
+	while (s.n > 0) {
+		const uint8_t *nl = memchr(s.p, '\n', s.n);
+		size_t n = nl == NULL ? s.n : (size_t)(nl - s.p);
+
+		if (!sp_view_is_text(sp_span_of(s.p, n), n))
+			return false;
+		n += nl != NULL;
+		s = sp_span_of(s.p + n, s.n - n);
+	}
 	return true;
 }
 
@@ -114,7 +133,7 @@ sp_view_command_decode(struct sp_span s, struct sp_view_command *c)
 	c->source = source;
 	c->row = (uint16_t)row;
 	c->text = s;
-	return sp_view_is_text(s, SP_VIEW_COMMAND_MAX) ? SP_OK : SP_ERR_PROTO;
+	return sp_view_is_command(s) ? SP_OK : SP_ERR_PROTO;
 }
 
 enum sp_err

@@ -82,5 +82,7 @@ SP_MUST enum sp_err sp_view_span_decode(struct sp_span s,
 /* Is this text that such a record may have: UTF-8 without controls? It came from
  * a target all the same: whoever shows it uses sp_vis. */
 bool sp_view_is_text(struct sp_span s, size_t max);
+/* The same; a command may have had several lines. */
+bool sp_view_is_command(struct sp_span s);
 
 #endif

@@ -23,6 +23,7 @@ static void
 close_term(struct sp_scribe_term *t)
 {
 	sp_lines_free(t->lines);
+	sp_sense_free(t->sense);
 	sp_buf_fini(&t->state);
 	*t = (struct sp_scribe_term){0};
 }
@@ -47,11 +48,16 @@ find(struct sp_scribe *s, uint32_t chan)
 /* ---------------------------------------------------------- what is said */
 
 static void
-say(struct sp_scribe *s, uint8_t kind, uint32_t chan, struct sp_span data)
+say(struct sp_scribe_term *t, uint64_t at_us, uint8_t kind,
+    const struct sp_buf *data)
 {
+	struct sp_scribe *s = t->s;
+
 	if (s->said_us == 0)
 		s->said_us = sp_boot_us();
-	if (sp_rec_record_put(&s->said, s->at_us, kind, chan, data) != SP_OK)
+	/* A reading is told when it is certain; never of what is still to come. */
+	if (sp_rec_record_put(&s->said, at_us < s->at_us ? at_us : s->at_us, kind,
+	    t->chan, sp_buf_span(data)) != SP_OK)
 		s->is_broken = true;
 }
 
@@ -65,7 +71,36 @@ on_line(void *ctx, uint16_t row, struct sp_span text)
 	if (sp_view_line_encode(&b, &v) != SP_OK)
 		t->s->is_broken = true;
 	else
-		say(t->s, SP_VIEW_LINE, t->chan, sp_buf_span(&b));
+		say(t, t->s->at_us, SP_VIEW_LINE, &b);
+}
+
+static void
+on_command(void *ctx, const struct sp_sense_command *c)
+{
+	struct sp_scribe_term *t = ctx;
+	SP_BUF_AUTO b = {.max = SP_VIEW_COMMAND_MAX + 64};
+	struct sp_view_command v = {.source = c->source == SP_SENSE_MARK ?
+	    SP_VIEW_OSC : SP_VIEW_SCREEN, .percent = c->confidence,
+	    .row = c->row, .text = c->text};
+
+	if (c->text.n > 0 && (!sp_view_is_command(c->text) ||
+	    sp_view_command_encode(&b, &v) != SP_OK))
+		t->s->is_broken = true;
+	else if (c->text.n > 0)
+		say(t, c->at_us, SP_VIEW_COMMAND, &b);
+}
+
+static void
+on_secret(void *ctx, const struct sp_sense_secret *c)
+{
+	struct sp_scribe_term *t = ctx;
+	SP_BUF_AUTO b = {.max = 64};
+	struct sp_view_span v = {.from_us = c->first_us, .to_us = c->to_us};
+
+	if (sp_view_span_encode(&b, &v) != SP_OK)
+		t->s->is_broken = true;
+	else
+		say(t, c->to_us, SP_VIEW_SECRET, &b);
 }
 
 /* As many whole records as one message takes. */
@@ -163,9 +198,39 @@ open_term(struct sp_scribe *s, uint32_t chan, unsigned cols, unsigned rows,
 }
 
 static enum sp_err
+begin_sense(struct sp_scribe_term *t)
+{
+	struct sp_sense_ops ops = {.ctx = t, .command = on_command,
+	    .secret = on_secret};
+
+	return sp_sense_new(t->cols, t->rows, &ops, &t->sense);
+}
+
+static enum sp_err
 begin_blank(struct sp_scribe_term *t)
 {
+	SP_TRY(begin_sense(t));
 	return sp_lines_new(t->cols, t->rows, on_line, t, &t->lines);
+}
+
+static enum sp_err
+begin_loaded(struct sp_scribe_term *t)
+{
+	struct sp_span state = sp_buf_span(&t->state);
+
+	if (sp_lines_load(state, on_line, t, &t->lines) != SP_OK) {
+		t->is_unsure = true;
+		return begin_blank(t);
+	}
+	SP_TRY(begin_sense(t));
+	return sp_sense_load(t->sense, state);
+}
+
+static enum sp_err
+resize(struct sp_scribe_term *t, unsigned cols, unsigned rows)
+{
+	SP_TRY(sp_sense_resize(t->sense, cols, rows));
+	return sp_lines_resize(t->lines, cols, rows);
 }
 
 static enum sp_err
@@ -200,14 +265,10 @@ on_load(struct sp_scribe *s, struct sp_span body)
 	if (t->state.len < t->state_bytes)
 		return SP_OK;
 	t->frame_bytes = t->state_bytes;
-	if (sp_lines_load(sp_buf_span(&t->state), on_line, t, &t->lines) !=
-	    SP_OK) {
-		t->is_unsure = true;
-		SP_TRY(begin_blank(t));
-	}
+	SP_TRY(begin_loaded(t));
 	sp_buf_fini(&t->state);
 	/* It may have been resized since. */
-	return sp_lines_resize(t->lines, t->cols, t->rows);
+	return resize(t, t->cols, t->rows);
 }
 
 static enum sp_err
@@ -230,8 +291,7 @@ on_resize(struct sp_scribe_term *t, struct sp_span d)
 
 	SP_TRY(sp_get_u32(&d, &cols));
 	SP_TRY(sp_get_u32(&d, &rows));
-	return sp_lines_resize(t->lines, cols == 0 ? COLS : cols,
-	    rows == 0 ? ROWS : rows);
+	return resize(t, cols == 0 ? COLS : cols, rows == 0 ? ROWS : rows);
 }
 
 static enum sp_err
@@ -249,14 +309,17 @@ one_record(struct sp_scribe *s, const struct sp_rec_record *r)
 	case SP_RECORD_OUT:
 	case SP_RECORD_ERR:
 		t->since_frame += r->data.n;
+		sp_sense_out(t->sense, r->at_us, r->data);
 		e = sp_lines_feed(t->lines, r->data);
 		break;
 	case SP_RECORD_IN:
+		sp_sense_in(t->sense, r->at_us, r->data);
 		break;
 	case SP_RECORD_RESIZE:
 		e = on_resize(t, r->data);
 		break;
 	case SP_RECORD_CLOSE:
+		sp_sense_end(t->sense, r->at_us);
 		sp_lines_end(t->lines);
 		close_term(t);
 		s->has_closed = true;
@@ -307,6 +370,7 @@ on_stop(struct sp_scribe *s, struct sp_link *l, struct sp_span body)
 
 		if (t->lines == NULL)
 			continue;
+		sp_sense_end(t->sense, s->at_us);
 		if (m.last != 0)
 			sp_lines_end(t->lines);
 		else

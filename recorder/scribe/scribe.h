@@ -4,6 +4,7 @@
 
 #include "common/ipc.h"
 #include "recorder/scribe/lines.h"
+#include "recorder/sense/sense.h"
 
 /*
  * One session, read along: packets of its recorder go in, packets for it come
@@ -21,6 +22,7 @@ struct sp_scribe_term {
 	uint32_t chan;		/* 0: free */
 	struct sp_scribe *s;
 	struct sp_lines *lines;	/* NULL: its state is still coming */
+	struct sp_sense *sense;
 	struct sp_buf state;	/* what has come of it */
 	size_t state_bytes;
 	unsigned cols, rows;

@@ -95,6 +95,7 @@ class Scribe(unittest.TestCase):
         self.assertIn("42", seen)
         self.assertIn("here$ exit", seen)
         self.assertEqual(of(rows, "gap"), [])
+        self.assertEqual([x["text"] for x in of(rows, "command")][-1], "exit")
         wait_for(lambda: sp.pids("scribe")[1] == [], T, "its end")
 
     def test_its_death_in_a_flood_costs_no_byte(self):

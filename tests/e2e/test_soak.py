@@ -23,7 +23,7 @@ from sp import Instance, main, wait_for  # noqa: E402
 SECONDS = int(os.environ.get("SOAK_SECONDS", "100"))
 POLICY = 'permit "free" who group operators on tag core as admin, legacy require mfa totp for 1h\n'
 WORKERS = ["w%d" % i for i in range(6)]
-ROLES = ("ingress", "recorder", "egress", "egress-sql", "player", "auth")
+ROLES = ("ingress", "recorder", "egress", "egress-sql", "player", "scribe", "auth")
 STEADY = ("broker", "vault")
 REKEY = ("RekeyLimit=1M",)
 
@@ -287,12 +287,12 @@ class Soak(unittest.TestCase):
                 except ProcessLookupError:
                     pass
 
-        kinds = self.work(SECONDS / 2, "children %d" % seed, lambda: kill_one(("ingress", "recorder", "egress")))
+        kinds = self.work(SECONDS / 2, "children %d" % seed, lambda: kill_one(("ingress", "recorder", "egress", "scribe")))
         after = look()
         self.assertGreaterEqual(len(kinds), 8)
         self.assertEqual(after["pids"]["broker"], before["pids"]["broker"])
         self.compare(before, after, grown=4096)
-        self.work(SECONDS / 5, "all %d" % seed, lambda: kill_one(("ingress", "recorder", "egress", "vault", "broker")))
+        self.work(SECONDS / 5, "all %d" % seed, lambda: kill_one(("ingress", "recorder", "egress", "scribe", "vault", "broker")))
         self.compare(before, look(), grown=8192)
         print("kills: %r" % kills, flush=True)
         self.assertTrue(kills)

@@ -143,7 +143,8 @@ close_session(struct rig *g)
 struct view {
 	char lines[65536];
 	size_t n_text, n_lines, n_frames, n_unsure, n_gaps;
-	char why[1024];
+	char why[1024], commands[1024];
+	size_t n_secrets;
 };
 
 static void
@@ -152,6 +153,7 @@ look_at(struct rig *g, struct view *v)
 	struct sp_rec_lane_keys k = rec_keys(&g->v, g->file);
 	struct sp_rec_decoder *d = NULL;
 	struct sp_view_keyframe f;
+	struct sp_view_command c;
 	struct sp_view_line l;
 	struct sp_view_span s;
 	struct sp_rec_record r;
@@ -174,6 +176,17 @@ look_at(struct rig *g, struct view *v)
 			cr_assert(f.at_us <= r.at_us);
 			v->n_frames++;
 			v->n_unsure += f.is_unsure;
+		} else if (r.kind == SP_VIEW_COMMAND) {
+			cr_assert_eq(r.lane, SP_LANE_VIEW);
+			cr_assert_eq(sp_view_command_decode(r.data, &c), SP_OK);
+			snprintf(v->commands + strlen(v->commands),
+			    sizeof(v->commands) - strlen(v->commands), "%.*s|",
+			    (int)c.text.n, (const char *)c.text.p);
+		} else if (r.kind == SP_VIEW_SECRET) {
+			cr_assert_eq(r.lane, SP_LANE_META);
+			cr_assert_eq(sp_view_span_decode(r.data, &s), SP_OK);
+			cr_assert(s.to_us <= r.at_us);
+			v->n_secrets++;
 		} else if (r.kind == SP_VIEW_GAP) {
 			cr_assert_eq(r.lane, SP_LANE_META);
 			cr_assert_eq(sp_view_span_decode(r.data, &s), SP_OK);
@@ -212,6 +225,42 @@ Test(scribe, says_what_a_person_saw)
 	check_nothing_unrecorded(&g);
 	look_at(&g, &v);
 	cr_assert_str_eq(v.lines, "Welcome|$ ls|fileone  filetwo|$ logout|");
+	cr_assert_eq(v.n_gaps, 0, "%s", v.why);
+	finish(&g);
+}
+
+static void
+types(struct rig *g, const char *keys, const char *echo)
+{
+	user_says(g, keys);
+	rig_pump(g, NULL, 40);
+	target_says(g, echo);
+	rig_pump(g, NULL, 40);
+}
+
+Test(scribe, finds_commands_and_secrets)
+{
+	static struct view v;
+	static struct rig g;
+
+	begin(&g);
+	rig_session(&g, &usual);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	target_says(&g, "host$ ");
+	rig_pump(&g, NULL, 40);
+	for (const char *k = "sudo id"; *k != '\0'; k++)
+		types(&g, (char[]){*k, 0}, (char[]){*k, 0});
+	types(&g, "\r", "\r\n[sudo] password: ");
+	for (const char *k = "hunter2"; *k != '\0'; k++)
+		types(&g, (char[]){*k, 0}, "");
+	types(&g, "\r", "\r\nuid=0(root)\r\nhost$ ");
+	for (const char *k = "ls"; *k != '\0'; k++)
+		types(&g, (char[]){*k, 0}, (char[]){*k, 0});
+	types(&g, "\r", "\r\nfile\r\nhost$ ");
+	close_session(&g);
+	look_at(&g, &v);
+	cr_assert_str_eq(v.commands, "sudo id|ls|");
+	cr_assert_eq(v.n_secrets, 1);
 	cr_assert_eq(v.n_gaps, 0, "%s", v.why);
 	finish(&g);
 }
