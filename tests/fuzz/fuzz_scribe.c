@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A recorder and its scribe: the first byte says who is being lied to (odd: the
  * recorder). Then messages: u8 which, u16 length, body. */
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "recorder/relay.h"
@@ -22,11 +22,12 @@ new_writer(void)
 {
 	uint8_t pk[32], sk[64], box[32], box_sk[32], sig[64];
 	SP_BUF_AUTO text = {.max = SP_SIGNED_MAX};
+	char name[] = "/tmp/sp-fuzz-XXXXXX";
 	struct sp_rec_params p = {.session = {1},
-	    .fd = memfd_create("recording", MFD_CLOEXEC)};
+	    .fd = mkostemp(name, O_CLOEXEC)};
 	const struct sp_rec_origin *o;
 
-	SP_ASSERT(sodium_init() >= 0 && p.fd >= 0);
+	SP_ASSERT(sodium_init() >= 0 && p.fd >= 0 && unlink(name) == 0);
 	SP_ASSERT(crypto_sign_keypair(pk, sk) == 0);
 	SP_ASSERT(crypto_box_keypair(box, box_sk) == 0);
 	p.recipients = sp_span_of(box, 32);
