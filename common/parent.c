@@ -158,6 +158,7 @@ one_packet(struct life *f)
 	case SP_MSG_spawn_recover:
 	case SP_MSG_spawn_egress:
 	case SP_MSG_spawn_player:
+	case SP_MSG_spawn_search:
 	case SP_MSG_spawn_auth:
 	case SP_MSG_spawn_scribe:
 		return spawn(f, &p);

@@ -22,9 +22,10 @@ struct sp_rec_decoder {
 	struct sp_rec_file *f;
 	struct sp_rec_crypto crypto;
 	struct lane lane[SP_REC_LANES];
-	struct sp_rec_place place[PLACES_MAX];
+	struct sp_rec_place *place;	/* PLACES_MAX of them */
 	size_t n_places;
 	unsigned stride, passed;	/* one of so many segments is kept */
+	bool is_skim;
 	struct sp_buf clear, raw;
 	struct sp_span left;		/* records not handed out yet */
 	struct sp_rec_chunk_header at;
@@ -77,6 +78,16 @@ rewind_lane(struct lane *l)
 	l->is_fresh = false;
 }
 
+static void
+take_keys(struct sp_rec_decoder *d, const struct sp_rec_lane_keys *keys)
+{
+	for (size_t i = 0; i < SP_REC_LANES; i++) {
+		d->lane[i].has = keys->has[i];
+		memcpy(d->lane[i].first, keys->key[i], 32);
+		rewind_lane(&d->lane[i]);
+	}
+}
+
 enum sp_err
 sp_rec_decoder_new(int fd, const struct sp_rec_lane_keys *keys,
     struct sp_rec_decoder **out)
@@ -97,12 +108,27 @@ sp_rec_decoder_new(int fd, const struct sp_rec_lane_keys *keys,
 		sp_rec_decoder_free(d);
 		return e;
 	}
-	for (size_t i = 0; i < SP_REC_LANES; i++) {
-		d->lane[i].has = keys->has[i];
-		memcpy(d->lane[i].first, keys->key[i], 32);
-		rewind_lane(&d->lane[i]);
-	}
+	take_keys(d, keys);
 	*out = d;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_decoder_reopen(struct sp_rec_decoder *d, int fd,
+    const struct sp_rec_lane_keys *keys, uint32_t lanes)
+{
+	d->left = (struct sp_span){0};
+	d->segment = (struct sp_rec_place){0};
+	d->n_places = 0;
+	d->stride = 1;
+	d->passed = 0;
+	d->is_skim = lanes != 0;
+	take_keys(d, keys);
+	for (size_t i = 0; i < SP_REC_LANES; i++)
+		d->lane[i].has &= lanes == 0 || (lanes >> (i + 1) & 1) != 0;
+	SP_TRY(sp_rec_file_reopen(d->f, fd));
+	if (lanes != 0)
+		sp_rec_file_skim(d->f, lanes);
 	return SP_OK;
 }
 
@@ -117,6 +143,7 @@ sp_rec_decoder_free(struct sp_rec_decoder *d)
 	sp_buf_fini(&d->raw);
 	sp_rec_file_close(d->f);
 	sp_rec_crypto_fini(&d->crypto);
+	free(d->place);
 	explicit_bzero(d, sizeof(*d));
 	free(d);
 }
@@ -132,6 +159,9 @@ keep_place(struct sp_rec_decoder *d, const struct sp_rec_place *p)
 {
 	size_t n = 0;
 
+	if (d->is_skim || (d->place == NULL &&
+	    (d->place = calloc(PLACES_MAX, sizeof(*d->place))) == NULL))
+		return;
 	if (d->n_places > 0 && p->off <= d->place[d->n_places - 1].off)
 		return;
 	if (d->passed++ % d->stride != 0)

@@ -21,6 +21,8 @@ struct sp_rec_file {
 	struct sp_buf in;	/* bytes of the file from at.off on */
 	size_t handed_out;
 	const char *why;
+	bool is_skim;
+	uint32_t wanted;	/* is_skim: bit n: lane n */
 };
 
 /* Has `in` hold n bytes from at.off on. SP_ERR_EOF: the file is shorter. */
@@ -92,6 +94,24 @@ sp_rec_file_open(int fd, struct sp_rec_file **out)
 	}
 	*out = f;
 	return SP_OK;
+}
+
+enum sp_err
+sp_rec_file_reopen(struct sp_rec_file *f, int fd)
+{
+	f->fd = fd;
+	f->why = "";
+	f->at = (struct sp_rec_place){0};
+	f->handed_out = 0;
+	f->in.off = f->in.len = 0;
+	return read_header(f);
+}
+
+void
+sp_rec_file_skim(struct sp_rec_file *f, uint32_t lanes)
+{
+	f->is_skim = true;
+	f->wanted = lanes;
 }
 
 void
@@ -180,6 +200,40 @@ of_need(enum sp_err e)
 	return e == SP_ERR_EOF ? SP_REC_STEP_PARTIAL : SP_REC_STEP_IO;
 }
 
+static void
+went_on(struct sp_rec_file *f, const struct sp_rec_chunk *c)
+{
+	memcpy(f->at.chain, c->chain, 32);
+	f->at.seq++;
+	f->at.segment = c->h.segment;
+	f->at.at_us = c->h.at_us;
+}
+
+/* A chunk whose body nobody wants: it is not even read. */
+static enum sp_rec_step
+pass_over(struct sp_rec_file *f, struct sp_rec_chunk *c)
+{
+	c->body = (struct sp_span){0};
+	c->off = f->at.off;
+	c->size = SP_REC_OVERHEAD + c->h.len;
+	memcpy(c->prev, f->at.chain, 32);
+	memcpy(c->chain, sp_buf_span(&f->in).p + SP_REC_CHUNK_HEADER, 32);
+	if (f->in.len > c->size)
+		sp_buf_consume(&f->in, (size_t)c->size);
+	else
+		f->in.off = f->in.len = 0;
+	f->at.off += c->size;
+	went_on(f, c);
+	return SP_REC_STEP_CHUNK;
+}
+
+static bool
+is_wanted(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
+{
+	return h->type == SP_REC_DATA_CHUNK && h->lane >= 1 && h->lane < 32 &&
+	    (f->wanted >> h->lane & 1) != 0;
+}
+
 enum sp_rec_step
 sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 {
@@ -197,12 +251,17 @@ sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 	sp_rec_chunk_header_decode(c->head, &c->h);
 	if ((odd = odd_header(f, &c->h)) != NULL)
 		return broken(f, odd);
+	if (f->is_skim && !is_wanted(f, &c->h))
+		return pass_over(f, c);
 	if ((e = need(f, SP_REC_OVERHEAD + c->h.len)) != SP_OK)
 		return of_need(e);
 	p = sp_buf_span(&f->in).p;
 	c->body = sp_span_of(p + SP_REC_OVERHEAD, c->h.len);
 	memcpy(c->prev, f->at.chain, 32);
-	if (sp_rec_chain(&f->crypto, c->prev, c->head,
+	/* Who skims has the tags, over this chunk and the chain before it. */
+	if (f->is_skim)
+		memcpy(c->chain, p + SP_REC_CHUNK_HEADER, 32);
+	else if (sp_rec_chain(&f->crypto, c->prev, c->head,
 	    sp_rec_chained(&c->h, c->body), c->chain) != SP_OK)
 		return SP_REC_STEP_IO;
 	if (memcmp(c->chain, p + SP_REC_CHUNK_HEADER, 32) != 0)
@@ -210,9 +269,6 @@ sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 	c->off = f->at.off;
 	c->size = SP_REC_OVERHEAD + c->h.len;
 	f->handed_out = (size_t)c->size;
-	memcpy(f->at.chain, c->chain, 32);
-	f->at.seq++;
-	f->at.segment = c->h.segment;
-	f->at.at_us = c->h.at_us;
+	went_on(f, c);
 	return SP_REC_STEP_CHUNK;
 }

@@ -35,6 +35,12 @@ struct sp_rec_chunk {
  * offset is not used. SP_ERR_PROTO: not a recording. SP_ERR_EOF: shorter than
  * its header. SP_ERR_IO. */
 SP_MUST enum sp_err sp_rec_file_open(int fd, struct sp_rec_file **f);
+/* The same for the next one of many, with what this one has made already. */
+SP_MUST enum sp_err sp_rec_file_reopen(struct sp_rec_file *f, int fd);
+/* From now on the bodies of these lanes (bit n: lane n) are read and no others,
+ * and the chain is taken from the file as it stands there: what is left to vouch
+ * for a chunk is its tag. For who looks for something in many recordings. */
+void sp_rec_file_skim(struct sp_rec_file *f, uint32_t lanes);
 void sp_rec_file_close(struct sp_rec_file *f); /* NULL is fine */
 const struct sp_rec_header *sp_rec_file_header(const struct sp_rec_file *f);
 const uint8_t *sp_rec_file_header_hash(const struct sp_rec_file *f);
@@ -101,6 +107,10 @@ SP_MUST enum sp_err sp_rec_parse_keys(struct sp_span keys,
 /* Records with their times, of the lanes that have a key. Opens at the start. */
 SP_MUST enum sp_err sp_rec_decoder_new(int fd,
     const struct sp_rec_lane_keys *keys, struct sp_rec_decoder **d);
+/* The same for the next one of many. With `lanes` not 0 it skims: only those are
+ * read (sp_rec_file_skim), and no place is kept to come back to. */
+SP_MUST enum sp_err sp_rec_decoder_reopen(struct sp_rec_decoder *d, int fd,
+    const struct sp_rec_lane_keys *keys, uint32_t lanes);
 void sp_rec_decoder_free(struct sp_rec_decoder *d);
 /* The next record; its data live until the next call. SP_ERR_EOF: no more
  * whole chunks. SP_ERR_CRYPTO, SP_ERR_PROTO, SP_ERR_TOOBIG: not decodable from

@@ -226,6 +226,16 @@ on_play_grant(struct sp_vaultd *v, struct sp_packet *p)
 }
 
 static enum sp_err
+on_search_grant(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_search_grant m;
+
+	SP_TRY(sp_dec_v_search_grant(p->body, &m));
+	return done(v, p->corr, sp_search_grant(v->plays, m.play, m.lanes,
+	    m.sessions));
+}
+
+static enum sp_err
 on_krl(struct sp_vaultd *v, struct sp_packet *p)
 {
 	SP_BUF_AUTO krl = {.max = SP_KRL_MAX};
@@ -258,6 +268,7 @@ static const struct {
     {SP_MSG_v_sign_close, on_sign_close},
     {SP_MSG_v_sign_audit, on_sign_audit},
     {SP_MSG_v_play_grant, on_play_grant},
+    {SP_MSG_v_search_grant, on_search_grant},
     {SP_MSG_v_challenge, sp_on_challenge},
     {SP_MSG_v_approval, sp_on_approval},
     {SP_MSG_v_reveal, sp_on_reveal_ready},

@@ -15,6 +15,9 @@ struct play {
 	uint64_t id;
 	bool is_granted, is_served, is_over;
 	uint32_t lanes;		/* bit n: lane n is granted */
+	bool is_search, is_sorted;
+	uint8_t (*many)[16];	/* of a search */
+	size_t n_many;
 	uint8_t session[16];
 	int64_t due_us;		/* boot-time clock; by then it has asked */
 	struct sp_link link;
@@ -43,6 +46,7 @@ static void
 play_free(struct play *y)
 {
 	sp_link_fini(&y->link);
+	free(y->many);
 	free(y);
 }
 
@@ -91,6 +95,41 @@ sp_play_grant(struct sp_plays *t, uint64_t play,
 	if (y->link.fd < 0)
 		y->due_us = sp_boot_us() + WAIT_US;
 	memcpy(y->session, session, 16);
+	return SP_OK;
+}
+
+enum sp_err
+sp_search_grant(struct sp_plays *t, uint64_t play, uint32_t lanes,
+    struct sp_span sessions)
+{
+	struct play *y;
+	uint8_t (*many)[16];
+	size_t n = sessions.n / 16;
+
+	if (!t->root->is_open)
+		return SP_ERR_SEALED;
+	if (n == 0 || sessions.n % 16 != 0 || lanes == 0)
+		return SP_ERR_INVAL;
+	if ((y = find_or_add(t, play)) == NULL)
+		return SP_ERR_FULL;
+	if (y->is_granted && (!y->is_search || y->is_served || y->lanes != lanes))
+		return SP_ERR_EXISTS;
+	if (y->n_many + n > SP_SEARCH_SESSIONS_MAX)
+		return SP_ERR_TOOBIG;
+	many = calloc(y->n_many + n, sizeof(*many));
+	if (many == NULL)
+		return SP_ERR_NOMEM;
+	if (y->n_many > 0)
+		memcpy(many, y->many, y->n_many * sizeof(*many));
+	memcpy(many + y->n_many, sessions.p, n * sizeof(*many));
+	free(y->many);
+	y->many = many;
+	y->n_many += n;
+	y->is_sorted = false;
+	y->is_granted = y->is_search = true;
+	y->lanes = lanes;
+	if (y->link.fd < 0)
+		y->due_us = sp_boot_us() + WAIT_US;
 	return SP_OK;
 }
 
@@ -173,7 +212,7 @@ on_play_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	enum sp_err e = SP_ERR_DENIED;
 
 	SP_TRY(sp_dec_play_keys(p->body, &m));
-	if (y->is_granted && !y->is_served && sp_span_eq(sp_span_of(m.session, 16),
+	if (y->is_granted && !y->is_search && !y->is_served && sp_span_eq(sp_span_of(m.session, 16),
 	    sp_span_of(y->session, 16)))
 		e = sp_lane_keys_open(t->root, y->session, y->lanes, m.sealed,
 		    &keys);
@@ -187,6 +226,87 @@ on_play_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	return sp_send_play_keys_r(&y->link, p->corr, &r, NULL);
 }
 
+/* Ids are no secrets. */
+static int
+compare(const void *a, const void *b)
+{
+	const uint8_t *x = a, *y = b;
+	size_t i = 0;
+
+	while (i < 15 && x[i] == y[i])
+		i++;
+	return x[i] - y[i];
+}
+
+static bool
+is_among(struct play *y, const uint8_t *id)
+{
+	if (!y->is_sorted)
+		qsort(y->many, y->n_many, sizeof(*y->many), compare);
+	y->is_sorted = true;
+	return bsearch(id, y->many, y->n_many, sizeof(*y->many), compare) != NULL;
+}
+
+/* The boxes of one recording: those that do not open stay closed. What is not
+ * granted, or says that it is another's, ends the player. */
+static enum sp_err
+search_one(struct sp_plays *t, struct play *y, struct sp_span *in,
+    uint8_t *clear, struct sp_buf *out)
+{
+	const struct sp_root *r = t->root;
+	SP_BUF_AUTO keys = {.max = SP_PLAY_LANES_MAX * 33};
+	const uint8_t *id, *box;
+	uint8_t n = 0, lane = 0, opened = 0;
+
+	SP_TRY(sp_get(in, 16, &id));
+	SP_TRY(sp_get_u8(in, &n));
+	if (n > SP_PLAY_LANES_MAX)
+		return SP_ERR_PROTO;
+	if (!is_among(y, id))
+		return SP_ERR_DENIED;
+	for (uint8_t i = 0; i < n; i++) {
+		SP_TRY(sp_get_u8(in, &lane));
+		SP_TRY(sp_get(in, SP_LANE_SEALED_BYTES, &box));
+		if (lane >= 32 || (y->lanes >> lane & 1) == 0)
+			return SP_ERR_DENIED;
+		if (crypto_box_seal_open(clear, box, SP_LANE_SEALED_BYTES,
+		    r->rec_pk, r->rec.p) != 0)
+			continue;
+		if (sodium_memcmp(clear + SP_LANE_KEY_BYTES, id, 16) != 0 ||
+		    clear[SP_LANE_KEY_BYTES + 16] != lane)
+			return SP_ERR_DENIED;
+		SP_TRY(sp_buf_put_u8(&keys, lane));
+		SP_TRY(sp_buf_put(&keys, clear, SP_LANE_KEY_BYTES));
+		opened++;
+	}
+	SP_TRY(sp_buf_put(out, id, 16));
+	SP_TRY(sp_buf_put_u8(out, opened));
+	return sp_buf_put(out, sp_buf_span(&keys).p, keys.len);
+}
+
+static enum sp_err
+on_search_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
+{
+	SP_BUF_AUTO keys = {.max = 61440};
+	SP_SECRET_AUTO clear = {0};
+	struct sp_msg_search_keys_r r = {0};
+	struct sp_msg_search_keys m;
+	enum sp_err e = y->is_search && t->root->is_open ? SP_OK : SP_ERR_DENIED;
+
+	SP_TRY(sp_dec_search_keys(p->body, &m));
+	SP_TRY(sp_secret_new(&clear, SP_LANE_PLAIN_BYTES));
+	while (e == SP_OK && m.boxes.n > 0)
+		e = search_one(t, y, &m.boxes, clear.p, &keys);
+	if (e != SP_OK)
+		refuse(t, y, "recording_keys_refused", sp_err_text(e));
+	r.ok = e == SP_OK;
+	if (r.ok)
+		r.keys = sp_buf_span(&keys);
+	y->is_served = true;
+	y->due_us = INT64_MAX;
+	return sp_send_search_keys_r(&y->link, p->corr, &r, NULL);
+}
+
 static void
 serve(struct sp_plays *t, struct play *y)
 {
@@ -197,6 +317,7 @@ serve(struct sp_plays *t, struct play *y)
 		return;
 	if (e == SP_OK) {
 		e = p.type == SP_MSG_play_keys ? on_play_keys(t, y, &p) :
+		    p.type == SP_MSG_search_keys ? on_search_keys(t, y, &p) :
 		    SP_ERR_PROTO;
 		sp_packet_close_fds(&p);
 	}

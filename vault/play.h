@@ -24,6 +24,11 @@ void sp_plays_free(struct sp_plays *t);
 /* lanes: bit n for lane n (enum sp_lane). */
 SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
     const uint8_t session[static 16], uint32_t lanes);
+/* For a search: 16 bytes of each recording more, and the same lanes of them all.
+ * The player may then ask for keys as often as it likes. */
+#define SP_SEARCH_SESSIONS_MAX 200000
+SP_MUST enum sp_err sp_search_grant(struct sp_plays *t, uint64_t play,
+    uint32_t lanes, struct sp_span sessions);
 /* Takes the descriptor in any case. */
 SP_MUST enum sp_err sp_play_link(struct sp_plays *t, uint64_t play, int fd);
 void sp_plays_end_all(struct sp_plays *t);

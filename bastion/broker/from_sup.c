@@ -5,6 +5,7 @@
 
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
+#include "bastion/broker/search.h"
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/vault.h"
 
@@ -188,6 +189,7 @@ sp_broker_on_sup_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(open_file, sp_session_on_open_file(b, &m))
 	TAKE(recover_spawned, sp_session_on_recover_spawned(b, &m, k->fds[0]))
 	TAKE(play_spawned, sp_session_on_play_spawned(b, &m, k->fds))
+	TAKE(search_opened, sp_search_on_opened(b, &m, k->fds))
 	TAKE(scan_spawned, sp_session_on_scan_spawned(b, &m, k->fds[0]))
 	TAKE(spawn_failed, on_spawn_failed(b, &m))
 	TAKE(security_event, sp_session_on_security_event(b, "supervisor", &m))

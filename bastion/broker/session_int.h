@@ -123,6 +123,7 @@ struct sp_session *sp_session_begin_rotation(struct sp_broker *b,
     const struct sp_session_ops *ops, void *arg);
 
 struct play;
+struct sp_search_run;
 struct scan;
 struct sp_sessions {
 	struct sp_session *list;
@@ -130,6 +131,7 @@ struct sp_sessions {
 	struct event *tick;
 	struct recovery *recoveries;
 	struct play *plays;
+	struct sp_search_run *searches;
 	struct scan *scans;
 	uint64_t last_id;
 	unsigned n_sweeps;

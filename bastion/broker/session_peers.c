@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
 
+#include "bastion/broker/search.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -185,7 +187,8 @@ sp_session_on_spawn_failed(struct sp_broker *b,
 	char say[400];
 
 	if (m->id != 0 && (play_spawn_failed(b, m->id, m->err_no, text) ||
-	    scan_spawn_failed(b, m->id, text)))
+	    scan_spawn_failed(b, m->id, text) ||
+	    sp_search_spawn_failed(b, m->id, text)))
 		return true;
 	if (recovery_spawn_failed(b, m->session, m->err_no))
 		return true;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/search.h"
 #include "common/signed.h"
 
 #include <errno.h>
@@ -191,6 +192,8 @@ sp_session_on_play_spawned(struct sp_broker *b,
 	struct sp_msg_v_play_grant q = {.play = m->play};
 	struct play *v = b->sessions->plays;
 
+	if (sp_search_on_spawned(b, m, fds))
+		return;
 	while (v != NULL && v->id != m->play)
 		v = v->next;
 	if (v == NULL || v->state != PLAY_SPAWNING) {

@@ -79,6 +79,10 @@ const struct sp_verb sp_verbs[] = {
 	    "SESSION [--reason TEXT]", "end a session now"),
 	PLAY("replay", SP_MAY_WATCH, "speed= at= idle=", 1, 1, replay,
 	    "SESSION [--speed 2] [--at 1m30s] [--idle 2s]", "watch a recording"),
+	PLAY("search", SP_MAY_WATCH, "user= target= since= until= lane= limit= "
+	    "regex", 1, 32, search, "WORDS [--user U] [--target T] [--since 2d] "
+	    "[--until DATE] [--lane screen|keys|files|commands] [--regex] "
+	    "[--limit N]", "words in all recordings: where and when"),
 	PLAY("verify", SP_MAY_WATCH, "all", 0, 1, verify, "SESSION | --all",
 	    "prove that a recording is whole and ours"),
 	PLAY("export", SP_MAY_WATCH, "format=", 1, 1, export,

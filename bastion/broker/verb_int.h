@@ -147,7 +147,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(challenge) X(rule_data) X(rule_store)                               \
 	X(secret_reveal) X(reveal_collect)                                    \
 	X(glass_list) X(glass_import) X(glass_review) X(glass_store)          \
-	X(sessions) X(files) X(kill) X(replay) X(verify) X(export)            \
+	X(sessions) X(files) X(kill) X(replay) X(search) X(verify) X(export)            \
 	X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \

@@ -4,16 +4,31 @@
  * child takes a recording, a viewer's stream and its two links, enters the
  * filter, verifies, and draws.
  */
+#include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
+#include "bastion/player/search.h"
 #include "bastion/player/show.h"
 #include "common/log.h"
 #include "common/parent.h"
 #include "common/sandbox.h"
 
 #define WORD_MS 30000
+
+static int n_workers = 2;	/* of a search */
+
+static int
+cores(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n < 2 ? 2 : n > SEARCH_WORKERS_MAX ? SEARCH_WORKERS_MAX : (int)n;
+}
 
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
@@ -25,6 +40,10 @@ start(void *ctx, struct sp_packet *p)
 		return SP_ERR_PROTO;
 	/* The first use of calendar time reads the time zone from a file. */
 	sp_time_text(when, sp_now_us(), true);
+	n_workers = cores();
+	/* CJK in regular expressions; this locale needs no file. */
+	if (setlocale(LC_CTYPE, "C.UTF-8") == NULL)
+		sp_log(SP_WARN, "no_locale", NULL, "name=C.UTF-8");
 	return sp_rec_warm_up();
 }
 
@@ -227,12 +246,57 @@ spawned(struct sp_packet *k)
 	return status;
 }
 
+static bool
+confine(void)
+{
+	char level[64] = "";
+
+	if (sp_sandbox_enter(sp_player_syscalls, sp_player_n_syscalls, level,
+	    sizeof(level)) == SP_OK)
+		return true;
+	sp_log(SP_ERROR, "sandbox_failed", NULL, "process=search");
+	return false;
+}
+
+/* Workers are forked before anything is read, each with its own link alone. */
+static int
+search(struct sp_packet *k)
+{
+	int mine[SEARCH_WORKERS_MAX], pair[2], n = 0;
+	bool is_whole = true;
+
+	while (n < n_workers && is_whole) {
+		pid_t pid;
+
+		if (sp_link_pair(pair) != SP_OK)
+			break;
+		if ((pid = fork()) == 0) {
+			sp_close_fds(mine, (size_t)n);
+			close(pair[0]);
+			sp_packet_close_fds(k);
+			_exit(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 &&
+			    confine() ? worker_main(pair[1]) : 1);
+		}
+		close(pair[1]);
+		mine[n++] = pair[0];
+		is_whole = pid > 0;
+	}
+	if (n == 0 || !is_whole || !confine()) {
+		sp_close_fds(mine, (size_t)n);
+		sp_packet_close_fds(k);
+		return 1;
+	}
+	return leader_main(k->fds[0], k->fds[1], k->fds[2], mine, (size_t)n);
+}
+
 static int
 child(void *ctx, struct sp_packet *p)
 {
 	char level[64] = "";
 
 	(void)ctx;
+	if (p->type == SP_MSG_spawn_search && p->n_fds == 3)
+		return search(p);
 	if (sp_sandbox_enter(sp_player_syscalls, sp_player_n_syscalls, level,
 	    sizeof(level)) != SP_OK) {
 		sp_log(SP_ERROR, "sandbox_failed", NULL, "type=%u", p->type);

@@ -94,9 +94,9 @@ const struct mark *marks_prev(const struct marks *k, uint64_t at_us, char kind);
 /* What was learnt by going through the file once: states to start from, and
  * what happened when. Memory is bounded: when there are too many states every
  * other one goes, and from then on they are twice as far apart. */
-#define SNAPSHOTS_MAX 4096
+#define SNAPSHOTS_MAX 8192
 #define SNAPSHOTS_BYTES (96u << 20) /* of memory, all of them */
-#define SNAPSHOT_SPACING (1u << 20) /* output between two of them, at first */
+#define SNAPSHOT_SPACING (256u << 10) /* output between two of them, at first */
 struct index {
 	struct head head;	/* goes ahead of the viewer */
 	struct snapshot {

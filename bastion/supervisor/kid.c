@@ -22,6 +22,7 @@ static const enum sp_rx parent_of[SP_KID_COUNT] = {
     [SP_KID_HOP] = SP_RX_EGRESS, [SP_KID_SQL] = SP_RX_SQL,
     [SP_KID_SCAN] = SP_RX_EGRESS, [SP_KID_PLAYER] = SP_RX_PLAYER,
     [SP_KID_SCRIBE] = SP_RX_SCRIBE, [SP_KID_AUTH] = SP_RX_AUTH,
+    [SP_KID_SEARCH] = SP_RX_PLAYER,
 };
 
 static void
@@ -102,6 +103,7 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 	struct sp_msg_spawn_recover rcv = {.id = k->id};
 	struct sp_msg_spawn_egress egr = {.id = k->id};
 	struct sp_msg_spawn_player ply = {.id = k->id};
+	struct sp_msg_spawn_search sea = {.id = k->id};
 	struct sp_msg_spawn_auth aut = {.id = k->id};
 	struct sp_msg_spawn_scribe scr = {.id = k->id};
 	const int *fds = k->wires.child;
@@ -129,6 +131,8 @@ send_spawn(const struct sp_sup *s, struct sp_link *l, const struct sp_kid *k)
 		return sp_send_spawn_player(l, 0, &ply, fds);
 	case SP_KID_SCRIBE:
 		return sp_send_spawn_scribe(l, 0, &scr, fds);
+	case SP_KID_SEARCH:
+		return sp_send_spawn_search(l, 0, &sea, fds);
 	case SP_KID_AUTH:
 		return sp_send_spawn_auth(l, 0, &aut, fds);
 	case SP_KID_COUNT:

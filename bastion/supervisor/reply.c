@@ -39,6 +39,7 @@ send_spawned(struct sp_link *l, const struct sp_kid *k)
 	case SP_KID_SCAN:
 		return sp_send_scan_spawned(l, k->corr, &scan, fds);
 	case SP_KID_PLAYER:
+	case SP_KID_SEARCH:
 		return sp_send_play_spawned(l, k->corr, &ply, fds);
 	case SP_KID_SCRIBE:
 		return sp_send_scribe_spawned(l, 0, &scr, fds);

@@ -66,9 +66,8 @@ file_name(char name[static NAME_BYTES], const uint8_t *id, const char *ext)
 	snprintf(name, NAME_BYTES, "%s.%s", text, ext);
 }
 
-/* Descriptor, or -1 with errno. Only regular files of the directory itself. */
-static int
-open_recording(struct sp_sup *s, const uint8_t *id, const char *ext, int flags)
+int
+sp_open_recording(struct sp_sup *s, const uint8_t *id, const char *ext, int flags)
 {
 	char name[NAME_BYTES];
 	struct stat st;
@@ -187,7 +186,7 @@ on_session_spawn(struct sp_sup *s, struct sp_packet *p)
 		fail(s, p->corr, m.session, EEXIST, "this session exists already");
 		return SP_OK;
 	}
-	fd = open_recording(s, m.session, "open", O_RDWR | O_CREAT | O_EXCL);
+	fd = sp_open_recording(s, m.session, "open", O_RDWR | O_CREAT | O_EXCL);
 	if (fd < 0) {
 		err_no = errno;
 		fail(s, p->corr, m.session, err_no, strerror(err_no));
@@ -212,10 +211,10 @@ on_recover(struct sp_sup *s, struct sp_packet *p)
 		fail(s, p->corr, m.session, EBUSY, "its recorder still runs");
 		return SP_OK;
 	}
-	fd = open_recording(s, m.session, "open", O_RDWR);
+	fd = sp_open_recording(s, m.session, "open", O_RDWR);
 	/* Closed while the broker was away: read what it missed, no more. */
 	if (fd < 0 && errno == ENOENT)
-		fd = open_recording(s, m.session, "spr", O_RDONLY);
+		fd = sp_open_recording(s, m.session, "spr", O_RDONLY);
 	if (fd < 0) {
 		err_no = errno;
 		fail(s, p->corr, m.session, err_no, strerror(err_no));
@@ -236,9 +235,9 @@ on_play_spawn(struct sp_sup *s, struct sp_packet *p)
 
 	SP_TRY(sp_dec_play_spawn(p->body, &m));
 	f.id = m.play;
-	fd = open_recording(s, m.session, "spr", O_RDONLY);
+	fd = sp_open_recording(s, m.session, "spr", O_RDONLY);
 	if (fd < 0 && errno == ENOENT)
-		fd = open_recording(s, m.session, "open", O_RDONLY);
+		fd = sp_open_recording(s, m.session, "open", O_RDONLY);
 	if (fd < 0) {
 		f.err_no = errno;
 		f.text = errno == ENOENT ? "the recording is missing" :
@@ -435,6 +434,10 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		return on_recover(s, p);
 	case SP_MSG_play_spawn:
 		return on_play_spawn(s, p);
+	case SP_MSG_search_spawn:
+		return sp_on_search_spawn(s, p);
+	case SP_MSG_search_open:
+		return sp_on_search_open(s, p);
 	case SP_MSG_scan_key:
 		return on_scan_key(s, p);
 	default:

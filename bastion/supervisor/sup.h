@@ -342,6 +342,12 @@ SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);
 struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
 void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);
 void sp_session_free_all(struct sp_sup *s);
+/* Descriptor, or -1 with errno. Only regular files of the directory itself. */
+int sp_open_recording(struct sp_sup *s, const uint8_t *id, const char *ext,
+    int flags);
+/* search.c */
+SP_MUST enum sp_err sp_on_search_spawn(struct sp_sup *s, struct sp_packet *p);
+SP_MUST enum sp_err sp_on_search_open(struct sp_sup *s, struct sp_packet *p);
 
 /* leg.c: the egresses of a session */
 struct sp_leg {

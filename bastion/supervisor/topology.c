@@ -42,6 +42,9 @@ static const struct wire {
     {SP_KID_PLAYER, STREAM, BROKER, "the viewer; the broker hands it on"},
     {SP_KID_PLAYER, LINK, VAULT, "lane keys of one recording"},
     {SP_KID_SCRIBE, LINK, BROKER, "its recorder; the broker hands it on"},
+    {SP_KID_SEARCH, LINK, BROKER, "what to look for, and files in batches"},
+    {SP_KID_SEARCH, STREAM, BROKER, "the viewer; the broker hands it on"},
+    {SP_KID_SEARCH, LINK, VAULT, "lane keys of those recordings"},
 };
 
 const struct sp_peering sp_topology_peers[] = {

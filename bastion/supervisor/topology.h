@@ -15,6 +15,7 @@ enum sp_kid_kind {
 	SP_KID_SCAN,
 	SP_KID_PLAYER,
 	SP_KID_SCRIBE,	/* reads one session along, beside its recorder */
+	SP_KID_SEARCH,
 	SP_KID_AUTH,
 	SP_KID_COUNT
 };

@@ -30,7 +30,7 @@ HOSTILE = (b"\x1b]0;OWNED-TITLE\x07\x1b]2;OWNED\x1b\\\x1b]52;c;b3duZWQ=\x07\x1b[
 
 
 def setUpModule():
-    global sp, LONG, SHORT, TWO, HARM
+    global sp, LONG, SHORT, TWO, HARM, FILES, TYPED
     sp = Instance(policy=POLICY)
     sp.add_person("oscar", "operators")
     assert sp.ssh("oscar", "bastion", "whoami").code == 0
@@ -38,6 +38,8 @@ def setUpModule():
     out = {}
     harm = base64.b64encode(HOSTILE).decode()
     runs = {
+        "FILES": ([], None),
+        "TYPED": (["-tt"], None),
         "LONG": (["-tt"], ("echo first-word; sleep 12; stty cols 60 2>/dev/null; echo second-word; "
                            "for i in 1 2 3; do echo again-$i; sleep 1; done; echo last-word")),
         "SHORT": (["-tt"], "for i in $(seq 1 40); do echo line-$i; done; echo 你好-words; exit"),
@@ -51,7 +53,7 @@ def setUpModule():
         t.join()
     for k in runs:
         assert k in out, "no session %s" % k
-    LONG, SHORT, TWO, HARM = (out[k] for k in ("LONG", "SHORT", "TWO", "HARM"))
+    LONG, SHORT, TWO, HARM, FILES, TYPED = (out[k] for k in ("LONG", "SHORT", "TWO", "HARM", "FILES", "TYPED"))
 
 
 def tearDownModule():
@@ -73,6 +75,20 @@ def record(out, name, opts, command):
         assert b.stdout == b"chan-two\n", b
         a.communicate(timeout=60)
         subprocess.run(base + ["-O", "exit", "admin@core-01"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20)
+    elif name == "FILES":
+        src = sp.dir + "/payroll-2026.csv"
+        with open(src, "w") as f:
+            f.write("1,2,3\n")
+        argv = sp.ssh_argv("oscar", [], mux=False)
+        p = subprocess.run(["sftp"] + argv[1:] + ["-b", "-", "admin@core-01"], input=("put %s /tmp/mark-files-payroll-2026.csv\n"
+                           "rm /tmp/mark-files-payroll-2026.csv\n" % src).encode(), stdout=subprocess.PIPE, env=sp.ssh_env("oscar"), timeout=120)
+        assert p.returncode == 0, p
+    elif name == "TYPED":
+        p = subprocess.Popen(sp.ssh_argv("oscar", opts + ["admin@core-01"], mux=False), stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=sp.ssh_env("oscar"), bufsize=0)
+        p.stdin.write(b"echo mark-typed typed by haxx\x7f\x7fnd; exit\r")
+        got = p.communicate(timeout=120)[0]
+        assert b"mark-typed typed by hand" in got, got
     else:
         p = subprocess.run(sp.ssh_argv("oscar", opts + ["admin@core-01", "echo %s; %s" % (word, command)], mux=False),
                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=sp.ssh_env("oscar"), timeout=120)
@@ -257,6 +273,100 @@ class Keys(unittest.TestCase):
             self.assertNotIn(b"\x1b", v.raw)
             self.assertIn(b"line-1\r\n", v.raw)
             self.assertIn("你好-words".encode(), v.raw)
+
+
+class Search(unittest.TestCase):
+    def search(self, *args, who="carol", code=0):
+        r = sp.ssh(who, "bastion", "search", *args)
+        self.assertEqual(r.code, code, r)
+        return r
+
+    def found(self, *args):
+        return self.search(*args, "--json").json()
+
+    def test_the_moment_and_the_line_that_shows_it(self):
+        r = self.search("SECOND-word").text
+        self.assertNotIn("replay", r)                                # a capital letter is meant
+        rows = [x for x in self.found("'second-word'") if x["lane"] == "screen"]
+        self.assertEqual({x["id"] for x in rows}, {LONG})
+        one = rows[0]
+        self.assertTrue(11e6 < one["at_us"] < 17e6, one)
+        self.assertEqual((one["person"], one["account"], one["target"]), ("oscar", "admin", "core-01"))
+        self.assertIn("second-word", one["text"])
+        words = one["replay"].split()
+        self.assertEqual(words[:3], ["replay", LONG, "--at"])
+        v = Viewer(sp, "carol", words)
+        self.addCleanup(v.close)
+        v.until("second-word")
+        text = self.search("second-word").text
+        self.assertRegex(text, r"(?m)^%s  oscar  admin@core-01  " % LONG[:8])
+        self.assertRegex(text, r"replay %s --at 1\ds" % LONG[:8])
+        self.assertRegex(text, r"\d+ found in 1 of \d+ recordings, \d")
+
+    def test_lanes(self):
+        rows = self.found("mark-two", "--lane", "commands")
+        self.assertEqual([(x["id"], x["lane"]) for x in rows], [(TWO, "commands")])
+        rows = self.found("payroll-2026", "--lane", "files")
+        self.assertEqual({(x["id"], x["lane"]) for x in rows}, {(FILES, "files")})
+        self.assertIn("payroll-2026.csv", rows[0]["text"])
+        rows = self.found("typed by hand", "--lane", "keys")
+        self.assertEqual({(x["id"], x["lane"]) for x in rows}, {(TYPED, "keys")})
+        self.assertEqual([x for x in self.found("typed by hand") if x["lane"] == "keys"], [])  # only when asked for
+        self.assertEqual(self.found("payroll-2026", "--lane", "keys"), [])
+        self.search("x", "--lane", "nonsense", code=2)
+
+    def test_words(self):
+        self.assertEqual({x["id"] for x in self.found("你好", "--lane", "screen")}, {SHORT})
+        rows = self.found("'line-(39|40)$'", "--regex", "--lane", "screen")
+        self.assertEqual({x["id"] for x in rows}, {SHORT})
+        self.assertEqual({x["text"].strip() for x in rows}, {"line-39", "line-40"})
+        self.assertEqual({x["id"] for x in self.found("'你.-words'", "--regex", "--lane", "screen")} | {SHORT}, {SHORT})
+        r = self.search("'a(b'", "--regex", code=2)
+        self.assertIn("(", r.text)
+        self.assertEqual(self.found("no-such-thing-anywhere"), [])
+        self.assertIn("0 found in 0 of", self.search("no-such-thing-anywhere").text)
+
+    def test_filters(self):
+        self.assertTrue(self.found("mark-", "--user", "oscar", "--target", "core-01", "--since", "1h"))
+        self.assertEqual(self.search("mark-", "--user", "alice", code=1).out, b"")
+        self.search("mark-", "--until", "2020-01-01", code=1)
+        self.search("mark-", "--since", "yesterday", code=2)
+        self.assertEqual(len(self.found("line-", "--limit", "3")), 3)
+
+    def test_who_may_and_what_is_written_down(self):
+        r = sp.ssh("oscar", "bastion", "search", "mark-")
+        self.assertEqual(r.code, 1, r)
+        self.assertNotIn(b"mark-two", r.out)
+        self.search("'needle \x1b[31m in hay'")
+        e = [x for x in sp.audit("search") if "needle" in str(x)][0]
+        self.assertEqual(e["actor"], "carol")
+        d = e["detail"]
+        self.assertNotIn("\x1b", str(d["words"]))
+        self.assertEqual(d["lanes"], "screen files commands")
+        self.assertIn(LONG, d["list"])
+        self.assertEqual(len(d["list_sha256"]), 64)
+        self.found("second-word")
+        wait_for(lambda: [x for x in sp.audit("searched") if x["detail"].get("found_in") == [LONG]], 60, "what it found")
+
+    def test_hostile_text_is_encoded(self):
+        for opts in ([], ["--json"]):
+            r = self.search("bidi:", "--lane", "screen", *opts)
+            self.assertIn(b"bidi:", r.out)
+            for c in r.out.decode("utf-8"):
+                self.assertTrue(c == "\n" or ord(c) >= 0x20 and c != "\x7f" and not "\x80" <= c <= "\x9f" and c != "\u202e", repr(c))
+
+    def test_nothing_in_clear_on_the_disk(self):
+        self.found("second-word")
+        for top, _, names in os.walk(sp.dir + "/recordings"):
+            for n in names:
+                with open(os.path.join(top, n), "rb") as f:
+                    self.assertNotIn(b"second-word", f.read())
+
+    def test_progress_on_a_terminal(self):
+        v = Viewer(sp, "carol", ["search", "second-word"])
+        self.addCleanup(v.close)
+        v.until(r"\d+ found in 1 of")
+        self.assertIn("replay " + LONG[:8], v.text)
 
 
 class Harm(unittest.TestCase):

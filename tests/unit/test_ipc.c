@@ -207,6 +207,8 @@ Test(ipc, there_is_no_path_but_those_of_the_architecture)
 	    {SP_ROLE_EGR, SP_ROLE_VLT}, {SP_ROLE_PLY, SP_ROLE_VLT},
 	    {SP_ROLE_CLI, SP_ROLE_BRK}, {SP_ROLE_CLI, SP_ROLE_VLT},
 	    {SP_ROLE_REC, SP_ROLE_SCR},
+	    /* the front's host key signs in the vault */
+	    {SP_ROLE_ING, SP_ROLE_VLT},
 	    /* the workers of one search, forked from the child that leads it */
 	    {SP_ROLE_PLY, SP_ROLE_PLY},
 	    {SP_ROLE_NTY, SP_ROLE_BRK}, {SP_ROLE_NTY, SP_ROLE_VLT}};

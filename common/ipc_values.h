@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef SP_COMMON_IPC_VALUES_H
+#define SP_COMMON_IPC_VALUES_H
+
+/* What the small numbers in the messages mean: a part of common/ipc_messages.h,
+ * which is the contract and includes it. */
+
+enum sp_dialog {
+	SP_DIALOG_INFO = 1,	/* show text */
+	SP_DIALOG_ASK_HIDDEN = 2, /* ask, without echo */
+	SP_DIALOG_ASK = 3,	/* ask, with echo */
+	SP_DIALOG_OK = 4,	/* the conversation ends: authenticated */
+	SP_DIALOG_FAIL = 5,	/* the conversation ends: refused */
+};
+enum sp_login_method { SP_LOGIN_NONE = 1, SP_LOGIN_KEY = 2, SP_LOGIN_KBDINT = 3 };
+enum sp_login_verdict { SP_LOGIN_DENY = 0, SP_LOGIN_ACCEPT = 1, SP_LOGIN_NEXT = 2 };
+enum sp_renewed {
+	SP_RENEWED_NOT = 0,	/* its seal does not hold */
+	SP_RENEWED_IS = 1,	/* it is of the newest epoch */
+	SP_RENEWED_NOW = 2,	/* here it is */
+};
+enum sp_pam_verdict {
+	SP_PAM_DENY = 0,
+	SP_PAM_OK = 1,
+	SP_PAM_UNAVAILABLE = 2,
+	SP_PAM_MAXTRIES = 3,
+	SP_PAM_EXPIRED = 4,
+};
+enum sp_durability {
+	SP_DURABLE_PROCESS = 1,	/* survives any crash of ours */
+	SP_DURABLE_INPUT = 2,	/* input on disk before it is forwarded */
+	SP_DURABLE_FULL = 3,	/* both directions on disk first */
+};
+enum sp_cred_kind {
+	SP_CRED_SSH_CERT = 1,
+	SP_CRED_SSH_KEY = 2,
+	SP_CRED_SSH_PASSWORD = 3,
+	SP_CRED_TOTP_SEED = 4,
+	SP_CRED_PG_SCRAM = 5,	/* a verifier: ClientKey and ServerKey */
+	SP_CRED_PG_ROLE = 6,	/* a role made for one session */
+	SP_CRED_MARIADB = 7,	/* ed25519 seed or SHA1 of the password */
+};
+enum sp_protocol {		/* of a target */
+	SP_PROTO_SSH = 0,
+	SP_PROTO_POSTGRESQL = 1,
+	SP_PROTO_MARIADB = 2,
+};
+/* Which of a rotation's secrets: in the stream's WANTS and SECRET. */
+enum sp_which { SP_WHICH_OLD = 1, SP_WHICH_NEW = 2 };
+enum sp_end_code {
+	SP_END_NORMAL = 0,	/* by the user or the target */
+	SP_END_EXPIRED = 1,
+	SP_END_REVOKED = 2,
+	SP_END_KILLED = 3,
+	SP_END_DISK = 4,	/* the recording could not be written */
+	SP_END_PROTOCOL = 5,	/* a leg broke the protocol */
+	SP_END_LEG_DIED = 6,	/* a leg went away without a word */
+	SP_END_BROKER = 7,	/* the broker went away */
+	SP_END_TARGET = 8,	/* the login at the target failed */
+	SP_END_SHUTDOWN = 9,
+	SP_END_POLICY = 10,
+	SP_END_IDLE = 11,	/* nothing came from the user for too long */
+};
+enum sp_egr_fail {
+	SP_EGR_TRANSPORT = 1,
+	SP_EGR_HOSTKEY = 2,	/* not one of the pinned keys */
+	SP_EGR_AUTH = 3,
+	SP_EGR_VAULT = 4,	/* the vault refused */
+	SP_EGR_TIMEOUT = 5,
+	SP_EGR_FORWARD = 6,	/* a hop cannot reach the next leg */
+	/* The login broke off: the credential was used, and neither taken nor
+	 * refused. AUTH is a refusal. */
+	SP_EGR_BROKEN = 7,
+};
+enum sp_search_lane {
+	SP_SEARCH_SCREEN = 1 << 0,
+	SP_SEARCH_KEYS = 1 << 1,
+	SP_SEARCH_FILES = 1 << 2,
+	SP_SEARCH_COMMANDS = 1 << 3,
+};
+#define SP_SEARCH_REGEX 1u	/* `what` of search_start */
+#define SP_SEARCH_JSON 2u
+#define SP_SEARCH_LAST 1u	/* `state` of search_hits: of this recording */
+#define SP_SEARCH_UNREAD 2u	/* it could not be read to its end */
+#define SP_SEARCH_SEALED 4u	/* a lane was asked for and not opened */
+enum sp_play_mode {
+	SP_PLAY_REPLAY = 1,
+	SP_PLAY_VERIFY = 2,
+	SP_PLAY_ASCIICAST = 3,
+	SP_PLAY_RECORDS = 4,	/* every record, a JSON object a line */
+};
+enum sp_log_state {
+	SP_LOG_WAITS = 1,	/* the vault has not said yet what it signed */
+	SP_LOG_GOOD = 2,
+	SP_LOG_ALTERED = 3,	/* it is not the tree that was signed */
+	SP_LOG_BROKEN = 4,	/* it cannot be read or written */
+};
+/* What a verifier says of a recording. */
+enum sp_rec_verdict {
+	SP_REC_INTACT = 0,
+	SP_REC_CUT = 1,		/* whole up to a point, then nothing */
+	SP_REC_FORGED = 2,
+	SP_REC_UNKNOWN = 3,	/* not ours, or signed by another key */
+	SP_REC_MISSING = 4,
+	SP_REC_RECOVERED = 5,	/* intact, sealed after a crash */
+	SP_REC_OPEN = 6,	/* intact so far, the session is running */
+};
+
+#endif
