@@ -30,18 +30,20 @@ static void
 read_key(struct rig *r)
 {
 	struct sp_buf raw = {.max = 4096};
-	char text[4096] = "", b64[4096], *line = NULL;
-	size_t n = 0;
+	char text[4096] = "", b64[4096], *line;
+	size_t n = 0, len;
 	FILE *f = fopen(r->file, "re");
 
 	cr_assert_not_null(f);
 	cr_assert_gt(fread(text, 1, sizeof(text) - 1, f), 100);
 	fclose(f);
-	for (line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
+	for (line = text; *line != '\0'; line += len + 1) {
+		len = strcspn(line, "\n");
 		if (line[0] != '-') {
-			memcpy(b64 + n, line, strlen(line));
-			n += strlen(line);
+			memcpy(b64 + n, line, len);
+			n += len;
 		}
+	}
 	OK(sp_unbase64(&raw, sp_span_of(b64, n)));
 	/* PROTOCOL.key: magic, "none" twice, "", 1, then the blob */
 	memcpy(r->pk, sp_buf_span(&raw).p + 15 + 8 + 8 + 4 + 4 + 4 + 19, 32);
