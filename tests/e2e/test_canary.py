@@ -142,8 +142,123 @@ def use_slot(found):
     assert host("backup", "--verify", sp.dir + "/canary.spb", "--passphrase", input=found[1] + b"\n").code == 0
 
 
+def plant_host():
+    """The bastion's own host key; its file is where it belongs."""
+    path = sp.dir + "/keys/ssh_host_ed25519_key"
+    with open(path, "rb") as f:
+        raw = base64.b64decode(b"".join(f.read().split(b"\n")[1:-2]))
+    with open(path + ".pub") as f:
+        pub = base64.b64decode(f.read().split()[1])[-32:]
+    at = raw.rindex(pub)
+    return [raw[at - 32:at]]
+
+
+def use_host(found):
+    """A key exchange that the vault does not live to sign."""
+    os.kill(sp.pids("vault")[0][0], signal.SIGKILL)
+    ssh("bastion", "whoami", mux=False)
+    wait_for(is_quiet, 60, "the next vault")
+
+
+def public_of(seed):
+    """OpenSSL's word for which public half belongs to it (RFC 8410)."""
+    r = subprocess.run(["openssl", "pkey", "-inform", "DER", "-pubout", "-outform", "DER"], input=bytes.fromhex(
+        "302e020100300506032b657004220420") + seed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
+    return r.stdout[-32:]
+
+
+def plant_ca():
+    """The vault made it and shows it to nobody: it is fetched where it is, in the vault's memory, before its public half."""
+    if not ROOT:
+        return []
+    assert ssh("admin@core-01", "true").code == 0
+    line = [f["content"] for f in host("target", "setup", "core-01", "--json", check=True).json()["files"] if "content" in f and
+            f["path"].endswith("ca.pub")][0]
+    pub = base64.b64decode(line.split()[1])[-32:]
+    for data in memory_of(sp.pids("vault")[0][0]):
+        for m in re.finditer(re.escape(pub), data):
+            if m.start() >= 32 and public_of(data[m.start() - 32:m.start()]) == pub:
+                return [data[m.start() - 32:m.start()]]
+    raise AssertionError("the CA's key is nowhere in the vault")
+
+
+def use_ca(found):
+    """Certificates for a target that is another one, that is away, and that is itself again."""
+    pin = key_target.pub
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sp.dir + "/people/other"], check=True)
+    with open(sp.dir + "/people/other.pub") as f:
+        host("target", "set", "t-key", "--host-key", " ".join(f.read().split()[:2]), check=True)
+    assert ssh("admin@t-key", "true").code != 0
+    host("target", "set", "t-key", "--host-key", pin, check=True)
+    key_target.stop()
+    assert ssh("admin@t-key", "true").code != 0
+    key_target.launch(key_target.dir + "/sshd_config")
+    assert ssh("admin@t-key", "echo in").out == b"in\n"
+    die_in("admin@t-key", ("recorder", "vault"))
+
+
+def plant_candidate():
+    """A rotation's new password: the target's reconcile account sets it, and this target tells us."""
+    global taken
+    taken = sp.dir + "/target/home/admin/taken"
+    t = Target(sp, "t-rot", options="Match User admin\nForceCommand tee -a %s >/dev/null\nMatch all" % taken)
+    old = word()
+    host("account", "add", "legacy@t-rot", "--kind", "password", "--password-stdin", input=old + b"\n", check=True)
+    host("target", "reconcile", "t-rot", "admin", check=True)
+    assert host("account", "rotate", "legacy@t-rot", timeout=120).code != 0     # it took it, and lets nobody in
+    with open(taken, "rb") as f:
+        new = f.read().split(b"legacy:")[1].split(b"\n")[0]
+    t.remove()
+    os.unlink(taken)
+    return [old, new]
+
+
+def use_candidate(found):
+    assert host("account", "rotate", "legacy@t-rot", timeout=120).code != 0     # away
+
+
+def plant_shares():
+    r = sp.host("vault", "slots", "add", "shares", "--k", "2", "--n", "2", "--label", "canary2", "--json", check=True).json()
+    return [s.encode() for s in r["shares"]]            # shown, once: that is what it is for
+
+
+def use_shares(found):
+    slot = [s["id"] for s in host("vault", "slots", "--json", check=True).json() if s.get("label") == "canary2"][0]
+    assert host("vault", "slots", "verify", str(slot), input=found[0] + b"\n" + found[0] + b"\n").code != 0
+    host("vault", "slots", "verify", str(slot), input=b"\n".join(found) + b"\n", check=True)
+    host("vault", "seal", check=True)
+    assert host("vault", "unseal", "--shares", input=found[0][:-4] + b"AAAA\n").code != 0
+    host("vault", "unseal", "--shares", input=b"\n".join(found) + b"\n", check=True)
+    wait_for(is_quiet, 60, "the vault")
+
+
+def plant_kit():
+    """A break-glass kit: what is in it, and the shares that open it."""
+    global kit
+    kit, secret = sp.dir + "/people/kit.spk", word()
+    host("account", "add", "boxed@t-key", "--kind", "password", "--password-stdin", input=secret + b"\n", check=True)
+    r = sp.host("break-glass", "kit", "--k", "2", "--n", "2", "--account", "boxed@t-key", "--out", kit, check=True)
+    return [secret] + r.out.split()
+
+
+def use_kit(found):
+    def tool(*shares):
+        return subprocess.run([sp.dir + "/opt/bin/sallyport-kit", "open", kit, "--receipt", sp.dir + "/people/receipt"],
+                              input=b"Dana\nfire\n" + b"".join(s + b"\n" for s in shares), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60)
+    r = tool(found[1], found[2][:-4] + b"AAAA")
+    assert r.returncode == 1 and r.stdout == b"", r
+    printed.append(r.stderr)
+    r = tool(*found[1:])
+    assert found[0] in r.stdout, r
+    printed.append(r.stderr)
+    host("break-glass", "import", sp.dir + "/people/receipt", check=True)
+    host("account", "rotate", "boxed@t-key", timeout=120)
+
+
 KINDS = [("password", plant_password, use_password), ("key", plant_key, use_key), ("totp", plant_totp, use_totp),
-         ("slot", plant_slot, use_slot)]
+         ("slot", plant_slot, use_slot), ("shares", plant_shares, use_shares), ("kit", plant_kit, use_kit),
+         ("candidate", plant_candidate, use_candidate), ("host", plant_host, use_host), ("ca", plant_ca, use_ca)]
 
 
 def is_quiet():
@@ -152,13 +267,14 @@ def is_quiet():
     return r.code == 0 and r.json() == [] and "open" in sp.host("status").text
 
 
-def die_in(where):
-    """A session whose egress is killed in the middle, and one that a dying broker ends."""
-    for role in ("egress", "broker"):
+def die_in(where, roles=("egress", "broker")):
+    """Sessions in the middle of which a process is killed."""
+    for role in roles:
         p = sp.ssh_start("oscar", where, "echo up; cat", stdin=subprocess.PIPE)
         read_until(p.stdout, b"up\n", 60)
         parents, kids = sp.pids(role)
         os.kill((kids or parents)[-1], signal.SIGKILL)
+        p.stdin.close()         # a vault's end is not the session's
         p.wait(60)
         out = p.stdout.read() + p.stderr.read()
         printed.append(out)
@@ -224,7 +340,7 @@ def files_below(top, skip=()):
 
 def search_files(needles, hits):
     # what people and targets hold themselves is no part of the bastion; nor is the demonstration's key
-    skip = [sp.dir + "/" + d for d in ("people", "target", "opt", "t-key")]
+    skip = [sp.dir + "/" + d for d in ("people", "target", "opt", "t-key", "keys")]
     n = 0
     for path in files_below(sp.dir, skip):
         try:
@@ -267,6 +383,39 @@ def search_memory(needles, hits):
                 needles.find("memory of %s" % role, data, hits)
             n += 1
     return n
+
+
+class Cores(unittest.TestCase):
+    """What a process holds when it crashes stays in no file."""
+
+    def test_none_is_written(self):
+        for role in ("vault", "ingress", "broker", "recorder", "egress", "player", "auth"):
+            parents, kids = sp.pids(role)
+            self.assertTrue(parents, role)
+            for pid in parents + kids:
+                with open("/proc/%d/limits" % pid) as f:
+                    core = [line for line in f if line.startswith("Max core file size")][0].split()
+                self.assertEqual(core[4:6], ["0", "0"], role)
+                # not dumpable: it belongs to root, whoever it runs as
+                self.assertEqual(os.stat("/proc/%d/mem" % pid).st_uid, 0 if ROOT else os.stat("/proc/%d/mem" % pid).st_uid, role)
+        for role in ("player", "egress", "recorder", "ingress", "auth", "vault", "broker"):
+            p = sp.ssh_start("oscar", "admin@core-01", "echo up; cat", stdin=subprocess.PIPE)
+            read_until(p.stdout, b"up\n", 60)
+            parents, kids = sp.pids(role)
+            pid = (kids or parents)[-1]
+            where = os.readlink("/proc/%d/cwd" % pid)
+            os.kill(pid, signal.SIGSEGV)
+            wait_for(lambda: not os.path.exists("/proc/%d/exe" % pid), 60, "the end of %s" % role)
+            p.stdin.close()
+            p.wait(60)
+            p.stdout.close()
+            p.stderr.close()
+            sp.drop(p)
+            wait_for(is_quiet, 60, "the next %s" % role)
+            wait_for(lambda: sp.pids(role)[0], 60, "the next %s" % role)
+            left = [f for d in {where, sp.dir} for f in (files_below(d) if d != "/" else [])
+                    if re.match(r"core(\.\d+)?$|.*\.core$", os.path.basename(f))]
+            self.assertEqual(left, [], role)
 
 
 class Canary(unittest.TestCase):
