@@ -103,7 +103,7 @@ enum sp_err
 sp_config_parse(struct sp_config *c, struct sp_span text,
     struct sp_config_diag *diag)
 {
-	struct sp_config t;
+	static struct sp_config t;
 	bool seen[N_ROWS] = {false};
 
 	memset(&t, 0, sizeof(t));

@@ -46,6 +46,8 @@
 	X(text, recording_keys, "", 0, 0, "who opens what was typed, for instance: 2 of anna ben carl; empty: as recordings_sealed_to") \
 	X(text, recording_files, "", 0, 0, "who opens the bodies of files; empty: as recordings_sealed_to") \
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
+	X(list, krl_push, "", 0, 0, "ACCOUNT@TARGET:/PATH of each target that is brought the list of revoked certificates") \
+	X(number, krl_push_s, "600", 5, 604800, "seconds between two such lists, beside those after a revocation") \
 	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \
 	X(number, rotation_keep, "5", 1, 1000, "former versions of a secret that are kept") \
 	X(number, alive_s, "60", 0, 86400, "seconds of silence after which a client or a target is asked whether it lives; 0: never") \

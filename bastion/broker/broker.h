@@ -31,6 +31,7 @@ struct sp_logins;
 struct sp_approvals;
 struct sp_sessions;
 struct sp_rotations;
+struct sp_krlpushes;
 struct sp_peer;
 
 struct sp_broker {
@@ -47,6 +48,7 @@ struct sp_broker {
 	struct sp_approvals *approvals;
 	struct sp_sessions *sessions;
 	struct sp_rotations *rotations;
+	struct sp_krlpushes *krlpushes;
 	bool stopping;
 };
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/krlpush.h"
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
 #include "bastion/broker/search.h"
@@ -140,6 +141,7 @@ reconfig(struct sp_broker *b, const struct sp_msg_reconfig *m)
 		return;
 	}
 	b->cfg = fresh;
+	sp_krlpushes_reread(b);
 	sp_log_init("broker", fresh.debug != 0);
 	sp_log(SP_INFO, "reconfigured", NULL, "");
 }

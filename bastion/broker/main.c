@@ -12,6 +12,7 @@
 #include "bastion/broker/control.h"
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
+#include "bastion/broker/krlpush.h"
 #include "bastion/broker/rotate.h"
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/vault.h"
@@ -69,6 +70,7 @@ make_rooms(struct sp_broker *b, const char *db, int control)
 	    (b->approvals = sp_approvals_new(b)) == NULL ||
 	    (b->sessions = sp_sessions_new(b)) == NULL ||
 	    (b->rotations = sp_rotations_new(b)) == NULL ||
+	    sp_krlpushes_new(b) == NULL ||
 	    (b->logins = sp_logins_new(b)) == NULL ||
 	    sp_control_new(b, control) == NULL)
 		return SP_ERR_NOMEM;

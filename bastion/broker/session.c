@@ -221,26 +221,30 @@ new_session(struct sp_broker *b, const struct sp_ask *ask,
 
 struct sp_session *
 sp_session_begin_own(struct sp_broker *b, const char *what,
-    const struct sp_ask *ask, const struct sp_session_ops *ops, void *arg)
+    uint32_t rights, const struct sp_ask *ask, const struct sp_session_ops *ops,
+    void *arg)
 {
-	static const struct sp_rules rules = {.rights = SP_RIGHT_SQL};
+	static const struct sp_rules at_sql = {.rights = SP_RIGHT_SQL},
+	    at_exec = {.rights = SP_RIGHT_EXEC};
+	const struct sp_rules *rules = rights == SP_RIGHT_EXEC ? &at_exec : &at_sql;
 	SP_BUF_AUTO blob = {.max = SP_POLICY_RULES_MAX};
 	struct sp_session *s = new_session(b, ask, ops, arg);
 
 	if (s == NULL)
 		return NULL;
-	if (sp_rules_encode(&blob, &rules) == SP_OK &&
+	if (sp_rules_encode(&blob, rules) == SP_OK &&
 	    blob.len <= sizeof(s->j.verdict.rules)) {
 		s->j.verdict.n_rules = (uint16_t)blob.len;
 		memcpy(s->j.verdict.rules, sp_buf_span(&blob).p, blob.len);
 	}
 	s->is_own = true;
+	s->kind = rights == SP_RIGHT_EXEC ? what : NULL;
 	s->who.is_host = true;
 	snprintf(s->who.name, sizeof(s->who.name), "%s", what);
 	snprintf(s->who.addr, sizeof(s->who.addr), "local");
 	snprintf(s->j.verdict.rule, sizeof(s->j.verdict.rule), "%s", what);
 	s->j.verdict.allow = true;
-	s->j.verdict.rights = rules.rights;
+	s->j.verdict.rights = rules->rights;
 	s->j.verdict.longest_us = OWN_US;
 	sess_begin(s);
 	return s;
@@ -276,6 +280,7 @@ sp_session_begin_rotation(struct sp_broker *b, const struct sp_ask *ask,
 		return NULL;
 	}
 	s->rotation = w;
+	s->kind = "rotation";
 	snprintf(s->who.name, sizeof(s->who.name), "rotation");
 	snprintf(s->who.addr, sizeof(s->who.addr), "local");
 	snprintf(s->j.verdict.rule, sizeof(s->j.verdict.rule), "rotation");

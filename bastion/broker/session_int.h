@@ -100,6 +100,7 @@ struct sp_session {
 	uint8_t rec_key[32], header_hash[32], head[32];
 	int64_t opened_us;
 	bool is_own;		/* the bastion's: no policy judges it */
+	const char *kind;	/* of its row; NULL: somebody's */
 	/* at a database */
 	char role[40];		/* made for it (SP_CRED_PG_ROLE), or "" */
 	uint32_t pg_pid, pg_key;	/* of the server's BackendKeyData */
@@ -171,10 +172,12 @@ void sp_session_on_security_event(struct sp_broker *b, const char *from,
     const struct sp_msg_security_event *m);
 
 /* ------------------------------------------------------------ session.c */
-/* A session of the bastion's own at a database (sqlrun.h); what stands in the
- * place of a person's name. */
+/* A session of the bastion's own, at a database (sqlrun.h) or for the list of
+ * revoked certificates (krlpush.h); what, a constant, stands in the place of a
+ * person's name. It may do what rights say and nothing else. */
 struct sp_session *sp_session_begin_own(struct sp_broker *b, const char *what,
-    const struct sp_ask *ask, const struct sp_session_ops *ops, void *arg);
+    uint32_t rights, const struct sp_ask *ask, const struct sp_session_ops *ops,
+    void *arg);
 void sess_hold(struct sp_session *s);
 void sess_release(struct sp_session *s);
 void sess_set_state(struct sp_session *s, enum session_state st);

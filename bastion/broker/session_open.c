@@ -100,7 +100,7 @@ meta_text(const struct sp_session *s)
 	sp_detail_i64(d, "target_port", s->ask.port);
 	sp_detail_str(d, "more_addrs", s->ask.more_addrs);
 	sess_detail_way(s, d);
-	sp_detail_str(d, "kind", s->rotation != NULL ? "rotation" : NULL);
+	sp_detail_str(d, "kind", s->kind);
 	sp_detail_str(d, "rule", s->j.verdict.rule);
 	sp_detail_str(d, "policy", s->policy_hash);
 	sp_detail_uuid(d, "grant", s->j.grant);
@@ -220,7 +220,7 @@ insert_rows(struct sp_session *s, struct sp_change *c)
 	    s->who.addr, s->j.verdict.rule, s->policy_hash,
 	    sp_i64_text(now, s->started_us), sp_rules_show(rules, sizeof(rules),
 	    sp_span_of(s->j.verdict.rules, s->j.verdict.n_rules)),
-	    s->rotation != NULL ? "rotation" : NULL};
+	    s->kind};
 
 	sp_uuid_text(id, s->id);
 	sp_uuid_text(person, s->who.person);

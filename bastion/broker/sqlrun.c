@@ -378,7 +378,7 @@ sp_sqlrun_begin(struct sp_broker *b, const struct sp_ask *ask,
 	r->arg = arg;
 	sp_buf_init(&r->in, IN_MAX);
 	event_add(r->late, &tv);
-	r->session = sp_session_begin_own(b, what, ask, &ops, r);
+	r->session = sp_session_begin_own(b, what, SP_RIGHT_SQL, ask, &ops, r);
 	if (r->session == NULL)
 		done(r, SP_ERR_NOMEM, "no session can begin now");
 }

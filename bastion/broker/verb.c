@@ -158,6 +158,10 @@ const struct sp_verb sp_verbs[] = {
 	    "the list of revoked certificates, for a target's sshd"),
 	ROW("krl", "list", SP_MAY_AUDIT, "", 0, 0, krl_list, "",
 	    "what was revoked by hand"),
+	ROW("krl", "status", SP_MAY_AUDIT, "", 0, 0, krl_status, "",
+	    "which targets were brought the list, and when (krl_push)"),
+	ROW("krl", "push", SP_MAY_ADMIN, "", 0, 1, krl_push, "[ACCOUNT@TARGET]",
+	    "bring the list to the targets of krl_push now"),
 	ROW("krl", "revoke", SP_MAY_ADMIN, "serial= session= ca= reason=", 0, 0,
 	    krl_revoke, "--serial N | --session SESSION | --ca 'ALGO KEY' "
 	    "[--reason TEXT]", "a certificate, a session's, or a whole CA"),

@@ -155,7 +155,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(users_group_add) X(users_group_remove) X(users_totp_store)          \
 	X(targets_list) X(target_show) X(target_add) X(target_remove) X(target_set)          \
 	X(target_switch) X(target_setup)                                      \
-	X(krl) X(krl_list) X(krl_revoke) X(krl_remove)                        \
+	X(krl) X(krl_list) X(krl_revoke) X(krl_remove) X(krl_status) X(krl_push)                        \
 	X(account_list) X(account_show) X(account_add) X(account_set)        \
 	X(account_switch) X(account_remove)                                   \
 	X(secret_list) X(secret_show) X(secret_store) X(secret_remove)        \

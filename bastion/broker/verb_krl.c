@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bastion/broker/flow.h"
+#include "bastion/broker/krlpush.h"
 #include "bastion/broker/vault.h"
 #include "bastion/broker/verb_key.h"
 #include "bastion/broker/verb_krl.h"
@@ -117,27 +118,36 @@ got_krl(void *arg, enum sp_err e, struct sp_packet *reply)
 		sp_call_fail_err(k->call, e, "the list of revoked certificates");
 }
 
-void
-sp_krl_make(struct sp_krl *k, struct sp_call *c, const struct sp_rows *revoked,
-    const struct sp_rows *ended, void (*then)(struct sp_call *c))
+enum sp_err
+sp_krl_request(struct sp_buf *body, const struct sp_rows *revoked,
+    const struct sp_rows *ended, uint64_t *version)
 {
 	struct lists l = {.serials = {.max = 8 * SERIALS_MAX},
 	    .ids = {.max = 16 * KEY_IDS_MAX}, .cas = {.max = 8192}};
 	struct sp_msg_v_krl m = {.version = (uint64_t)sp_now_us()};
-	SP_BUF_AUTO body = {.max = 65536};
 	enum sp_err e = gather(&l, revoked, ended);
 
-	k->call = c;
-	k->then = then;
-	k->version = m.version;
+	*version = m.version;
 	m.serials = sp_buf_span(&l.serials);
 	m.key_ids = sp_buf_span(&l.ids);
 	m.cas = sp_buf_span(&l.cas);
 	if (e == SP_OK)
-		e = sp_enc_v_krl(&body, &m);
+		e = sp_enc_v_krl(body, &m);
 	sp_buf_fini(&l.serials);
 	sp_buf_fini(&l.ids);
 	sp_buf_fini(&l.cas);
+	return e;
+}
+
+void
+sp_krl_make(struct sp_krl *k, struct sp_call *c, const struct sp_rows *revoked,
+    const struct sp_rows *ended, void (*then)(struct sp_call *c))
+{
+	SP_BUF_AUTO body = {.max = 65536};
+	enum sp_err e = sp_krl_request(&body, revoked, ended, &k->version);
+
+	k->call = c;
+	k->then = then;
 	if (e != SP_OK)
 		sp_call_fail(c, SP_EXIT_REFUSED, "no list of revoked certificates "
 		    "can be made of what was revoked: %s (krl list)", sp_err_text(e));
@@ -264,6 +274,7 @@ revoked(struct sp_call *c)
 	char id[SP_UUID_TEXT];
 
 	sp_uuid_text(id, w->id);
+	sp_krlpushes_due(c->b, NULL);
 	sp_call_did(c, id, "revoked", "The %s %s is on the list. Targets refuse it "
 	    "once they have the list: krl", w->what, w->value);
 }
@@ -387,6 +398,7 @@ sp_verb_krl_revoke(struct sp_call *c)
 static void
 removed(struct sp_call *c)
 {
+	sp_krlpushes_due(c->b, NULL);
 	sp_call_did(c, sp_rows_get(c->rows[0], 0, "id"), "removed",
 	    "The %s %s is not revoked any more.", sp_rows_get(c->rows[0], 0, "what"),
 	    sp_rows_get(c->rows[0], 0, "value"));
@@ -426,4 +438,65 @@ sp_verb_krl_remove(struct sp_call *c)
 	sp_call_load(c, 0, (struct sp_need[]){{.t = SP_T_REVOKED,
 	    .where = "WHERE id = $1::uuid", .p = {c->pos[0]}, .n = 1}}, 1,
 	    remove_write);
+}
+
+/* ---------------------------------------------------------- krl status, push */
+
+static const char *
+state_word(const struct sp_krlpush_view *v)
+{
+	switch (v->state) {
+	case SP_KRLPUSH_CURRENT:
+		return "current";
+	case SP_KRLPUSH_BEHIND:
+		return "behind";
+	case SP_KRLPUSH_FAILED:
+		return "failed";
+	case SP_KRLPUSH_WRONG:
+		return "wrong";
+	case SP_KRLPUSH_NEVER:
+		break;
+	}
+	return v->is_running ? "running" : "never";
+}
+
+void
+sp_verb_krl_status(struct sp_call *c)
+{
+	static const struct sp_col cols[] = {
+		{"target", "TARGET", SP_COL_TEXT}, {"account", "ACCOUNT", SP_COL_TEXT},
+		{"path", "PATH", SP_COL_TEXT}, {"state", "STATE", SP_COL_TEXT},
+		{"pushed", "PUSHED", SP_COL_TIME}, {"tried", "TRIED", SP_COL_TIME},
+		{"failures", "FAILURES", SP_COL_NUMBER}, {"text", "WHY", SP_COL_TEXT},
+	};
+	struct sp_list *l = sp_list_new(cols, 8);
+	size_t n = sp_krlpushes_n(c->b);
+
+	for (size_t i = 0; i < n; i++) {
+		char last[SP_NUM_TEXT], tried[SP_NUM_TEXT], failures[SP_NUM_TEXT];
+		struct sp_krlpush_view v;
+
+		sp_krlpushes_view(c->b, i, &v);
+		sp_list_add(l, (const char *[]){v.target, v.account, v.path,
+		    state_word(&v),
+		    v.last_us == 0 ? NULL : sp_i64_text(last, v.last_us),
+		    v.tried_us == 0 ? NULL : sp_i64_text(tried, v.tried_us),
+		    sp_i64_text(failures, v.failures), v.text});
+	}
+	sp_call_end_list(c, l, "No target is brought the list: krl_push in "
+	    "sallyport.conf names them.");
+}
+
+void
+sp_verb_krl_push(struct sp_call *c)
+{
+	const char *which = c->n_pos > 0 ? c->pos[0] : NULL;
+	size_t n = sp_krlpushes_due(c->b, which);
+
+	if (n == 0)
+		sp_call_fail(c, SP_EXIT_REFUSED, "krl_push of sallyport.conf names %s",
+		    which == NULL ? "no target" : "no such account and target");
+	else
+		sp_call_did(c, which == NULL ? "" : which, "due", "%zu targets are "
+		    "brought the list now: krl status", n);
 }

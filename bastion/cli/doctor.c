@@ -496,6 +496,41 @@ exam_rotation(struct exam *x)
 		say(x, OK, "rotation", NULL, "none has failed");
 }
 
+/* A target that still takes what was revoked. */
+static void
+exam_krl(struct exam *x)
+{
+	SP_BUF_AUTO out = {.max = 1 << 20}, late = {.max = 1024};
+	char *argv[] = {(char[]){"krl"}, (char[]){"status"}, (char[]){"--json"}, NULL};
+	json_object *a = NULL;
+	size_t n = 0, all;
+
+	if (sp_cli_verb(x->c, 3, argv, -1, &out) != SP_EXIT_OK ||
+	    sp_buf_put_u8(&out, 0) != SP_OK ||
+	    (a = json_tokener_parse((const char *)sp_buf_span(&out).p)) == NULL)
+		return;		/* what is wrong has been said above */
+	all = json_object_array_length(a);
+	for (size_t i = 0; i < all; i++) {
+		json_object *o = json_object_array_get_idx(a, i);
+		const char *state = sp_cli_text_field(o, "state");
+		const char *name = sp_cli_text_field(o, "target");
+
+		if (state != NULL && strcmp(state, "current") == 0)
+			continue;
+		if (n++ < 10 && sp_buf_printf(&late, " %.32s (%.16s)",
+		    name == NULL ? "?" : name, state == NULL ? "?" : state) != SP_OK)
+			break;
+	}
+	json_object_put(a);
+	if (n > 0 && sp_buf_put_u8(&late, 0) == SP_OK)
+		say(x, WARN, "krl", "sallyport krl status says why", "%zu of %zu "
+		    "targets do not have the newest list of revoked certificates:%s%s",
+		    n, all, (const char *)sp_buf_span(&late).p, n > 10 ? " ..." : "");
+	else if (all > 0)
+		say(x, OK, "krl", NULL, "%zu targets have the list of revoked "
+		    "certificates", all);
+}
+
 int
 sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 {
@@ -526,6 +561,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 		exam_seals(&x);
 		exam_targets(&x);
 		exam_rotation(&x);
+		exam_krl(&x);
 	}
 	if (c->json)
 		printf("%s\n", json_object_to_json_string_ext(x.list,

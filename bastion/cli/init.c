@@ -123,7 +123,7 @@ static enum sp_err
 make_config(const struct init *in)
 {
 	SP_BUF_AUTO text = {.max = 65536}, empty = {.max = 16};
-	struct sp_config cfg;
+	static struct sp_config cfg;
 	struct sp_config_diag d = {0};
 
 	SP_TRY(sp_config_parse(&cfg, sp_buf_span(&empty), &d));

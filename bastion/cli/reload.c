@@ -33,7 +33,7 @@ sp_cmd_reload(struct sp_cli *c, int argc, char **argv)
 	const struct timespec nap = {.tv_nsec = 20000000};
 	int64_t until = sp_boot_us() + RELOAD_S * 1000000LL;
 	char before[1024], now[1024], *why;
-	struct sp_config cfg;
+	static struct sp_config cfg;
 	struct pollfd pf = {.fd = -1, .events = POLLIN};
 
 	(void)argv;

@@ -206,7 +206,7 @@ sp_cmd_start(struct sp_cli *c, int argc, char **argv)
 	char exe[4096];
 	const char *const run[] = {exe, c->dir, NULL};
 	bool foreground = argc == 2 && strcmp(argv[1], "--foreground") == 0;
-	struct sp_config cfg;
+	static struct sp_config cfg;
 	int rc;
 
 	if (argc > 1 + c->json + foreground)
@@ -269,7 +269,7 @@ stop_daemon(const struct sp_cli *c)
 int
 sp_cmd_stop(struct sp_cli *c, int argc, char **argv)
 {
-	struct sp_config cfg;
+	static struct sp_config cfg;
 	int rc;
 
 	(void)argv;

@@ -15,7 +15,7 @@ from target import Target, reach  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
-permit "free" who group operators on tag t as admin when source in loopback require mfa totp for 1h
+permit "free" who group operators on tag t, core as admin when source in loopback require mfa totp for 1h
 """
 
 
@@ -249,6 +249,90 @@ class Revocation(unittest.TestCase):
         self.assertIn(b"was changed in the database", answer.err)
         sp.psql("DELETE FROM sallyport.revoked WHERE id = '%s'" % r["id"])
         self.assertEqual(sp.ssh("oscar", "bastion", "krl").code, 0)
+
+
+class Push(unittest.TestCase):
+    """The list goes to the targets by itself: a session of the bastion's own, recorded like any other."""
+
+    def target(self, name, options=""):
+        t = Target(sp, name, options=options and options % (sp.dir + "/target/home/admin/krl-" + name))
+        self.addCleanup(t.remove)
+        return t, sp.dir + "/target/home/admin/krl-" + name
+
+    @staticmethod
+    def state(name):
+        rows = [x for x in sp.host("krl", "status", "--json", check=True).json() if x["target"] == name]
+        return rows[0] if rows else None
+
+    def wait(self, name, state):
+        wait_for(lambda: (self.state(name) or {}).get("state") == state, 120, "%s to be %s" % (name, state))
+
+    def push(self, **words):
+        sp.configure(krl_push=" ".join(words.pop("to")), **words)
+        sp.host("reload", check=True)
+        self.addCleanup(self.no_push)
+
+    @staticmethod
+    def no_push():
+        sp.configure(krl_push="", krl_push_s=600)
+        sp.host("reload", check=True)
+
+    def test_a_revoked_certificate_is_refused_after_the_push(self):
+        t, path = self.target("c-push", "RevokedKeys %s")
+        with open(path, "wb") as f:
+            f.write(sp.host("krl", check=True).out)
+        os.chmod(path, 0o644)
+        self.push(to=["admin@c-push:" + path], krl_push_s=3600)
+        self.wait("c-push", "current")
+        self.assertEqual(run("c-push").code, 0)
+        first = os.stat(path).st_ino
+        last = max(e["detail"]["serial"] for e in sp.audit("session_open"))
+        ids = [sp.host("krl", "revoke", "--serial", str(last + i), "--json", check=True).json()["id"] for i in range(6, 40)]
+        text = lambda: subprocess.run(["ssh-keygen", "-Q", "-l", "-f", path], stdout=subprocess.PIPE).stdout.decode()
+        wait_for(lambda: Revocation.has(text(), last + 39), 120, "the list at the target")
+        self.wait("c-push", "current")
+        self.assertNotEqual(os.stat(path).st_ino, first, "it took the place of the old one in one step")
+        while max(e["detail"]["serial"] for e in sp.audit("session_open")) < last + 5:
+            self.assertEqual(run("core-01").code in (0, 255), True)
+        self.assertNotEqual(run("c-push").code, 0)
+        self.assertIn("revoked by file", t.log())
+        # recorded, and nobody's
+        rows = [s for s in sp.sessions() if s["target"] == "c-push" and s.get("kind") == "krl"]
+        self.assertTrue(rows)
+        self.assertEqual(sp.host("verify", rows[0]["id"]).code, 0)
+        for i in ids:
+            sp.host("krl", "remove", i, check=True)
+
+    def test_targets_that_fail_are_told_and_tried_again(self):
+        bad = {"c-away": "", "c-flood": "ForceCommand head -c 3000000 /dev/zero; exit 1\n#%s", "c-dies": "ForceCommand kill -9 $PPID\n#%s",
+               "c-esc": "ForceCommand printf '\\033]0;x\\007no'; exit 7\n#%s"}
+        made = {name: self.target(name, options) for name, options in bad.items()}
+        made["c-away"][0].stop()
+        self.push(to=["admin@%s:%s" % (n, p) for n, (_, p) in made.items()] + ["admin@c-none:/k", "admin@core-01:/nowhere/at/all",
+                                                                                "admin@core-01:/etc/a;id", "rubbish"])
+        for name in list(made) + ["c-none", "core-01"]:
+            self.wait(name, "failed")
+        rows = sp.host("krl", "status", "--json", check=True).json()
+        self.assertEqual(sum(x["state"] == "wrong" for x in rows), 2)
+        self.assertNotIn("\x1b", sp.host("krl", "status").text)
+        r = sp.host("doctor", "--json").json()
+        r = r["checks"] if isinstance(r, dict) else r
+        said = [x for x in r if x["check"] == "krl"]
+        self.assertEqual((said[0]["state"], "c-away" in said[0]["text"]), ("warn", True), said)
+        # it is there again, and gets it without being asked
+        t = made["c-away"][0]
+        t.launch(t.dir + "/sshd_config")
+        self.assertEqual(sp.host("krl", "push", "admin@c-away").code, 0)
+        self.wait("c-away", "current")
+        self.assertGreater(os.stat(made["c-away"][1]).st_size, 40)
+        self.assertFalse(os.path.exists(made["c-flood"][1]))
+        self.assertNotEqual(sp.host("krl", "push", "admin@c-nobody").code, 0)
+        # people keep working meanwhile
+        self.assertEqual(run("core-01").code, 0)
+
+    def test_who_may_ask(self):
+        self.assertNotEqual(sp.ssh("oscar", "bastion", "krl", "push").code, 0)
+        self.assertNotEqual(sp.ssh("oscar", "bastion", "krl", "status").code, 0)
 
 
 if __name__ == "__main__":
