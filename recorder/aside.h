@@ -21,8 +21,8 @@
 #define SP_ASIDE_STUCK_US INT64_C(10000000) /* it took nothing for so long */
 #define SP_ASIDE_ASKED_US INT64_C(30000000) /* for one to be there */
 #define SP_ASIDE_FAILURES 8	/* of a session; then it goes on without */
-#define SP_ASIDE_LAST_US INT64_C(3000000) /* at the end of the session */
-#define SP_ASIDE_HURRY_US INT64_C(700000) /* once the broker wants it over */
+#define SP_ASIDE_LAST_US INT64_C(6000000) /* at the end of the session */
+#define SP_ASIDE_HURRY_US INT64_C(1000000) /* once the broker wants it over */
 
 struct sp_relay;
 

@@ -14,7 +14,7 @@
 #include "common/sandbox.h"
 #include "recorder/scribe/scribe.h"
 
-#define NICE 10			/* whoever forwards bytes goes first */
+#define NICE 2			/* whoever forwards bytes goes first; little more */
 #define HEAP_KEEP (256 << 10)
 
 static enum sp_err

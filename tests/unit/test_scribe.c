@@ -375,8 +375,7 @@ dies_by(int sig)
 	check_nothing_unrecorded(&g);
 	look_at(&g, &v);
 	cr_assert(v.n_gaps > 0);
-	cr_assert(v.n_lines > 0);
-	if (sig == SIGSTOP)
+	if (sig == SIGSTOP)	/* it may have had no time to say anything */
 		cr_assert_eq(kill(scr.child, SIGKILL), 0);
 	sp_buf_fini(&sent);
 	finish(&g);
