@@ -39,6 +39,7 @@
 	X(number, request_life_s, "86400", 60, 604800, "how long a request stays open") \
 	X(number, db_timeout_ms, "1500", 100, 30000, "deadline of one database statement") \
 	X(number, recording_reserve_mb, "64", 1, 1048576, "disk kept free; below it sessions end") \
+	X(number, recording_full_wait_s, "30", 0, 3600, "seconds that sessions stand still below that reserve until they end") \
 	X(text, recordings_sealed_to, "vault", 0, 0, \
 	    "who opens recordings: vault (for its viewers, as the policy says), auditors (this bastion cannot open what it wrote), or [N of] names of them") \
 	X(list, recording_auditors, "", 0, 0, "NAME=KEY of each auditor, as sallyport identity prints the key") \

@@ -11,6 +11,7 @@
 #define STEP_MIN (128u << 10)
 #define STEP_MAX (8u << 20)
 #define LOOK_US 100000
+#define SHORT_BYTES (2u << 20)	/* more than is taken between two looks */
 
 void
 sp_rec_disk_init(struct sp_rec_disk *d, int fd, uint64_t reserve_bytes)
@@ -45,6 +46,21 @@ above_reserve(const struct sp_rec_disk *d, uint64_t *bytes)
 	if (__builtin_mul_overflow(blocks, (uint64_t)f.f_bsize, bytes))
 		*bytes = UINT64_MAX;
 	return SP_OK;
+}
+
+bool
+sp_rec_disk_is_short(struct sp_rec_disk *d)
+{
+	int64_t now = sp_boot_us();
+	uint64_t above = UINT64_MAX, ahead = d->allocated > d->off ?
+	    d->allocated - d->off : 0;
+
+	if (d->looked_us != 0 && now - d->looked_us < LOOK_US)
+		return d->is_short;
+	d->looked_us = now;
+	d->is_short = above_reserve(d, &above) == SP_ERR_FULL ||
+	    (above < SHORT_BYTES && ahead < SHORT_BYTES);
+	return d->is_short;
 }
 
 /* The next step: as large as it pays, but never into the reserve. */

@@ -19,10 +19,15 @@ struct sp_rec_disk {
 	int64_t checked_us;	/* when the free space was last looked at */
 	bool no_fallocate;	/* the file system does not know it */
 	bool is_dirty;		/* written since the last sync */
+	bool is_short;		/* when it was last looked at, at looked_us */
+	int64_t looked_us;
 };
 #define SP_REC_TAIL_BYTES (16u << 10)
 
 void sp_rec_disk_init(struct sp_rec_disk *d, int fd, uint64_t reserve_bytes);
+/* Is the file system so near to the reserve that the next batch might not find
+ * room? Looks at most ten times a second. */
+bool sp_rec_disk_is_short(struct sp_rec_disk *d);
 /* Room for n bytes more beside the tail: SP_ERR_FULL, SP_ERR_IO. */
 SP_MUST enum sp_err sp_rec_disk_room(struct sp_rec_disk *d, size_t n);
 /* Writes all of s at off and moves off; on failure off stays. */

@@ -20,6 +20,7 @@
 
 /* Who opens what is recorded, from the supervisor: every child has it. */
 static struct sp_sealto sealto;
+static int64_t full_wait_us;
 
 static enum sp_err
 take_sealto(struct sp_span config)
@@ -34,6 +35,7 @@ take_sealto(struct sp_span config)
 	e = sp_config_parse(c, config, &diag);
 	if (e == SP_OK)
 		e = sp_sealto_parse(c, &sealto, bad, sizeof(bad));
+	full_wait_us = (int64_t)c->recording_full_wait_s * 1000000;
 	if (e != SP_OK)
 		sp_log(SP_ERROR, "configuration", NULL, "error=\"%s\"", bad);
 	free(c);
@@ -71,6 +73,7 @@ record(struct sp_packet *p)
 	if (sp_relay_init(&r, p->fds[1], p->fds[2], p->fds[3]) == SP_OK) {
 		memcpy(r.session, m.session, 16);
 		r.sealto = &sealto;
+		r.full_wait_us = full_wait_us;
 		r.is_pinned = m.pinned == 1;
 		memcpy(r.audit_key, m.audit_key, 32);
 		memcpy(r.recording_key, m.recording_key, 32);

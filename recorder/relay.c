@@ -383,11 +383,18 @@ one_batch(struct sp_relay *r)
 {
 	size_t user_mark = sp_stream_pending(&r->user);
 	size_t target_mark = sp_stream_pending(&r->target);
+	bool is_still;
 
 	if (r->link_ready)
 		broker(r);
 	if (r->aside_ready)
 		sp_aside_hear(r);
+	is_still = !r->is_ending && sp_relay_stands_still(r, sp_boot_us());
+	if (is_still) {
+		push(r, &r->user);
+		push(r, &r->target);
+		return;
+	}
 	if (!r->is_ending)
 		sp_relay_take(r);
 	if (!r->is_ending && r->idle.limit_s != 0)
@@ -464,6 +471,8 @@ wait_ms(const struct sp_relay *r)
 {
 	int64_t now = sp_boot_us(), next = r->tick_us;
 
+	if (r->full_us != 0)
+		return 200;
 	if (r->more)
 		return 0;
 	if (r->files_us < next)
@@ -483,11 +492,13 @@ wait_ms(const struct sp_relay *r)
 }
 
 static struct pollfd
-interest(const struct sp_stream *s, const struct sp_stream *other)
+interest(const struct sp_relay *r, const struct sp_stream *s,
+    const struct sp_stream *other)
 {
 	struct pollfd p = {.fd = s->fd};
 
-	if (!s->eof && sp_stream_pending(other) <= SP_RELAY_HIGH)
+	if (r->full_us == 0 && !s->eof &&
+	    sp_stream_pending(other) <= SP_RELAY_HIGH)
 		p.events |= POLLIN;
 	if (sp_stream_pending(s) > 0)
 		p.events |= POLLOUT;
@@ -502,9 +513,10 @@ relay(struct sp_relay *r)
 {
 	sp_idle_touch(&r->idle, sp_boot_us());
 	while (!r->is_ending) {
-		struct pollfd pf[4] = {interest(&r->user, &r->target),
-		    interest(&r->target, &r->user),
+		struct pollfd pf[4] = {interest(r, &r->user, &r->target),
+		    interest(r, &r->target, &r->user),
 		    {.fd = r->link.fd, .events = POLLIN},
+		    r->full_us != 0 ? (struct pollfd){.fd = -1} :
 		    sp_aside_poll(r)};
 
 		if (sp_link_wants_write(&r->link))
@@ -518,7 +530,7 @@ relay(struct sp_relay *r)
 		r->link_ready = pf[2].revents != 0;
 		r->aside_ready = (pf[3].revents & ~POLLOUT) != 0;
 		one_batch(r);
-		if (!r->is_ending)
+		if (!r->is_ending && r->full_us == 0)
 			timers(r);
 	}
 }

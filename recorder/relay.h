@@ -24,6 +24,7 @@ struct sp_relay {
 	uint8_t session[16];
 	/* From the supervisor; nothing that the broker says changes them. */
 	const struct sp_sealto *sealto;
+	int64_t full_wait_us;	/* to stand still before a full disk ends it */
 	bool is_pinned;
 	uint8_t audit_key[32], recording_key[32];
 	struct sp_link link;
@@ -43,6 +44,7 @@ struct sp_relay {
 	uint8_t code;		/* enum sp_end_code, once is_ending */
 	char reason[SP_REC_REASON_MAX];
 	int64_t files_us, aside_us, sync_by_us, tick_us, target_gone_us, anchor_us;
+	int64_t full_us;	/* since then it stands still; 0: it does not */
 	bool has_rested;		/* and nothing came since */
 	uint64_t anchored;
 };
@@ -70,6 +72,9 @@ SP_MUST enum sp_err sp_relay_record(struct sp_relay *r,
     const struct sp_frame *f, bool from_user);
 SP_MUST enum sp_err sp_relay_pass(struct sp_relay *r, const struct sp_frame *f,
     bool from_user);
+/* full.c: below the disk's reserve nothing is read from either side; the user is
+ * told, and after full_wait_us it ends. True while it stands still. */
+bool sp_relay_stands_still(struct sp_relay *r, int64_t now);
 /* Judges, records and queues what both streams hold, up to one batch. */
 void sp_relay_take(struct sp_relay *r);
 

@@ -346,6 +346,12 @@ sp_rec_writer_commit(struct sp_rec_writer *w)
 }
 
 bool
+sp_rec_writer_is_short(struct sp_rec_writer *w)
+{
+	return sp_rec_disk_is_short(&w->disk);
+}
+
+bool
 sp_rec_writer_is_dirty(const struct sp_rec_writer *w)
 {
 	return w->disk.is_dirty;

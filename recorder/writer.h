@@ -64,6 +64,8 @@ size_t sp_rec_writer_waiting(const struct sp_rec_writer *w); /* bytes put */
  * returns SP_OK the kernel has every byte. SP_ERR_FULL, SP_ERR_IO: nothing of
  * it counts. */
 SP_MUST enum sp_err sp_rec_writer_commit(struct sp_rec_writer *w);
+/* There may be no room for another batch: take nothing that would need it. */
+bool sp_rec_writer_is_short(struct sp_rec_writer *w);
 bool sp_rec_writer_is_dirty(const struct sp_rec_writer *w); /* since sync */
 SP_MUST enum sp_err sp_rec_writer_sync(struct sp_rec_writer *w); /* fdatasync */
 /* What time asks for: a checkpoint, a new key, room given back. The boot time

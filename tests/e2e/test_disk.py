@@ -52,7 +52,8 @@ def small_disk():
         with open(sp.dir + "/sallyport.conf") as f:
             text = f.read()
         with open(sp.dir + "/sallyport.conf", "w") as f:
-            f.write(re.sub(r"(?m)^[# ]*recording_reserve_mb.*$", "recording_reserve_mb %d" % RESERVE_MB, text))
+            f.write(re.sub(r"(?m)^[# ]*recording_reserve_mb.*$", "recording_reserve_mb %d\nrecording_full_wait_s 2" % RESERVE_MB, re.sub(
+                r"(?m)^recording_full_wait_s.*\n", "", text)))
     sp.host("start", check=True)
     return r.returncode == 0
 

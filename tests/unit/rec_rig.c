@@ -45,11 +45,14 @@ become(const char *program, int link, uint64_t fsize_limit)
 	_exit(98);
 }
 
+const char *rig_config = "recording_full_wait_s 1\n";
+
 void
 rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
     struct sp_link *sup, pid_t *pid)
 {
-	struct sp_msg_start_parent m = {.config = sp_span_str("")};
+	struct sp_msg_start_parent m = {.config =
+	    sp_span_str(rig_config)};
 	struct sp_packet p;
 	int fds[2];
 
@@ -75,6 +78,8 @@ rig_start(struct rig *g, const struct rig_opt *o)
 	sp_buf_init(&g->at_user, 64u << 20);
 	sp_buf_init(&g->at_target, 64u << 20);
 	rec_vault_make(&g->v);
+	if (o->config != NULL)
+		rig_config = o->config;
 	rig_boot("sallyport-recorder", SP_ROLE_REC, o->fsize_limit, &g->sup,
 	    &g->parent);
 	g->brk.fd = g->user.fd = g->target.fd = -1;

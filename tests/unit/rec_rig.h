@@ -37,11 +37,13 @@ struct rig_opt {
 	uint64_t reserve_bytes;
 	uint64_t fsize_limit;	/* RLIMIT_FSIZE of the recorder, 0: none */
 	int file;		/* 0: one of its own */
+	const char *config;	/* of sallyport.conf; NULL: a full disk ends it after 1 s */
 };
 
 /* Executes one of our parents and brings it to the state READY. */
 void rig_boot(const char *program, uint32_t role, uint64_t fsize_limit,
     struct sp_link *sup, pid_t *pid);
+extern const char *rig_config;	/* what rig_boot says in start_parent */
 void rig_start(struct rig *g, const struct rig_opt *o);
 /* The encoded rules of rec_open; rules NULL: those rights, all variables. */
 void rec_rules(struct sp_buf *b, const struct sp_rules *rules, uint32_t rights);

@@ -227,7 +227,9 @@ Test(recorder_hard, a_limit_of_the_file_ends_it_whole, .timeout = 60)
 	}
 }
 
-/* A file system of 2 MiB of our own, in a mount namespace of our own. */
+static int beside = -1;	/* another file there */
+
+/* A small file system of our own, in a mount namespace of our own. */
 static int
 small_disk(const char *size)
 {
@@ -244,6 +246,9 @@ small_disk(const char *size)
 	snprintf(path, sizeof(path), "%s/rec", dir);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	cr_assert(fd >= 0);
+	snprintf(path, sizeof(path), "%s/beside", dir);
+	beside = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	cr_assert(beside >= 0);
 	umount2(dir, MNT_DETACH);
 	rmdir(dir);
 	return fd;
@@ -251,7 +256,7 @@ small_disk(const char *size)
 
 Test(recorder_hard, a_full_disk_ends_it_whole, .timeout = 60)
 {
-	struct rig_opt o = {.rights = ALL_RIGHTS, .file = small_disk("size=2m")};
+	struct rig_opt o = {.rights = ALL_RIGHTS, .file = small_disk("size=5m")};
 	struct rig g;
 
 	if (o.file < 0)
@@ -261,6 +266,51 @@ Test(recorder_hard, a_full_disk_ends_it_whole, .timeout = 60)
 	rig_open(&g, 1, SP_OPEN_SHELL, "");
 	flood(&g);
 	check_disk_end(&g);
+	rig_stop(&g);
+}
+
+static bool
+says_full(struct rig *g)
+{
+	return strstr(g->notice, "stands still") != NULL;
+}
+
+static bool
+goes_on(struct rig *g)
+{
+	return g->at_target.len > 0;
+}
+
+/* Below the reserve nothing is read; with room again it goes on as if nothing had
+ * been. */
+Test(recorder_hard, it_stands_still_until_there_is_room, .timeout = 120)
+{
+	struct rig_opt o = {.rights = ALL_RIGHTS, .reserve_bytes = 16u << 20,
+	    .file = small_disk("size=40m"), .config = "recording_full_wait_s 60\n"};
+	struct rig g;
+
+	if (o.file < 0)
+		cr_skip_test("no mount here");
+	rig_start(&g, &o);
+	rig_session(&g, &o);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	cr_assert_eq(fallocate(beside, 0, 0, 30 << 20), 0);
+	rig_pump(&g, says_full, 60000);
+	cr_assert(says_full(&g), "%s", g.notice);
+	rig_send_user(&g, SP_FRAME_DATA, 1, sp_span_str("held back"));
+	rig_pump(&g, goes_on, 1000);
+	cr_assert_eq(g.at_target.len, 0);
+	cr_assert(strstr(g.events, "disk_full") != NULL);
+	cr_assert_eq(ftruncate(beside, 0), 0);
+	rig_pump(&g, goes_on, 60000);
+	cr_assert(sp_span_is(sp_buf_span(&g.at_target), "held back"));
+	cr_assert(strstr(g.events, "disk_has_room") != NULL);
+	rig_send_user(&g, SP_FRAME_CLOSE, 1, none);
+	cr_assert_eq(shutdown(g.user.fd, SHUT_WR), 0);
+	rig_wait_closed(&g);
+	check_intact(&g, SP_END_NORMAL);
+	check_nothing_unrecorded(&g);
+	cr_assert_eq(rig_wait_exit(&g), 0);
 	rig_stop(&g);
 }
 
@@ -342,6 +392,8 @@ Test(recorder_hard, the_broker_does_not_choose_who_opens_it, .timeout = 60)
 			cr_assert_eq(memcmp(sp_rec_file_header(f)->recipient[0],
 			    g.v.box_pk, 32), 0);
 			sp_rec_file_close(f);
+			sp_link_fini(&g.brk);
+			cr_assert_neq(rig_wait_exit(&g), 0);
 		}
 		rig_stop(&g);
 	}
