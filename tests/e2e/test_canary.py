@@ -14,7 +14,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, main, read_until, wait_for  # noqa: E402
+from sp import Instance, free_port, main, read_until, wait_for  # noqa: E402
 from target import ROOT, Target, reach  # noqa: E402
 
 POLICY = """
@@ -256,9 +256,30 @@ def use_kit(found):
     host("account", "rotate", "boxed@t-key", timeout=120)
 
 
+SERVERS = ("postgresql", "mariadb")
+
+
+def plant_databases():
+    """What a database's user types, of which the vault keeps less than that."""
+    found = [word() for _ in SERVERS]
+    for kind, secret in zip(SERVERS, found):
+        host("target", "add", "t-" + kind, "--protocol", kind, "--addr", "127.0.0.1:%d" % free_port(), "--tag", "t",
+             "--tls-pin", "sha256:" + "ab" * 32, check=True)
+        host("account", "add", "admin@t-" + kind, "--kind", kind, "--%s-stdin" % kind, input=secret + b"\n", check=True)
+    return found
+
+
+def use_databases(found):
+    """The servers are away."""
+    for kind, secret in zip(SERVERS, found):
+        assert ssh("admin@t-" + kind, "true").code != 0
+        host("secret", "set", "admin@t-" + kind, "--%s-stdin" % kind, input=secret + b"\n", check=True)
+
+
 KINDS = [("password", plant_password, use_password), ("key", plant_key, use_key), ("totp", plant_totp, use_totp),
          ("slot", plant_slot, use_slot), ("shares", plant_shares, use_shares), ("kit", plant_kit, use_kit),
-         ("candidate", plant_candidate, use_candidate), ("host", plant_host, use_host), ("ca", plant_ca, use_ca)]
+         ("candidate", plant_candidate, use_candidate), ("host", plant_host, use_host), ("ca", plant_ca, use_ca),
+         ("databases", plant_databases, use_databases)]
 
 
 def is_quiet():
