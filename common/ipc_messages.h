@@ -263,6 +263,7 @@ enum sp_link_state {
 	/* -- broker and one player -- */                                     \
 	M(play_start, 0x00c0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_NEW, 0)         \
 	M(play_result, 0x00c1, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(play_rows, 0x01e0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)        \
 	M(search_start, 0x01c4, SP_ROLE_BRK | SP_ROLE_PLY, SP_ROLE_PLY,       \
 	    SP_ST_NEW, 0)                                                     \
 	M(search_batch, 0x01c5, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY,        \
@@ -800,6 +801,9 @@ enum sp_link_state {
 	F(h32, known_head, 0) F(u8, head_is_known, 0) F(u8, json, 0)          \
 	F(str, name, 64) F(h32, recording_key, 0)
 #define SP_FIELDS_play_result(F) F(u8, verdict, 0) F(str, text, 1024)
+/* After play_start of mode TIMELINE: what the bastion's rows say of the session.
+ * Each is i64 wall clock, str what, str who, str text; `more`: they did not fit. */
+#define SP_FIELDS_play_rows(F) F(u8, more, 0) F(bytes, rows, 61440)
 /* lanes: enum sp_search_lane as bits; what: flags SP_SEARCH_*; limit: hits that
  * are shown; total: recordings that will come; words: UTF-8, untrusted;
  * recording_key: the vault's, among the recipients. */

@@ -88,6 +88,8 @@ enum sp_play_mode {
 	SP_PLAY_VERIFY = 2,
 	SP_PLAY_ASCIICAST = 3,
 	SP_PLAY_RECORDS = 4,	/* every record, a JSON object a line */
+	SP_PLAY_TIMELINE = 5,	/* what happened, in order, with play_rows */
+	SP_PLAY_COMMANDS = 6,	/* as CSV, or JSON */
 };
 enum sp_log_state {
 	SP_LOG_WAITS = 1,	/* the vault has not said yet what it signed */

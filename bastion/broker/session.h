@@ -69,6 +69,12 @@ typedef void (*sp_play_cb)(void *arg, enum sp_err e, int stream, const char *tex
 void sp_session_play(struct sp_broker *b, const struct sp_actor *who,
     const uint8_t session[static 16], const struct sp_msg_play_start *how,
     sp_play_cb cb, void *arg);
+/* The same with what play_rows carries (mode TIMELINE), which is copied; more:
+ * there were rows that did not fit. */
+#define SP_PLAY_ROWS_MAX 61440u
+void sp_session_play_rows(struct sp_broker *b, const struct sp_actor *who,
+    const uint8_t session[static 16], const struct sp_msg_play_start *how,
+    struct sp_span rows, bool more, sp_play_cb cb, void *arg);
 
 /* Connects to addr (numeric) only to read its host key, as an SSH public key
  * blob; for target add --scan. host_key is borrowed for the callback, which is

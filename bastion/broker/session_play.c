@@ -23,6 +23,8 @@ struct play {
 	struct sp_actor who;
 	uint8_t session[16];
 	struct sp_msg_play_start how;
+	struct sp_buf rows;	/* of mode TIMELINE */
+	bool has_more_rows;
 	bool has_row_head, has_audit_head;
 	uint8_t row_head[32], audit_head[32];
 	struct sp_peer *peer;
@@ -36,7 +38,8 @@ static const char *
 event_of(const struct play *v)
 {
 	return v->how.mode == SP_PLAY_VERIFY ? "verify" :
-	    v->how.mode == SP_PLAY_REPLAY ? "replay" : "export";
+	    v->how.mode == SP_PLAY_REPLAY ? "replay" :
+	    v->how.mode == SP_PLAY_TIMELINE ? "timeline" : "export";
 }
 
 static void
@@ -45,6 +48,7 @@ play_release(struct play *v)
 	if (--v->refs > 0)
 		return;
 	event_free(v->deadline);
+	sp_buf_fini(&v->rows);
 	free(v);
 }
 
@@ -150,6 +154,13 @@ start(struct play *v)
 	v->stream = -1;
 	event_del(v->deadline);
 	sp_peer_sent(v->peer, sp_send_play_start(&v->peer->link, 0, &m, NULL));
+	if (m.mode == SP_PLAY_TIMELINE && v->peer != NULL) {
+		struct sp_msg_play_rows r = {.more = v->has_more_rows,
+		    .rows = sp_buf_span(&v->rows)};
+
+		sp_peer_sent(v->peer, sp_send_play_rows(&v->peer->link, 0, &r,
+		    NULL));
+	}
 	tell(v, SP_OK, fd, "");
 }
 
@@ -173,15 +184,19 @@ granted(void *arg, enum sp_err e, struct sp_packet *reply)
 }
 
 /* What was typed and what files held are opened for who exports every record, not
- * for who looks at the screen. */
+ * for who looks at the screen. A list of commands shows what stood on the screen,
+ * too; but where nobody wrote it down before, reading it again takes the keys. */
 static uint32_t
 lanes_of(const struct play *v)
 {
 	uint32_t seen = 1u << SP_LANE_OUT | 1u << SP_LANE_META |
 	    1u << SP_LANE_VIEW;
 
-	return v->how.mode == SP_PLAY_RECORDS ? seen | 1u << SP_LANE_IN |
-	    1u << SP_LANE_FILE : seen;
+	if (v->how.mode == SP_PLAY_RECORDS)
+		seen |= 1u << SP_LANE_IN | 1u << SP_LANE_FILE;
+	if (v->how.mode == SP_PLAY_TIMELINE || v->how.mode == SP_PLAY_COMMANDS)
+		seen |= 1u << SP_LANE_IN;
+	return seen;
 }
 
 void
@@ -369,6 +384,7 @@ play_new(struct sp_broker *b, const struct sp_actor *who,
 	v->id = sp_flow_next_id(b);
 	v->who = *who;
 	v->how = *how;
+	sp_buf_init(&v->rows, SP_PLAY_ROWS_MAX);
 	v->stream = -1;
 	v->cb = cb;
 	v->arg = arg;
@@ -381,6 +397,15 @@ void
 sp_session_play(struct sp_broker *b, const struct sp_actor *who,
     const uint8_t session[static 16], const struct sp_msg_play_start *how,
     sp_play_cb cb, void *arg)
+{
+	sp_session_play_rows(b, who, session, how, (struct sp_span){0}, false, cb,
+	    arg);
+}
+
+void
+sp_session_play_rows(struct sp_broker *b, const struct sp_actor *who,
+    const uint8_t session[static 16], const struct sp_msg_play_start *how,
+    struct sp_span rows, bool more, sp_play_cb cb, void *arg)
 {
 	char id[SP_UUID_TEXT];
 	const char *p[1] = {id};
@@ -398,6 +423,9 @@ sp_session_play(struct sp_broker *b, const struct sp_actor *who,
 		return;
 	}
 	v = play_new(b, who, how, cb, arg);
+	if (v != NULL)
+		v->has_more_rows = more || sp_buf_put(&v->rows, rows.p, rows.n) !=
+		    SP_OK;
 	if (v == NULL) {
 		cb(arg, SP_ERR_NOMEM, -1, "out of memory");
 		return;

@@ -133,6 +133,11 @@ void sp_call_load(struct sp_call *c, size_t at, const struct sp_need *needs,
 size_t sp_rows_find(const struct sp_rows *r, const char *col, const char *value);
 /* A column of the row with that id; "?" when it is missing. */
 const char *sp_rows_name(const struct sp_rows *r, const char *id, const char *col);
+/* A viewing for this call (sp_session_play's `how`), kept as its state; and the
+ * answer to it: the player's stream goes to the caller. */
+struct sp_msg_play_start *sp_call_how(struct sp_call *c, uint8_t mode);
+void sp_call_played(struct sp_call *c, enum sp_err e, int stream,
+    const char *text);
 /* Commits; then runs `then`, or ends the call with what went wrong. */
 void sp_call_commit(struct sp_call *c, struct sp_change *ch,
     const char *what, void (*then)(struct sp_call *c));
@@ -147,7 +152,8 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(challenge) X(rule_data) X(rule_store)                               \
 	X(secret_reveal) X(reveal_collect)                                    \
 	X(glass_list) X(glass_import) X(glass_review) X(glass_store)          \
-	X(sessions) X(files) X(kill) X(replay) X(search) X(verify) X(export)            \
+	X(sessions) X(sessions_show) X(files) X(kill)                         \
+	X(replay) X(search) X(verify) X(export)                               \
 	X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \

@@ -11,11 +11,9 @@
 
 /* ------------------------------------------------------- one, to the viewer */
 
-static void
-played(void *arg, enum sp_err e, int stream, const char *text)
+void
+sp_call_played(struct sp_call *c, enum sp_err e, int stream, const char *text)
 {
-	struct sp_call *c = arg;
-
 	if (e == SP_ERR_NOTFOUND)
 		sp_call_fail(c, SP_EXIT_REFUSED, "the recording of %s is "
 		    "missing: %s. verify --all looks for others", c->pos[0], text);
@@ -32,6 +30,12 @@ played(void *arg, enum sp_err e, int stream, const char *text)
 }
 
 static void
+played(void *arg, enum sp_err e, int stream, const char *text)
+{
+	sp_call_played(arg, e, stream, text);
+}
+
+static void
 play(struct sp_call *c)
 {
 	uint8_t id[16];
@@ -42,8 +46,8 @@ play(struct sp_call *c)
 	sp_session_play(c->b, &c->who, id, c->state, played, c);
 }
 
-static struct sp_msg_play_start *
-how(struct sp_call *c, uint8_t mode)
+struct sp_msg_play_start *
+sp_call_how(struct sp_call *c, uint8_t mode)
 {
 	struct sp_msg_play_start *m = calloc(1, sizeof(*m));
 
@@ -76,7 +80,7 @@ parse_speed(const char *s, uint32_t *percent)
 void
 sp_verb_replay(struct sp_call *c)
 {
-	struct sp_msg_play_start *m = how(c, SP_PLAY_REPLAY);
+	struct sp_msg_play_start *m = sp_call_how(c, SP_PLAY_REPLAY);
 	const char *speed = sp_call_opt(c, "speed"), *at = sp_call_opt(c, "at");
 	const char *idle = sp_call_opt(c, "idle");
 	int64_t us = 0;
@@ -106,12 +110,16 @@ sp_verb_export(struct sp_call *c)
 	const char *format = sp_call_opt(c, "format");
 
 	if (format != NULL && strcmp(format, "asciicast") == 0) {
-		(void)how(c, SP_PLAY_ASCIICAST);
+		(void)sp_call_how(c, SP_PLAY_ASCIICAST);
 	} else if (format != NULL && strcmp(format, "records") == 0) {
-		(void)how(c, SP_PLAY_RECORDS);
+		(void)sp_call_how(c, SP_PLAY_RECORDS);
+	} else if (format != NULL && (strcmp(format, "commands-csv") == 0 ||
+	    strcmp(format, "commands-json") == 0)) {
+		sp_call_how(c, SP_PLAY_COMMANDS)->json =
+		    strcmp(format, "commands-json") == 0;
 	} else {
-		sp_call_fail(c, SP_EXIT_USAGE, "export knows --format asciicast "
-		    "and --format records");
+		sp_call_fail(c, SP_EXIT_USAGE, "export knows --format asciicast, "
+		    "records, commands-csv and commands-json");
 		return;
 	}
 	sp_session_resolve(c, c->pos[0], play);
@@ -327,6 +335,6 @@ sp_verb_verify(struct sp_call *c)
 		sp_call_open(c);
 		return;
 	}
-	(void)how(c, SP_PLAY_VERIFY);
+	(void)sp_call_how(c, SP_PLAY_VERIFY);
 	sp_session_resolve(c, c->pos[0], play);
 }

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bastion/player/events.h"
 #include "bastion/player/search.h"
 #include "bastion/player/show.h"
 #include "common/log.h"
@@ -175,6 +176,8 @@ play(struct player *p)
 		return fail(p, "the vault does not open this recording", e);
 	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
 	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) :
+	    p->start.mode == SP_PLAY_TIMELINE ? play_timeline(p) :
+	    p->start.mode == SP_PLAY_COMMANDS ? play_commands(p) :
 	    p->view.has_pty && !p->view.is_dumb ? play_show(p) : play_plain(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
@@ -213,7 +216,9 @@ view(struct player *p, int stream)
 		status = verify(p);
 	else if (p->start.mode == SP_PLAY_REPLAY ||
 	    p->start.mode == SP_PLAY_ASCIICAST ||
-	    p->start.mode == SP_PLAY_RECORDS)
+	    p->start.mode == SP_PLAY_RECORDS ||
+	    p->start.mode == SP_PLAY_TIMELINE ||
+	    p->start.mode == SP_PLAY_COMMANDS)
 		status = play(p);
 	viewer_end(&p->view, status);
 	tell_result(p);

@@ -100,7 +100,9 @@ open_term(struct sp_follow *f, const struct held *h, struct sp_span payload)
 	    (t = find(f, 0)) == NULL)
 		return SP_OK;
 	ops.ctx = t;
-	SP_TRY(sp_sense_new(o.cols, o.rows, &ops, &t->sense));
+	/* A client without a terminal of its own may not say. */
+	SP_TRY(sp_sense_new(o.cols == 0 ? 80 : o.cols, o.rows == 0 ? 24 :
+	    o.rows, &ops, &t->sense));
 	t->f = f;
 	t->chan = h->chan;
 	return SP_OK;
@@ -146,14 +148,26 @@ give(struct sp_follow *f, const struct held *h)
 	return SP_OK;
 }
 
-static int
-by_time(const void *a, const void *b)
+static bool
+is_before(const struct held *x, const struct held *y)
 {
-	const struct held *x = a, *y = b;
+	return x->at_us != y->at_us ? x->at_us < y->at_us : x->order < y->order;
+}
 
-	if (x->at_us != y->at_us)
-		return x->at_us < y->at_us ? -1 : 1;
-	return x->order < y->order ? -1 : x->order > y->order;
+/* Shell's: nearly in order already. qsort() asks for the machine's memory, which
+ * no filter allows. */
+static void
+sort(struct held *h, size_t n)
+{
+	for (size_t gap = n / 2; gap > 0; gap = gap == 2 ? 1 : gap * 5 / 11)
+		for (size_t i = gap; i < n; i++) {
+			struct held x = h[i];
+			size_t k = i;
+
+			for (; k >= gap && is_before(&x, &h[k - gap]); k -= gap)
+				h[k] = h[k - gap];
+			h[k] = x;
+		}
 }
 
 /* Gives those up to that time, in order; the others stay. */
@@ -164,7 +178,7 @@ give_until(struct sp_follow *f, uint64_t until_us)
 	enum sp_err e = SP_OK;
 	size_t i = 0, n = 0;
 
-	qsort(f->held, f->n, sizeof(f->held[0]), by_time);
+	sort(f->held, f->n);
 	for (; i < f->n && f->held[i].at_us <= until_us && e == SP_OK; i++)
 		e = give(f, &f->held[i]);
 	for (; i < f->n && e == SP_OK; i++) {
