@@ -149,7 +149,8 @@ sess_sql_stop(struct sp_session *s)
 	static struct sp_sqlrun run;	/* large, and all zero but for these */
 
 	if (s->end_code == SP_END_NORMAL || s->b->stopping ||
-	    s->ask.cred_kind != SP_CRED_PG_SCRAM)
+	    (s->ask.cred_kind != SP_CRED_PG_SCRAM &&
+	    s->ask.cred_kind != SP_CRED_MARIADB))
 		return;
 	run.cancel_pid = s->pg_pid;
 	run.cancel_key = s->pg_key;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bastion/broker/session_int.h"
+#include "common/mywire.h"
 #include "common/pgwire.h"
 
 #define CHAN 1
@@ -19,7 +20,7 @@ struct run {
 	struct sp_stream s;
 	struct event *ev_read, *ev_write, *late;
 	struct sp_buf in;
-	bool is_open, is_in, has_stream, is_done;
+	bool is_open, is_in, has_stream, is_done, is_my;
 	size_t at;		/* the statement that runs */
 	uint32_t taken;
 	char state[6], why[400];	/* of an ErrorResponse */
@@ -224,6 +225,82 @@ take(struct run *r, const struct sp_pg_msg *m)
 	return SP_OK;
 }
 
+/* ----------------------------------------------------------------- MariaDB */
+
+static enum sp_err
+my_say(struct run *r, uint8_t seq, struct sp_span body)
+{
+	SP_BUF_AUTO out = {.max = 300};
+
+	SP_TRY(sp_my_put(&out, seq, body));
+	return say(r, sp_buf_span(&out));
+}
+
+/* To its greeting: a client without wishes. */
+static enum sp_err
+my_start(struct run *r)
+{
+	static const uint8_t zero[23];
+	SP_BUF_AUTO b = {.max = 200};
+
+	SP_TRY(sp_buf_put_u32(&b, SP_MY_CAP_41 | SP_MY_CAP_SECURE |
+	    SP_MY_CAP_PLUGIN));
+	SP_TRY(sp_buf_put_u32(&b, SP_MY_PACKET_MAX));
+	SP_TRY(sp_buf_put_u8(&b, 45));	/* utf8mb4 */
+	SP_TRY(sp_buf_put(&b, zero, sizeof(zero)));
+	SP_TRY(sp_buf_put(&b, "sallyport\0", 11));
+	SP_TRY(sp_buf_put(&b, "mysql_native_password", 22));
+	return my_say(r, 1, sp_buf_span(&b));
+}
+
+static enum sp_err
+my_kill(struct run *r)
+{
+	SP_BUF_AUTO b = {.max = 64};
+
+	SP_TRY(sp_buf_printf(&b, "\003KILL %u", r->job.cancel_pid));
+	return my_say(r, 0, sp_buf_span(&b));
+}
+
+/* Its greeting, its OK, its answer: that there is no such one will do. */
+static enum sp_err
+my_take(struct run *r, struct sp_span body)
+{
+	char why[300];
+
+	if (r->at == 0) {
+		r->at = 1;
+		return my_start(r);
+	}
+	if (r->at == 1 && body.p[0] == 0) {
+		r->at = 2;
+		return my_kill(r);
+	}
+	if (r->at == 2)
+		done(r, SP_OK, "");
+	else
+		done(r, SP_ERR_DENIED, sp_vis(why, sizeof(why), body));
+	return SP_OK;
+}
+
+static enum sp_err
+my_packets(struct run *r)
+{
+	struct sp_span body;
+	size_t need = 0;
+	uint8_t seq;
+	enum sp_err e;
+
+	while (!r->is_done && (e = sp_my_packet(sp_buf_span(&r->in), &seq, &body,
+	    &need)) != SP_ERR_AGAIN) {
+		SP_TRY(e);
+		SP_TRY(my_take(r, body));
+		if (!r->is_done)
+			sp_buf_consume(&r->in, need);
+	}
+	return SP_OK;
+}
+
 static enum sp_err
 on_data(struct run *r, struct sp_span bytes)
 {
@@ -237,6 +314,8 @@ on_data(struct run *r, struct sp_span bytes)
 		SP_TRY(sp_stream_put_u32(&r->s, SP_FRAME_CREDIT, CHAN, r->taken));
 		r->taken = 0;
 	}
+	if (r->is_my)
+		return my_packets(r);
 	while (e == SP_OK && !r->is_done && (e = sp_pg_msg_read(
 	    sp_buf_span(&r->in), &m, &used)) == SP_OK) {
 		e = take(r, &m);
@@ -259,7 +338,8 @@ on_frame(struct run *r, const struct sp_frame *f)
 		if (r->is_open)
 			return SP_ERR_PROTO;
 		r->is_open = true;
-		return r->job.cancel_pid != 0 ? cancel(r) : start(r);
+		return r->is_my ? SP_OK : r->job.cancel_pid != 0 ? cancel(r) :
+		    start(r);
 	case SP_FRAME_DATA:
 		return r->is_open ? on_data(r, p) : SP_ERR_PROTO;
 	case SP_FRAME_OPEN_FAIL:
@@ -269,8 +349,8 @@ on_frame(struct run *r, const struct sp_frame *f)
 	case SP_FRAME_EOF:
 	case SP_FRAME_CLOSE:
 	case SP_FRAME_END:
-		done(r, r->job.cancel_pid != 0 && f->type != SP_FRAME_END ? SP_OK :
-		    SP_ERR_EOF, "the database hung up");
+		done(r, r->job.cancel_pid != 0 && !r->is_my &&
+		    f->type != SP_FRAME_END ? SP_OK : SP_ERR_EOF, "the database hung up");
 		return SP_OK;
 	default:
 		return SP_OK;
@@ -365,7 +445,9 @@ sp_sqlrun_begin(struct sp_broker *b, const struct sp_ask *ask,
 	struct timeval tv = {.tv_sec = RUN_S};
 	struct run *r = calloc(1, sizeof(*r));
 
-	if (r == NULL || ask->cred_kind != SP_CRED_PG_SCRAM ||
+	if (r == NULL || ask->cred_kind != (run->cancel_pid != 0 &&
+	    ask->protocol == SP_PROTO_MARIADB ? SP_CRED_MARIADB :
+	    SP_CRED_PG_SCRAM) ||
 	    (r->late = event_new(b->ev, -1, 0, on_time, r)) == NULL) {
 		free(r);
 		cb(arg, r == NULL ? SP_ERR_NOMEM : SP_ERR_INVAL, "the account must "
@@ -374,6 +456,7 @@ sp_sqlrun_begin(struct sp_broker *b, const struct sp_ask *ask,
 	}
 	r->b = b;
 	r->job = *run;
+	r->is_my = ask->cred_kind == SP_CRED_MARIADB;
 	r->cb = cb;
 	r->arg = arg;
 	sp_buf_init(&r->in, IN_MAX);

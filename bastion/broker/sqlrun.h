@@ -21,7 +21,8 @@ struct sp_sqlrun {
 	char done_by[SP_SQLRUN_MAX][6];
 	size_t n;
 	/* Instead of all that: what this connection of the server does is
-	 * cancelled (its BackendKeyData); 0: nothing. */
+	 * cancelled (its BackendKeyData), or killed (MariaDB's number of it); 0:
+	 * nothing. */
 	uint32_t cancel_pid, cancel_key;
 };
 /* "..." with every " doubled; '...' with every ' doubled (and no backslash:
@@ -29,7 +30,8 @@ struct sp_sqlrun {
 SP_MUST enum sp_err sp_sql_put_name(struct sp_buf *b, const char *name);
 SP_MUST enum sp_err sp_sql_put_text(struct sp_buf *b, const char *text);
 
-/* ask: the account to log in as, of kind SP_CRED_PG_SCRAM. what: for the
+/* ask: the account to log in as, of kind SP_CRED_PG_SCRAM; to kill,
+ * SP_CRED_MARIADB. what: for the
  * recording and the audit. cb is called once; text: why not, in words. */
 typedef void (*sp_sqlrun_cb)(void *arg, enum sp_err e, const char *text);
 void sp_sqlrun_begin(struct sp_broker *b, const struct sp_ask *ask,

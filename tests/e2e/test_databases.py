@@ -367,6 +367,20 @@ class Maria(unittest.TestCase):
         self.assertIn(b"interrupted", p.stderr.read())
         sp.drop(p)
 
+    def test_the_end_of_the_session_ends_the_statement(self):
+        p = subprocess.Popen(self.argv(text="SELECT SLEEP(609)"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sp.started.append(p)
+
+        def running():
+            return my.sql("SELECT ID FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP(609)%'")
+        wait_for(running, 60, "it")
+        s = [x for x in sp.sessions(False) if x["target"] == "my-db"][0]
+        self.assertEqual(sp.host("kill", s["id"]).code, 0)
+        self.assertEqual(p.wait(60), 1)
+        sp.drop(p)
+        wait_for(lambda: not running(), 60, "the end of the statement")
+        wait_for(lambda: [e for e in sp.audit("sql_stopped") if e["session"] == s["id"]], 60, "the event")
+
     def test_a_password_that_is_known(self):
         """Taken over, for both plugins; the statement has nothing that logs in, and logs have no password."""
         secret = "Canary-4712-of-the-server"
