@@ -162,6 +162,34 @@ class Strict(unittest.TestCase):
             self.assertEqual((sealed["keys"]["threshold"], sealed["screen"]["threshold"]), (2, 1))
             self.assertEqual(sealed["files"]["keys"], [keys["ben"]])
 
+    def test_what_was_put_in_its_place_is_found(self):
+        """An older copy, another session's recording, none: each is told from what the audit log knows."""
+        mine, other = (sp.dir + "/recordings/" + os.path.basename(recorded[n]) for n in ("scp", "sftp"))
+        session = os.path.basename(mine)[:-4]
+        d = open(mine, "rb").read()
+        c = chunks(d)
+        def verdict():
+            return sp.host("verify", session, "--json")
+        try:
+            for cut in (c[-1], c[2]):
+                with open(mine, "wb") as f:
+                    f.write(d[:cut])
+                r = verdict()
+                self.assertNotEqual(r.code, 0)
+                self.assertEqual(r.json()["verdict"], "cut", r)
+            shutil.copy(other, mine)
+            r = verdict()
+            self.assertNotEqual(r.code, 0)
+            self.assertEqual(r.json()["verdict"], "forged", r)
+            os.unlink(mine)
+            r = verdict()
+            self.assertNotEqual(r.code, 0)
+            self.assertIn("MISSING", r.text)
+        finally:
+            with open(mine, "wb") as f:
+                f.write(d)
+        self.assertEqual(verdict().json()["verdict"], "intact")
+
     def test_one_auditor_sees_the_screen_two_see_the_keys(self):
         one = ours(export(recorded["exec"], ["anna"]))
         self.assertIn(MARK.encode(), b"".join(x[4] for x in one if x[1] == 1))
