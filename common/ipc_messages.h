@@ -158,6 +158,9 @@ enum sp_link_state {
 	M(rec_ready, 0x0073, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_READY, 0)        \
 	M(rec_note, 0x0075, SP_ROLE_BRK, SP_ROLE_REC,                         \
 	    SP_ST_READY | SP_ST_LIVE, 0)                                      \
+	M(rec_steer, 0x01b0, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_LIVE, 0)         \
+	M(rec_held, 0x01b1, SP_ROLE_REC, SP_ROLE_BRK,                         \
+	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
 	M(rec_end, 0x0076, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_ANY, 0)            \
 	M(rec_event, 0x0077, SP_ROLE_REC, SP_ROLE_BRK,                        \
 	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
@@ -527,6 +530,16 @@ enum sp_link_state {
 #define SP_FIELDS_rec_ready(F) F(uuid, session, 0) F(h32, head, 0)
 /* A text for the user's terminal and the META lane (expiry warnings). */
 #define SP_FIELDS_rec_note(F) F(u8, show, 0) F(str, text, 1024)
+/* What a second person does: enum sp_steer. number: of rec_held, for release and
+ * refuse. text: why, for the user. */
+#define SP_FIELDS_rec_steer(F)                                                \
+	F(u8, deed, 0) F(u64, number, 0) F(str, who, 64) F(str, text, 512)
+/* Waits until it is released or refused. slot: 0 the user's stream, 1 a file.
+ * number 0: nothing waits there any more. kind: enum sp_held_kind. text: the
+ * command, the file; encoded. */
+#define SP_FIELDS_rec_held(F)                                                 \
+	F(u8, slot, 0) F(u64, number, 0) F(u8, kind, 0) F(u32, chan, 0)       \
+	F(str, text, 1024)
 /* code: enum sp_end_code */
 #define SP_FIELDS_rec_end(F) F(u8, code, 0) F(str, text, 512)
 /* what happened on the wire, for the audit log: channel opened, refused,

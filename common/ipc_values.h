@@ -72,6 +72,17 @@ enum sp_egr_fail {
 	 * refused. AUTH is a refusal. */
 	SP_EGR_BROKEN = 7,
 };
+enum sp_steer {			/* rec_steer */
+	SP_STEER_FREEZE = 1,
+	SP_STEER_RESUME = 2,
+	SP_STEER_RELEASE = 3,
+	SP_STEER_REFUSE = 4,
+};
+enum sp_held_kind {		/* rec_held */
+	SP_HELD_LINE = 1,
+	SP_HELD_COMMAND = 2,
+	SP_HELD_TRANSFER = 3,
+};
 enum sp_search_lane {
 	SP_SEARCH_SCREEN = 1 << 0,
 	SP_SEARCH_KEYS = 1 << 1,

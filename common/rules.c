@@ -91,7 +91,8 @@ rules_ok(const struct sp_rules *r)
 {
 	return ((r->rights & ~SP_RIGHT_ALL) == 0 ||
 	    r->rights == SP_RIGHT_ROTATE) && r->file_body <= SP_BODY_DIGEST &&
-	    r->exec_body <= SP_BODY_DIGEST && lists_ok(r);
+	    r->exec_body <= SP_BODY_DIGEST && (r->hold & ~SP_HOLD_ALL) == 0 &&
+	    lists_ok(r);
 }
 
 /* ------------------------------------------------------------------- codec */
@@ -130,7 +131,7 @@ sp_rules_encode(struct sp_buf *b, const struct sp_rules *r)
 	SP_TRY(sp_buf_put_u16(b, r->n_env));
 	for (size_t i = 0; i < r->n_env; i++)
 		SP_TRY(sp_buf_put_bytes(b, sp_span_str(r->env[i])));
-	return SP_OK;
+	return r->hold == 0 ? SP_OK : sp_buf_put_u8(b, r->hold);
 }
 
 static enum sp_err
@@ -190,6 +191,11 @@ decode(struct sp_span s, struct sp_rules *r)
 	SP_TRY(get_count(&s, SP_RULES_ENV, &r->n_env));
 	for (size_t i = 0; i < r->n_env; i++)
 		SP_TRY(sp_get_text(&s, r->env[i], sizeof(r->env[i])));
+	if (s.n > 0) {
+		SP_TRY(sp_get_u8(&s, &r->hold));
+		if (r->hold == 0)
+			return SP_ERR_PROTO;
+	}
 	return s.n == 0 && rules_ok(r) ? SP_OK : SP_ERR_PROTO;
 }
 

@@ -14,7 +14,8 @@
  * an all-zero struct permits nothing, and an empty list has no member.
  *
  * Encoded as one bytes field (little-endian, lists with a u16 count); the
- * decoder refuses unknown bits, kinds beyond the enums and lists too long.
+ * decoder refuses unknown bits, kinds beyond the enums and lists too long. A
+ * last byte, `hold`, stands there only if it is not 0: grants of before had none.
  */
 enum sp_rights {
 	SP_RIGHT_SHELL = 1 << 0,
@@ -36,6 +37,13 @@ enum sp_body {			/* what a recording keeps of bulk content */
 	SP_BODY_FULL = 0,
 	SP_BODY_DIGEST = 1,	/* SHA-256 and length instead of the bytes */
 };
+
+/* What waits at the recorder until a second person lets it go on. */
+enum sp_hold {
+	SP_HOLD_LINES = 1 << 0,		/* each Enter, each command */
+	SP_HOLD_TRANSFERS = 1 << 1,	/* each file that is opened */
+};
+#define SP_HOLD_ALL 3u
 
 #define SP_RULES_FORWARDS 32
 #define SP_RULES_PATHS 32
@@ -68,6 +76,7 @@ struct sp_rules {
 	uint32_t rights;	/* enum sp_rights */
 	uint8_t file_body;	/* enum sp_body: bodies of sftp and scp files */
 	uint8_t exec_body;	/* enum sp_body: exec without a terminal */
+	uint8_t hold;		/* enum sp_hold */
 	uint32_t idle_s;	/* seconds without a byte from the user; 0: none */
 	uint64_t file_max;	/* bytes of one file; 0: no limit */
 	uint64_t session_max;	/* bytes of all files of the session; 0: none */

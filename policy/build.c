@@ -242,6 +242,7 @@ clause_text(enum sp_clause which)
 	case SP_CLAUSE_PATH: return "path";
 	case SP_CLAUSE_RECORD: return "record";
 	case SP_CLAUSE_ENV: return "env";
+	case SP_CLAUSE_HOLD: return "hold";
 	}
 	return "?";
 }

@@ -79,7 +79,7 @@ enum sp_clause { SP_CLAUSE_WHO = 1, SP_CLAUSE_ON = 2, SP_CLAUSE_AS = 4,
 	SP_CLAUSE_WHEN = 8, SP_CLAUSE_REQUIRE = 16, SP_CLAUSE_FOR = 32,
 	SP_CLAUSE_ALLOW = 64, SP_CLAUSE_APPROVAL = 128, SP_CLAUSE_MFA = 256,
 	SP_CLAUSE_LIMIT = 512, SP_CLAUSE_PATH = 1024, SP_CLAUSE_RECORD = 2048,
-	SP_CLAUSE_ENV = 4096 };
+	SP_CLAUSE_ENV = 4096, SP_CLAUSE_HOLD = 8192 };
 struct sp_rule {
 	struct sp_rule *next;
 	const char *name;
@@ -181,6 +181,7 @@ bool sp_pol_right(struct sp_policy_ctx *c, const struct sp_word *w);
 bool sp_pol_right_at(struct sp_policy_ctx *c, const struct sp_word *w,
     const char *how, const struct sp_word *place);
 bool sp_pol_right_more(struct sp_policy_ctx *c, const struct sp_word *place);
+bool sp_pol_hold(struct sp_policy_ctx *c, const struct sp_word *w);
 bool sp_pol_limit(struct sp_policy_ctx *c, const struct sp_word *what,
     const struct sp_word *value);
 bool sp_pol_path_op(struct sp_policy_ctx *c, const struct sp_word *w);

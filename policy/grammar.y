@@ -39,6 +39,7 @@ static void sp_policy_yyerror(const SP_POLICY_YYLTYPE *l, void *scanner,
 %token WHEN "when" AND "and" OR "or" NOT "not"
 %token SOURCE "source" TIME "time" IN "in" MFA "mfa" GE ">="
 %token <word> LIMIT "limit" PATH "path" RECORD "record" ENV "env" TO "to" AT "at"
+%token <word> HOLD "hold"
 %token REQUIRE "require" APPROVAL "approval" OF "of" FOR "for" ALLOW "allow"
 %left OR
 %left AND
@@ -67,6 +68,7 @@ soft:
 	| ENV
 	| TO
 	| AT
+	| HOLD
 	;
 network:
 	NETWORK name { MUST(sp_pol_def_begin(c, false, &$2)); } cidrs
@@ -113,6 +115,7 @@ clause:
 	    operations patterns
 	| RECORD { MUST(sp_pol_clause(c, SP_CLAUSE_RECORD, PLACE(@1))); } kept
 	| ENV { MUST(sp_pol_clause(c, SP_CLAUSE_ENV, PLACE(@1))); } variables
+	| HOLD { MUST(sp_pol_clause(c, SP_CLAUSE_HOLD, PLACE(@1))); } holds
 	;
 who:
 	ANYONE { sp_pol_any(c); }
@@ -209,6 +212,13 @@ kept:
 	;
 keep:
 	WORD WORD { MUST(sp_pol_record(c, &$1, &$2)); }
+	;
+holds:
+	held
+	| holds ',' held
+	;
+held:
+	WORD { MUST(sp_pol_hold(c, &$1)); }
 	;
 variables:
 	variable

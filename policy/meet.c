@@ -214,6 +214,7 @@ sp_rules_meet(struct sp_rules *out, const struct sp_rules *a,
 	out->rights = a->rights & b->rights;
 	out->file_body = a->file_body == SP_BODY_FULL ? SP_BODY_FULL : b->file_body;
 	out->exec_body = a->exec_body == SP_BODY_FULL ? SP_BODY_FULL : b->exec_body;
+	out->hold = a->hold | b->hold;
 	out->idle_s = (uint32_t)smaller_limit(a->idle_s, b->idle_s);
 	out->file_max = smaller_limit(a->file_max, b->file_max);
 	out->session_max = smaller_limit(a->session_max, b->session_max);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the channels of a permit may do: allow, limit, path, record, env. */
+/* What the channels of a permit may do: allow, limit, path, record, env, hold. */
 #include <stdio.h>
 #include <string.h>
 
@@ -212,6 +212,22 @@ sp_pol_record(struct sp_policy_ctx *c, const struct sp_word *what,
 		    "full and digest (SHA-256 and length)", how->s);
 	*(files ? &c->rules.file_body : &c->rules.exec_body) = body;
 	return once(c, files ? SUBJECT_FILES : SUBJECT_EXEC, "record", what);
+}
+
+bool
+sp_pol_hold(struct sp_policy_ctx *c, const struct sp_word *w)
+{
+	uint8_t bit = strcmp(w->s, "lines") == 0 ? SP_HOLD_LINES :
+	    strcmp(w->s, "transfers") == 0 ? SP_HOLD_TRANSFERS : 0;
+
+	if (bit == 0)
+		return sp_pol_fail(c, w->at, "\"%s\" cannot be held for a second "
+		    "person; lines and transfers can", w->s);
+	if ((c->rules.hold & bit) != 0)
+		return sp_pol_fail(c, w->at, "\"hold %s\" is given twice in rule "
+		    "\"%s\"", w->s, c->rule->name);
+	c->rules.hold |= bit;
+	return true;
 }
 
 bool

@@ -162,6 +162,11 @@ sp_rules_text(struct sp_buf *b, const struct sp_rules *r)
 		    r->file_body == SP_BODY_FULL &&
 		    r->exec_body == SP_BODY_DIGEST ? ", " : "",
 		    r->exec_body == SP_BODY_DIGEST ? "exec digest" : ""));
+	if (r->hold != 0)
+		SP_TRY(sp_buf_printf(b, "; hold %s%s%s",
+		    (r->hold & SP_HOLD_LINES) != 0 ? "lines" : "",
+		    r->hold == SP_HOLD_ALL ? ", " : "",
+		    (r->hold & SP_HOLD_TRANSFERS) != 0 ? "transfers" : ""));
 	return put_env(b, r);
 }
 

@@ -33,6 +33,12 @@ find(struct sp_channels *s, uint32_t num)
 	return NULL;
 }
 
+const struct sp_channel *
+sp_channels_find(struct sp_channels *s, uint32_t num)
+{
+	return find(s, num);
+}
+
 /* Numbers are never used twice. Those far below the newest count as used, so
  * that the memory of them stays small. */
 bool
@@ -182,12 +188,15 @@ judge_open(struct sp_channels *s, const struct sp_frame *f)
 	if ((c = place(s)) == NULL)
 		return sp_channels_fault(s, f, true, "too many channels");
 	*c = (struct sp_channel){.num = f->chan, .kind = o.kind,
+	    .has_pty = o.has_pty != 0,
 	    .to_target = SP_STREAM_WINDOW, .to_user = SP_STREAM_WINDOW};
-	if (is_permitted(s, &o) && !crowded)
+	if (is_permitted(s, &o) && !crowded && s->refusal == NULL)
 		return SP_FRAME_PASS;
 	c->is_failed = c->is_ours = c->target_closed = true;
 	if (crowded)
 		too_many(s);
+	else if (s->refusal != NULL)
+		snprintf(s->why, sizeof(s->why), "%s", s->refusal);
 	return SP_FRAME_REFUSE;
 }
 

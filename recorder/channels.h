@@ -23,6 +23,7 @@ struct sp_channel {
 	uint32_t num;		/* 0: free */
 	uint8_t kind;		/* enum sp_open_kind */
 	bool by_target;		/* REVERSE: the target's side opened it */
+	bool has_pty;
 	bool is_open;		/* OPEN_OK was seen */
 	bool is_failed;		/* OPEN_FAIL was sent, by the other end or by us */
 	bool is_ours;		/* refused by us: the other end never saw it */
@@ -57,6 +58,7 @@ struct sp_channels {
 	unsigned high;		/* places below it may be taken */
 	struct sp_channel c[SP_CHANNELS_PLACES];
 	struct sp_listen l[SP_STREAM_LISTENS_MAX];
+	const char *refusal;	/* the next OPEN of the user is refused: why */
 	char why[400];		/* for REFUSE and FAULT */
 };
 
@@ -72,6 +74,8 @@ enum sp_frame_verdict {
 void sp_channels_init(struct sp_channels *s, const struct sp_rules *rules);
 enum sp_frame_verdict sp_channels_judge(struct sp_channels *s,
     const struct sp_frame *f, bool from_user);
+/* NULL: there is none of that number. Until the next frame. */
+const struct sp_channel *sp_channels_find(struct sp_channels *s, uint32_t num);
 /* What the recorder itself grants (or, negative, keeps of a grant). */
 void sp_channels_credit(struct sp_channels *s, uint32_t chan, int64_t to_target,
     int64_t to_user);

@@ -175,6 +175,16 @@ out_note(void *arg, const struct sp_xfer_note *n)
 	return files_note(c, n);
 }
 
+static enum sp_xfer_leave
+out_leave(void *arg, uint32_t ops, struct sp_span path)
+{
+	struct sp_files_chan *c = arg;
+	enum sp_gate_state s = sp_gate_transfer(c->r, c->num, ops, path);
+
+	return s == SP_GATE_LET ? SP_XFER_GOES :
+	    s == SP_GATE_REFUSED ? SP_XFER_STAYS : SP_XFER_WAITS;
+}
+
 /* ------------------------------------------------------------- channels */
 
 #define NOWHERE SP_STREAM_CHANNELS_MAX
@@ -221,7 +231,8 @@ begin(struct sp_relay *r, uint32_t num, bool is_sftp)
 	c->r = r;
 	c->num = num;
 	c->out = (struct sp_xfer_out){.arg = c, .pass = out_pass,
-	    .drop = out_drop, .say = out_say, .room = out_room, .note = out_note};
+	    .drop = out_drop, .say = out_say, .room = out_room, .note = out_note,
+	    .leave = out_leave};
 	sp_buf_init(&c->hold, SP_STREAM_WINDOW + SP_FRAME_PAYLOAD_MAX);
 	if (is_sftp)
 		c->sftp = sp_sftp_new(&c->out, s);
@@ -253,6 +264,7 @@ over(struct sp_files_chan *c)
 {
 	enum sp_err e = SP_OK;
 
+	sp_gate_forget(c->r, c->num);
 	if (c->sftp != NULL)
 		e = sp_sftp_end(c->sftp);
 	else if (c->scp != NULL)

@@ -12,6 +12,7 @@
 #include "common/log.h"
 
 #define HANDSHAKE_MS 30000
+#define GONE (POLLRDHUP | POLLHUP | POLLERR)
 #define SYNC_WITHIN_US 100000
 #define BULK_BATCH (128u << 10)
 #define GROUP_BYTES (1u << 20)	/* recorded for one sync */
@@ -26,6 +27,7 @@ sp_relay_init(struct sp_relay *r, int link_fd, int user_fd, int target_fd)
 	enum sp_err a, b, c;
 
 	*r = (struct sp_relay){0};
+	sp_gate_init(&r->gate);
 	a = sp_link_init(&r->link, link_fd, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW);
 	b = sp_stream_init(&r->user, user_fd, true);
 	c = sp_stream_init(&r->target, target_fd, false);
@@ -40,6 +42,7 @@ sp_relay_fini(struct sp_relay *r)
 	sp_aside_fini(r);
 	sp_rec_writer_free(r->w);
 	r->w = NULL;
+	sp_gate_fini(&r->gate);
 	sp_stream_fini(&r->user);
 	sp_stream_fini(&r->target);
 	sp_link_fini(&r->link);
@@ -116,6 +119,15 @@ on_end(struct sp_relay *r, struct sp_span body)
 	return SP_OK;
 }
 
+static enum sp_err
+on_steer(struct sp_relay *r, struct sp_span body)
+{
+	struct sp_msg_rec_steer m;
+
+	SP_TRY(sp_dec_rec_steer(body, &m));
+	return sp_gate_steer(r, &m);
+}
+
 /* SP_ERR_AGAIN when the broker has said all that it said. */
 static enum sp_err
 hear_broker(struct sp_relay *r)
@@ -130,6 +142,7 @@ hear_broker(struct sp_relay *r)
 	}
 	sp_packet_close_fds(&p);
 	e = p.type == SP_MSG_rec_note ? on_note(r, p.body) :
+	    p.type == SP_MSG_rec_steer ? on_steer(r, p.body) :
 	    p.type == SP_MSG_rec_end ? on_end(r, p.body) : SP_ERR_PROTO;
 	return e == SP_ERR_AGAIN ? SP_ERR_PROTO : e;
 }
@@ -358,7 +371,7 @@ look_idle(struct sp_relay *r)
 	enum sp_idle_verdict v;
 	enum sp_err e;
 
-	if (r->user_input)
+	if (r->user_input || sp_gate_keeps(r))
 		sp_idle_touch(&r->idle, now);
 	v = sp_idle_look(&r->idle, now);
 	sp_duration_text(t, r->idle.limit_s * INT64_C(1000000));
@@ -492,13 +505,17 @@ wait_ms(const struct sp_relay *r)
 }
 
 static struct pollfd
-interest(const struct sp_relay *r, const struct sp_stream *s,
-    const struct sp_stream *other)
+interest(const struct sp_relay *r, const struct sp_stream *s)
 {
+	bool is_user = s == &r->user;
+	const struct sp_stream *other = is_user ? &r->target : &r->user;
 	struct pollfd p = {.fd = s->fd};
 
-	if (r->full_us == 0 && !s->eof &&
-	    sp_stream_pending(other) <= SP_RELAY_HIGH)
+	if (r->gate.is_frozen)
+		p.events |= is_user ? POLLRDHUP : 0;
+	else if (r->full_us == 0 && !s->eof &&
+	    sp_stream_pending(other) <= SP_RELAY_HIGH &&
+	    !(is_user && sp_gate_is_shut(r) && s->rx.len >= SP_RELAY_BATCH / 2))
 		p.events |= POLLIN;
 	if (sp_stream_pending(s) > 0)
 		p.events |= POLLOUT;
@@ -513,8 +530,8 @@ relay(struct sp_relay *r)
 {
 	sp_idle_touch(&r->idle, sp_boot_us());
 	while (!r->is_ending) {
-		struct pollfd pf[4] = {interest(r, &r->user, &r->target),
-		    interest(r, &r->target, &r->user),
+		struct pollfd pf[4] = {interest(r, &r->user),
+		    interest(r, &r->target),
 		    {.fd = r->link.fd, .events = POLLIN},
 		    r->full_us != 0 ? (struct pollfd){.fd = -1} :
 		    sp_aside_poll(r)};
@@ -529,6 +546,8 @@ relay(struct sp_relay *r)
 		r->target_ready |= (pf[1].revents & ~POLLOUT) != 0;
 		r->link_ready = pf[2].revents != 0;
 		r->aside_ready = (pf[3].revents & ~POLLOUT) != 0;
+		if (r->gate.is_frozen && (pf[0].revents & GONE) != 0)
+			sp_relay_user_went(r);
 		one_batch(r);
 		if (!r->is_ending && r->full_us == 0)
 			timers(r);

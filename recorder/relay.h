@@ -9,6 +9,7 @@
 #include "recorder/aside.h"
 #include "recorder/channels.h"
 #include "recorder/files.h"
+#include "recorder/gate.h"
 #include "recorder/flow.h"
 #include "recorder/idle.h"
 #include "recorder/writer.h"
@@ -35,6 +36,7 @@ struct sp_relay {
 	struct sp_idle idle;
 	struct sp_files files;
 	struct sp_aside aside;
+	struct sp_gate gate;
 	struct sp_rec_writer *w;
 	uint8_t durability;
 	bool is_certified, is_bulk, more, is_ending;
@@ -75,6 +77,12 @@ SP_MUST enum sp_err sp_relay_pass(struct sp_relay *r, const struct sp_frame *f,
 /* full.c: below the disk's reserve nothing is read from either side; the user is
  * told, and after full_wait_us it ends. True while it stands still. */
 bool sp_relay_stands_still(struct sp_relay *r, int64_t now);
+/* Judges, records and queues one frame. */
+void sp_relay_frame(struct sp_relay *r, struct sp_frame *f, bool from_user);
+/* Its connection is gone. */
+void sp_relay_user_went(struct sp_relay *r);
+/* An OPEN of the user that is not to be, whatever its rights. */
+void sp_relay_refuse(struct sp_relay *r, struct sp_frame *f, const char *why);
 /* Judges, records and queues what both streams hold, up to one batch. */
 void sp_relay_take(struct sp_relay *r);
 

@@ -211,9 +211,19 @@ open_ops(uint32_t pflags)
 static enum sftp_verdict
 judge_open(struct sp_sftp *x, const struct sftp_req *r)
 {
+	enum sp_xfer_leave leave;
+	enum sftp_verdict v;
+
 	if ((r->pflags & ~(uint32_t)FXF_ALL) != 0 || open_ops(r->pflags) == 0)
 		return sftp_no(x, SP_XFER_BAD_MESSAGE, "unknown flags of open");
-	return one_name(x, open_ops(r->pflags), true);
+	v = one_name(x, open_ops(r->pflags), true);
+	if (v != SFTP_PASS)
+		return v;
+	leave = x->out->leave(x->out->arg, open_ops(r->pflags),
+	    sp_buf_span(&x->abs).n > 0 ? sp_buf_span(&x->abs) : r->path);
+	if (leave == SP_XFER_STAYS)
+		return sftp_no(x, SP_XFER_DENIED, "a second person refused it");
+	return leave == SP_XFER_GOES ? SFTP_PASS : SFTP_STALL;
 }
 
 static enum sftp_verdict

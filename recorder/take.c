@@ -356,8 +356,8 @@ failed(struct sp_relay *r, enum sp_err e, bool from_user)
 	/* SP_ERR_EOF: that side is gone: its end is seen elsewhere */
 }
 
-static void
-one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
+void
+sp_relay_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 {
 	SP_BUF_AUTO open = {.max = SP_FRAME_PAYLOAD_MAX};
 	enum sp_frame_verdict v;
@@ -380,8 +380,16 @@ one_frame(struct sp_relay *r, struct sp_frame *f, bool from_user)
 		tell_listen(r, f);
 }
 
-static void
-user_went(struct sp_relay *r)
+void
+sp_relay_refuse(struct sp_relay *r, struct sp_frame *f, const char *why)
+{
+	r->channels.refusal = why;
+	sp_relay_frame(r, f, true);
+	r->channels.refusal = NULL;
+}
+
+void
+sp_relay_user_went(struct sp_relay *r)
 {
 	unsigned n = sp_channels_n_user_open(&r->channels);
 
@@ -408,17 +416,26 @@ from(struct sp_relay *r, struct sp_stream *s, bool is_user)
 	    s->rx.len < SP_RELAY_BATCH; i++)
 		*ready = (got = sp_stream_fill(s)) == SP_OK &&
 		    s->rx.len >= SP_RELAY_BATCH / 2;
+	if (is_user)
+		sp_gate_go(r);
 	while (!r->is_ending && sp_rec_writer_waiting(r->w) < room &&
+	    !(is_user && sp_gate_is_shut(r)) &&
 	    (e = sp_stream_next(s, &f)) == SP_OK)
-		one_frame(r, &f, is_user);
+		if (!is_user || !sp_gate_takes(r, &f))
+			sp_relay_frame(r, &f, is_user);
 	if (r->is_ending)
 		return;
+	if (is_user && sp_gate_is_shut(r)) {
+		if (s->eof)
+			sp_relay_user_went(r);
+		return;
+	}
 	if (e == SP_ERR_PROTO) {
 		protocol_broken(r, is_user, s->fault);
 	} else if (e == SP_OK) {
 		r->more = true;
 	} else if (s->eof && is_user) {
-		user_went(r);
+		sp_relay_user_went(r);
 	} else if (s->eof && r->target_gone_us == 0) {
 		r->target_gone_us = sp_boot_us();
 	}
@@ -429,6 +446,8 @@ sp_relay_take(struct sp_relay *r)
 {
 	r->more = false;
 	r->user_input = false;
+	if (r->gate.is_frozen)
+		return;
 	failed(r, sp_files_pump(r), true);
 	if (!r->is_ending)
 		from(r, &r->target, false);

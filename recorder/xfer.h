@@ -93,6 +93,8 @@ struct sp_xfer_at {
 	uint64_t offset;
 };
 
+enum sp_xfer_leave { SP_XFER_WAITS = 0, SP_XFER_GOES, SP_XFER_STAYS };
+
 /* What a parser says of its bytes. Errors are the caller's own and end it. */
 struct sp_xfer_out {
 	void *arg;
@@ -106,6 +108,9 @@ struct sp_xfer_out {
 	enum sp_err (*say)(void *arg, bool to_target, struct sp_span s);
 	size_t (*room)(void *arg, bool to_target);
 	enum sp_err (*note)(void *arg, const struct sp_xfer_note *n);
+	/* May it be opened, as far as a second person is concerned? WAITS: the
+	 * parser is called again. */
+	enum sp_xfer_leave (*leave)(void *arg, uint32_t ops, struct sp_span path);
 };
 
 /* What all channels of a session share. */

@@ -84,6 +84,10 @@ sp_rules_json(struct sp_span encoded)
 	    body[r.file_body]));
 	json_object_object_add(o, "exec", json_object_new_string(
 	    body[r.exec_body]));
+	json_object_object_add(o, "hold_lines", json_object_new_boolean(
+	    (r.hold & SP_HOLD_LINES) != 0));
+	json_object_object_add(o, "hold_transfers", json_object_new_boolean(
+	    (r.hold & SP_HOLD_TRANSFERS) != 0));
 	for (size_t i = 0; i < r.n_env; i++)
 		json_object_array_add(env, sp_json_text(r.env[i]));
 	json_object_object_add(o, "env", env);

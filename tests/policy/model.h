@@ -43,7 +43,7 @@ struct m_list {
 struct m_rights {
 	int plain;			/* bits of the first five rights */
 	int n_forward, n_listen, forward[LIST_MAX], listen[LIST_MAX];
-	int file, session, idle;
+	int file, session, idle, hold;
 	int n_path, path[PATHS_MAX], ops[PATHS_MAX];
 	bool path_forbids[PATHS_MAX];
 	int files, exec;		/* 0: full, 1: digest */

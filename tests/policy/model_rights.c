@@ -62,6 +62,7 @@ m_make_rights(struct m_rights *r)
 	r->file = maybe(6);
 	r->session = maybe(6);
 	r->idle = maybe(5);
+	r->hold = pick(3) == 0 ? 1 + pick(3) : 0;
 	r->n_path = pick(2) * pick(PATHS_MAX + 1);
 	for (int i = 0; i < r->n_path; i++) {
 		r->path[i] = pick(5);
@@ -122,6 +123,8 @@ void
 m_print_rights(const struct m_rights *r, struct sp_buf *out)
 {
 	static const char *const how[] = {"full", "digest"};
+	static const char *const held[] = {"", "lines", "transfers",
+	    "transfers, lines"};
 	static const char *const ops[] = {"", "upload", "download",
 	    "download, upload"};
 	const char *comma = "";
@@ -135,6 +138,8 @@ m_print_rights(const struct m_rights *r, struct sp_buf *out)
 		OUT("%srecord files %s", m_gap(), how[r->files]);
 	if (r->exec >= 0)
 		OUT("%srecord exec %s", m_gap(), how[r->exec]);
+	if (r->hold > 0)
+		OUT("%shold %s", m_gap(), held[r->hold]);
 	if (r->env == 0)
 		OUT("%senv none", m_gap());
 	if (r->env > 0)
@@ -157,6 +162,7 @@ means(const struct m_rights *r, struct sp_rules *x)
 	x->rights |= r->n_listen > 0 ? (uint32_t)SP_RIGHT_LISTEN : 0;
 	x->file_body = r->files != 0;
 	x->exec_body = r->exec == 1;
+	x->hold = (uint8_t)r->hold;
 	x->idle_s = r->idle < 0 ? 0 : (uint32_t)times[r->idle].is;
 	x->file_max = r->file < 0 ? 0 : sizes[r->file].is;
 	x->session_max = r->session < 0 ? 0 : sizes[r->session].is;

@@ -165,6 +165,13 @@ take_stream(struct rig *g, struct sp_stream *s, bool is_user, bool *any)
 		while ((e = sp_stream_next(s, &f)) == SP_OK) {
 			struct sp_span p = f.payload, t;
 
+			if (f.type == SP_FRAME_CREDIT && is_user) {
+				uint32_t n = 0;
+
+				cr_assert_eq(sp_get_u32(&p, &n), SP_OK);
+				g->credit_user += n;
+			}
+			g->n_opened += f.type == SP_FRAME_OPEN;
 			if (f.type == SP_FRAME_DATA)
 				cr_assert_eq(sp_buf_put(to, p.p, p.n), SP_OK);
 			if (f.type == SP_FRAME_NOTICE &&
@@ -202,6 +209,18 @@ take_broker(struct rig *g, bool *any)
 			g->wants++;
 			if (g->on_want != NULL)
 				g->on_want(g);
+		} else if (p.type == SP_MSG_rec_held) {
+			struct sp_msg_rec_held h;
+
+			cr_assert_eq(sp_dec_rec_held(p.body, &h), SP_OK);
+			cr_assert_leq(h.slot, 1);
+			g->held[h.slot] = h.number;
+			if (h.number == 0)
+				continue;
+			g->n_held++;
+			g->held_kind = h.kind;
+			cr_assert_eq(sp_span_cstr(h.text, g->held_text,
+			    sizeof(g->held_text)), SP_OK);
 		} else if (p.type == SP_MSG_rec_event) {
 			size_t n = strlen(g->events);
 

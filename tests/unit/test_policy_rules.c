@@ -41,6 +41,7 @@ make(struct sp_rules *r)
 	r->rights = (uint32_t)pick(SP_RIGHT_ALL + 1);
 	r->file_body = (uint8_t)pick(2);
 	r->exec_body = (uint8_t)pick(2);
+	r->hold = (uint8_t)pick(4);
 	r->idle_s = (uint32_t)(pick(2) * pick(9000));
 	r->file_max = pick(2) * pick(1 << 20);
 	r->session_max = pick(2) * (pick(9) << 30);
@@ -152,6 +153,7 @@ Test(policy_rules, a_meeting_permits_what_both_permit, .timeout = 120)
 		cr_assert(m.file_body == SP_BODY_FULL ||
 		    (a.file_body == SP_BODY_DIGEST && b.file_body == SP_BODY_DIGEST));
 		cr_assert(a.idle_s == 0 || (m.idle_s != 0 && m.idle_s <= a.idle_s));
+		cr_assert_eq(m.hold, a.hold | b.hold);
 		cr_assert(b.file_max == 0 ||
 		    (m.file_max != 0 && m.file_max <= b.file_max));
 		/* What was cut once is not cut again by the same. */
@@ -196,6 +198,9 @@ Test(policy_rules, a_set_that_permits_more_changes_nothing)
 		m = a;
 		m.file_body = SP_BODY_FULL;
 		cr_assert_eq(within(&a, &m), a.file_body == SP_BODY_FULL);
+		m = a;
+		m.hold = SP_HOLD_ALL;
+		cr_assert_eq(within(&a, &m), a.hold == SP_HOLD_ALL);
 	}
 }
 

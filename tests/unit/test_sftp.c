@@ -608,6 +608,39 @@ Test(sftp, a_relative_name_waits_for_the_directory)
 	sp_buf_fini(&t.b);
 }
 
+/* A second person says whether a file is opened; the rest of the channel waits. */
+Test(sftp, a_file_waits_for_a_second_person)
+{
+	for (int refused = 0; refused < 2; refused++) {
+		struct talk t = {0}, u = {0};
+		struct kit k;
+		size_t before;
+
+		hello(&t);
+		U(&u, OPEN, "usuu", 7, "/srv/x", 1, 0);
+		U(&u, STAT, "us", 8, "/srv/y");
+		kit_start(&k, BOTH);
+		play(&k, &t, 0);
+		before = k.at_target.len;
+		k.leave = SP_XFER_WAITS;
+		play(&k, &u, 3);
+		cr_assert(k.is_stalled);
+		cr_assert_eq(k.at_target.len, before);
+		cr_assert_str_eq(k.asked, "16 /srv/x");
+		k.leave = refused ? SP_XFER_STAYS : SP_XFER_GOES;
+		kit_poke(&k);
+		cr_assert(!k.is_stalled);
+		cr_assert_eq(strstr(kit_log(&k), "refused") != NULL, refused);
+		cr_assert_eq(holds(&k.at_user, "a second person refused it"),
+		    refused);
+		cr_assert_eq(holds(&k.at_target, "/srv/x"), !refused);
+		cr_assert(holds(&k.at_target, "/srv/y"));
+		kit_stop(&k);
+		sp_buf_fini(&t.b);
+		sp_buf_fini(&u.b);
+	}
+}
+
 /* What may not be read gets no second name that may. */
 Test(sftp, a_new_name_does_not_make_readable)
 {

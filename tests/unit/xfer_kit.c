@@ -69,17 +69,28 @@ on_note(void *arg, const struct sp_xfer_note *n)
 	    (n->flags & SP_XFER_SO_FAR) != 0 ? " so-far" : "", path, path2, text);
 }
 
+static enum sp_xfer_leave
+on_leave(void *arg, uint32_t ops, struct sp_span path)
+{
+	struct kit *k = arg;
+
+	snprintf(k->asked, sizeof(k->asked), "%u %.*s", ops, (int)path.n,
+	    (const char *)path.p);
+	return k->leave;
+}
+
 static void
 prepare(struct kit *k, uint32_t rights)
 {
-	*k = (struct kit){.room = SIZE_MAX / 2};
+	*k = (struct kit){.room = SIZE_MAX / 2, .leave = SP_XFER_GOES};
 	k->rules = calloc(1, sizeof(*k->rules));
 	SP_ASSERT(k->rules != NULL);
 	k->rules->rights = rights;
 	k->s.rules = k->rules;
 	k->s.md = EVP_MD_fetch(NULL, "SHA256", NULL);
 	k->out = (struct sp_xfer_out){.arg = k, .pass = on_pass, .drop = on_drop,
-	    .say = on_say, .room = on_room, .note = on_note};
+	    .say = on_say, .room = on_room, .note = on_note,
+	    .leave = on_leave};
 	sp_buf_init(&k->at_target, 64u << 20);
 	sp_buf_init(&k->at_user, 64u << 20);
 	sp_buf_init(&k->body, 64u << 20);
@@ -185,6 +196,12 @@ kit_feed(struct kit *k, bool from_user, struct sp_span s, size_t piece)
 		free(copy);
 		s = sp_span_of(s.p + n, s.n - n);
 	}
+}
+
+void
+kit_poke(struct kit *k)
+{
+	pump(k);
 }
 
 void

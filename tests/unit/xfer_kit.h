@@ -23,6 +23,8 @@ struct kit {
 	struct sp_buf log;		/* one line for each note */
 	size_t dropped_user, dropped_target, said_user, said_target;
 	size_t room;
+	enum sp_xfer_leave leave;	/* the second person's word */
+	char asked[600];	/* about what; the newest */
 	bool is_stalled;
 	enum sp_err end;		/* SP_ERR_PROTO: it was a fault */
 	const char *why;
@@ -34,6 +36,7 @@ void kit_stop(struct kit *k);
 /* Gives it bytes of one side, in pieces of at most `piece` bytes. What stalls
  * is kept and tried again, as the recorder does. */
 void kit_feed(struct kit *k, bool from_user, struct sp_span s, size_t piece);
+void kit_poke(struct kit *k);		/* what stalls is tried again */
 void kit_eof(struct kit *k, bool from_user);
 void kit_over(struct kit *k);		/* the channel ends */
 const char *kit_log(struct kit *k);	/* as a C string */
