@@ -55,6 +55,7 @@ sess_release(struct sp_session *s)
 	event_free(s->deadline);
 	sess_free_legs(s);
 	sess_rotation_free(s->rotation);
+	free(s->held);
 	free(s);
 }
 

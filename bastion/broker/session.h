@@ -59,6 +59,29 @@ void sp_session_judge_all(struct sp_broker *b);
  * closed with RECOVERED, and audited. */
 void sp_session_recover_all(struct sp_broker *b);
 
+/* ---- a second person: doc/watching.md. What waits at its recorder. */
+#define SP_HELD_SLOTS 2		/* the user's stream; a file */
+struct sp_held {
+	uint64_t number;	/* 0: nothing */
+	uint8_t kind;		/* enum sp_held_kind */
+	int64_t since_us;
+	char text[1025];	/* encoded; of a line empty */
+};
+/* Bytes may pass: what follows has an effect. */
+bool sp_session_is_live(const struct sp_session *s);
+bool sp_session_is_frozen(const struct sp_session *s);
+const char *sp_session_person(const struct sp_session *s);
+const char *sp_session_where(const struct sp_session *s); /* account@target */
+const struct sp_held *sp_session_held(const struct sp_session *s, size_t slot);
+typedef void (*sp_held_cb)(void *arg, const struct sp_session *s,
+    const struct sp_held *h);
+void sp_session_each_held(struct sp_broker *b, sp_held_cb cb, void *arg);
+/* deed: enum sp_steer. The caller has judged who, and writes it down. */
+void sp_session_steer(struct sp_session *s, uint8_t deed, uint64_t number,
+    const char *who, const char *text);
+/* Onto the user's terminal and into the record. */
+void sp_session_note(struct sp_session *s, const char *who, const char *text);
+
 /* A viewer: replay, verify, export. The stream goes to the ingress or the CLI.
  * Audited before the first byte is shown. Of `how` the caller fills mode, speed,
  * at_us, idle_us and json; the rest is filled here. cb is called exactly once:

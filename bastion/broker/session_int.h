@@ -88,6 +88,8 @@ struct sp_session {
 	int stream;		/* of the ingress side, until it is handed out */
 	bool rec_is_gone, has_closed;
 	unsigned n_events;
+	bool is_frozen;
+	struct sp_held *held;	/* SP_HELD_SLOTS of them, or NULL */
 	/* the way to the target */
 	struct sess_leg *legs;
 	size_t n_legs, leg;	/* the one that comes up now */
@@ -247,6 +249,9 @@ void sess_roles_tick(struct sp_broker *b);
 /* What a fresh judgement means to a session: true when it may go on. */
 bool sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
     const struct sp_judgement *j, uint8_t *code, char *text, size_t cap);
+/* ------------------------------------------------------ session_steer.c */
+/* false: the recorder says what cannot be. */
+bool sess_on_held(struct sp_session *s, const struct sp_msg_rec_held *m);
 /* -------------------------------------------------------- session_end.c */
 void sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m);
 void sess_rec_lost(struct sp_session *s);

@@ -65,6 +65,13 @@ rec_broke(struct sp_session *s, const char *what)
 	sess_rec_lost(s);
 }
 
+static void
+on_rec_held(struct sp_session *s, const struct sp_msg_rec_held *m)
+{
+	if (!sess_on_held(s, m))
+		rec_broke(s, "an impossible rec_held");
+}
+
 #define TAKE(name, broke, call)                                               \
 	case SP_MSG_##name: {                                                 \
 		struct sp_msg_##name m;                                       \
@@ -89,6 +96,7 @@ on_rec_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(rec_opened, rec_broke, sess_on_rec_opened(s, &m))
 	TAKE(rec_ready, rec_broke, sess_on_rec_ready(s, &m))
 	TAKE(rec_event, rec_broke, on_rec_event(s, &m))
+	TAKE(rec_held, rec_broke, on_rec_held(s, &m))
 	TAKE(rec_closed, rec_broke, sess_on_rec_closed(s, &m))
 	default:
 		rec_broke(s, "a message that a recorder does not send");

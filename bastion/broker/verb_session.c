@@ -24,17 +24,29 @@ static const struct sp_col session_cols[] = {
 #define N_SESSION_COLS (sizeof(session_cols) / sizeof(session_cols[0]))
 
 static void
-add_session(struct sp_list *l, const struct sp_rows *r, size_t i)
+add_session(struct sp_broker *b, struct sp_list *l, const struct sp_rows *r,
+    size_t i)
 {
 	const char *head = sp_rows_get(r, i, "head");
 	const char *account = sp_rows_get(r, i, "account_name");
 	const char *target = sp_rows_get(r, i, "target_name");
+	const char *state = sp_rows_get(r, i, "state");
+	const struct sp_session *s = NULL;
+	uint8_t id[16];
 	char where[160];
+
+	if (sp_rows_get(r, i, "ended_us") == NULL && sp_rows_uuid(r, i, "id", id))
+		s = sp_session_find(b, id);
+	if (s != NULL && sp_session_is_frozen(s))
+		state = "frozen";
+	else if (s != NULL && (sp_session_held(s, 0)->number != 0 ||
+	    sp_session_held(s, 1)->number != 0))
+		state = "held";
 
 	snprintf(where, sizeof(where), "%.64s@%.64s", account == NULL ? "?" :
 	    account, target == NULL ? "?" : target);
 	sp_list_add(l, (const char *[]){sp_rows_get(r, i, "id"),
-	    sp_rows_get(r, i, "state"), sp_rows_get(r, i, "person_name"),
+	    state, sp_rows_get(r, i, "person_name"),
 	    account, target, where, sp_rows_get(r, i, "peer_addr"),
 	    sp_rows_get(r, i, "started_us"), sp_rows_get(r, i, "ended_us"),
 	    sp_rows_get(r, i, "bytes_in"), sp_rows_get(r, i, "bytes_out"),
@@ -55,7 +67,7 @@ sessions_print(struct sp_call *c)
 	char limit[24];
 
 	for (size_t i = 0; i < n; i++)
-		add_session(l, c->rows[0], i);
+		add_session(c->b, l, c->rows[0], i);
 	sp_call_list(c, l, sp_call_has(c, "all") ? "No sessions." :
 	    "No running sessions. sessions --all shows those that are over.");
 	sp_list_free(l);
@@ -153,7 +165,7 @@ session_print(struct sp_call *c)
 	    (sp_rows_n(c->rows[0]) == 1 && sp_session_is_mine(c, 0))))
 		return;
 	l = sp_list_new(session_cols, N_SESSION_COLS);
-	add_session(l, c->rows[0], 0);
+	add_session(c->b, l, c->rows[0], 0);
 	if (c->style.json)
 		sp_call_json(c, sp_list_json_row(l, 0));
 	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
