@@ -90,7 +90,7 @@ const struct sp_verb sp_verbs[] = {
 	    "SESSION [--reason TEXT]", "nothing passes either way until it is resumed"),
 	ROW("resume", NULL, SP_MAY_WATCH, "reason=", 1, 1, steer,
 	    "SESSION [--reason TEXT]", "a frozen session goes on"),
-	ROW("note", NULL, SP_MAY_WATCH, "", 2, 2, steer, "SESSION TEXT",
+	ROW("note", NULL, SP_MAY_WATCH, "", 2, 40, steer, "SESSION TEXT",
 	    "a line onto the terminal of a session's user"),
 	PLAY("replay", SP_MAY_WATCH, "speed= at= idle=", 1, 1, replay,
 	    "SESSION [--speed 2] [--at 1m30s] [--idle 2s]", "watch a recording"),

@@ -9,6 +9,8 @@
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_session.h"
 
+#define TEXT_MAX 400	/* bytes of a note, of a reason */
+
 struct deed {
 	const char *verb, *event;
 	uint8_t steer;		/* enum sp_steer; 0: a note */
@@ -99,12 +101,31 @@ write_down(struct sp_call *c, const struct deed *d, const char *text,
 	free(detail);
 }
 
+/* A note's words, which the shell of whoever typed them took apart. */
+static const char *
+text_of(const struct sp_call *c, char dst[static TEXT_MAX + 1])
+{
+	size_t n = 0;
+
+	if (deed_of(c)->steer != 0)
+		return sp_call_opt(c, "reason");
+	for (size_t i = 1; i < c->n_pos; i++) {
+		int k = snprintf(dst + n, TEXT_MAX + 1 - n, "%s%s", i > 1 ? " " : "",
+		    c->pos[i]);
+
+		n += k < 0 ? 0 : (size_t)k;
+		if (n > TEXT_MAX)
+			return NULL;
+	}
+	return dst;
+}
+
 static void
 do_it(struct sp_call *c)
 {
 	const struct deed *d = deed_of(c);
-	const char *text = d->steer == 0 ? c->pos[1] : sp_call_opt(c, "reason");
-	const char *person = NULL, *id;
+	char room[TEXT_MAX + 1];
+	const char *text = text_of(c, room), *person = NULL, *id;
 	struct sp_session *s;
 	uint64_t number = 0;
 
@@ -133,13 +154,13 @@ do_it(struct sp_call *c)
 void
 sp_verb_steer(struct sp_call *c)
 {
-	const char *text = deed_of(c)->steer == 0 ? c->pos[1] :
-	    sp_call_opt(c, "reason");
+	char room[TEXT_MAX + 1];
+	const char *text = text_of(c, room);
 
-	if (text != NULL && (!sp_utf8_is_valid(sp_span_str(text)) ||
-	    strlen(text) > 400))
+	if ((text == NULL && deed_of(c)->steer == 0) || (text != NULL &&
+	    (!sp_utf8_is_valid(sp_span_str(text)) || strlen(text) > TEXT_MAX)))
 		sp_call_fail(c, SP_EXIT_USAGE, "the text is not UTF-8, or longer "
-		    "than 400 bytes");
+		    "than %d bytes", TEXT_MAX);
 	else if (!c->who.is_host && c->who.mfa < SP_MFA_TOTP)
 		sp_call_fail(c, SP_EXIT_REFUSED, "that needs a second factor: "
 		    "connect again and give it");

@@ -43,6 +43,8 @@ class Session:
         self.p = sp.ssh_start(who, "-tt", "admin@core-01", *args, stdin=subprocess.PIPE)
         new = wait_for(lambda: [s for s in sp.sessions() if s["id"] not in before and s["person"] == who], 60, "the session")
         self.id = new[0]["id"]
+        if args:
+            self.see(rb"up-2")
 
     def type(self, data):
         self.p.stdin.write(data)
@@ -58,7 +60,7 @@ class Session:
 
 class Freeze(unittest.TestCase):
     def test_nothing_passes_until_it_is_resumed(self):
-        s = Session("oscar", "cat")
+        s = Session("oscar", "echo up-$((1+1)); exec cat")
         s.type(b"one\r")
         s.see(rb"one\r\none")
         self.assertEqual(sp.ssh("wanda", "bastion", "freeze", s.id, "--reason", "看一下").code, 0)
@@ -76,7 +78,7 @@ class Freeze(unittest.TestCase):
         s.close()
 
     def test_a_frozen_session_can_be_killed(self):
-        s = Session("oscar", "cat")
+        s = Session("oscar", "echo up-$((1+1)); exec cat")
         self.assertEqual(sp.ssh("wanda", "bastion", "freeze", s.id).code, 0)
         s.see(rb"froze this session")
         self.assertEqual(sp.host("kill", s.id, "--reason", "enough").code, 0)
@@ -84,7 +86,7 @@ class Freeze(unittest.TestCase):
         self.assertIn(b"enough", out + err)
 
     def test_who_may(self):
-        s = Session("amy", "cat")
+        s = Session("amy", "echo up-$((1+1)); exec cat")
         for who, verb in (("oscar", "freeze"), ("paula", "resume"), ("oscar", "note"), ("bob", "release")):
             r = sp.ssh(who, "bastion", verb, s.id, *(["x"] if verb == "note" else []))
             self.assertEqual(r.code, 1, r)

@@ -23,7 +23,7 @@ struct rig {
 	unsigned n_held;	/* rec_held with a number, so far */
 	uint64_t held[2];	/* what waits now, by slot; 0: nothing */
 	uint8_t held_kind;	/* of the newest, and its text */
-	char held_text[1100];
+	char held_text[200];
 	unsigned n_opened;	/* OPENs that rig_pump saw at the target */
 	uint64_t credit_user;	/* bytes granted to the user */
 	char events[4096];	/* what=... lines of rec_event */
