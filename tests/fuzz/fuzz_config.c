@@ -12,6 +12,7 @@ static void
 check_same(const struct sp_config *a, const struct sp_config *b)
 {
 #define SAME_text(name) SP_ASSERT(strcmp(a->name, b->name) == 0);
+#define SAME_list(name) SAME_text(name)
 #define SAME_number(name) SP_ASSERT(a->name == b->name);
 #define SAME(kind, name, def, lo, hi, help) SAME_##kind(name)
 	SP_CONFIG_TABLE(SAME)
