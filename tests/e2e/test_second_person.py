@@ -56,6 +56,8 @@ class Session:
     def close(self):
         sp.host("kill", self.id)
         self.p.communicate(timeout=60)
+        wait_for(lambda: [s for s in sp.sessions() if s["id"] == self.id and s["state"] not in ("running", "frozen", "held")], 60,
+                 "the session's end")
 
 
 class Freeze(unittest.TestCase):
