@@ -190,6 +190,15 @@ class Keys(unittest.TestCase):
         v.until(lambda v: re.search(r"\[[-=>crfab ]*c[-=>crfab ]*\]", v.bar))
         v.check()
 
+    def test_commands_that_were_typed(self):
+        """As the scribe read them off the screen: what was rubbed out is not in them."""
+        v = self.view(TYPED)
+        v.until("END")
+        v.press("m", r"command\s+echo mark-typed typed by hand; exit")
+        v.press("q", lambda v: "What happened" not in v.text)
+        v.press("[", r"echo mark-typed typed by hand; exit")
+        v.check()
+
     def test_channels(self):
         v = self.view(TWO)
         v.until("END")

@@ -27,7 +27,7 @@ def main():
         for i in made:
             os.chown("%s/recordings/%s.spr" % (sp.dir, i), owner.st_uid, owner.st_gid)
         disk = sum(os.path.getsize("%s/recordings/%s.spr" % (sp.dir, i)) for i in made)
-        print("%d recordings, %.0f MiB on disk, made in %.0f s" % (count, disk / 2**20, time.monotonic() - t0))
+        print("%d recordings, %.0f MiB on disk, made in %.0f s" % (count, disk / 2**20, time.monotonic() - t0), flush=True)
         now = int(time.time() * 1e6)
         cols = sp.psql("SELECT string_agg(column_name, ',') FROM information_schema.columns WHERE table_name = 'sessions' AND "
                        "is_nullable = 'NO' AND column_default IS NULL")
@@ -58,7 +58,7 @@ def insert(sp, made, now, cols):
     for c in ("state", "started_us", "ended_us"):
         if c not in cols:
             cols, values = cols + [c], values + [known.get(c, str(now))]
-    sp.psql("SET session_replication_role = replica; INSERT INTO sessions (%s) SELECT %s FROM unnest(ARRAY['%s']) WITH ORDINALITY AS t(u, n)" %
+    sp.psql("SET search_path = sallyport; SET session_replication_role = replica; INSERT INTO sessions (%s) SELECT %s FROM unnest(ARRAY['%s']) WITH ORDINALITY AS t(u, n)" %
             (",".join(cols), ",".join(values), "','".join(made)))
 
 
