@@ -49,6 +49,14 @@
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
 	X(list, krl_push, "", 0, 0, "ACCOUNT@TARGET:/PATH of each target that is brought the list of revoked certificates") \
 	X(number, krl_push_s, "600", 5, 604800, "seconds between two such lists, beside those after a revocation") \
+	X(text, log_origin, "", 0, 0,                                         \
+	    "name of the transparency log; empty: the one it has, first sallyport/NODE. Another name begins another log") \
+	X(number, log_publish_s, "60", 1, 86400,                              \
+	    "a new checkpoint goes to syslog, witnesses and the time stamp authority this often") \
+	X(list, log_witness, "", 0, 0,                                        \
+	    "KEY COMMAND of each witness, separated by `;`: it is given the checkpoint and answers with its cosignature") \
+	X(text, log_timestamp, "", 0, 0,                                      \
+	    "command that takes an RFC 3161 request and gives the answer; empty: no time stamps") \
 	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \
 	X(number, rotation_keep, "5", 1, 1000, "former versions of a secret that are kept") \
 	X(number, alive_s, "60", 0, 86400, "seconds of silence after which a client or a target is asked whether it lives; 0: never") \

@@ -89,3 +89,19 @@ sp_nfile_write(int dir, const char *path, struct sp_span b, bool synced)
 		e = why();
 	return e == SP_OK && synced ? sync_dir(dir, path) : e;
 }
+
+void
+sp_nfile_drop_partials(int dir, int level, uint64_t n)
+{
+	char path[SP_TLOG_PATH_MAX], *slash;
+
+	for (unsigned w = 1; w < SP_TLOG_TILE; w++) {
+		sp_tlog_path(path, level, n, w);
+		if (unlinkat(dir, path, 0) != 0 && errno != ENOENT)
+			return;
+	}
+	slash = strrchr(path, '/');
+	*slash = '\0';
+	if (unlinkat(dir, path, AT_REMOVEDIR) != 0)
+		return;		/* there was none */
+}

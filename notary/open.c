@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sodium.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "notary/store_int.h"
@@ -129,10 +130,11 @@ read_journal(struct sp_nstore *s, struct sp_buf *b, const struct reason *y)
 	enum sp_err e = sp_tlog_read(s->dir, "journal", JOURNAL_MAX, b);
 	struct sp_span j = sp_buf_span(b);
 	const uint8_t *magic = NULL;
+	struct stat st;
 
 	if (e == SP_ERR_NOTFOUND) {
-		if (faccessat(s->dir, "checkpoint", F_OK, 0) == 0 ||
-		    faccessat(s->dir, "tile/entries/000", F_OK, 0) == 0)
+		if (fstatat(s->dir, "checkpoint", &st, 0) == 0 ||
+		    fstatat(s->dir, "tile/entries/000", &st, 0) == 0)
 			return altered(y, "its journal is gone");
 		return SP_ERR_NOTFOUND;	/* the first start */
 	}

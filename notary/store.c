@@ -66,6 +66,7 @@ raise(struct sp_nstore *s, unsigned level)
 	sp_tlog_path(path, (int)level, n_full(s, level) - 1, 0);
 	SP_TRY(sp_nfile_write(s->dir, path, sp_span_of(s->edge[level],
 	    SP_TLOG_TILE * 32), true));
+	sp_nfile_drop_partials(s->dir, (int)level, n_full(s, level) - 1);
 	tile_root(s->edge[level], root);
 	s->n_edge[level] = 0;
 	if (level + 1 >= SP_NLEVELS)
@@ -91,6 +92,7 @@ sp_nstore_take(struct sp_nstore *s, struct sp_span entry)
 		return SP_OK;
 	sp_tlog_path(path, -1, n_full(s, 0) - 1, 0);
 	SP_TRY(sp_nfile_write(s->dir, path, sp_buf_span(&s->bundle), true));
+	sp_nfile_drop_partials(s->dir, -1, n_full(s, 0) - 1);
 	sp_buf_reset(&s->bundle);
 	return raise(s, 0);
 }
@@ -273,6 +275,12 @@ sp_nstore_keep(struct sp_nstore *s, uint64_t size, const char *suffix,
 
 	snprintf(path, sizeof(path), "checkpoints/%013" PRIu64 "%s%s", size,
 	    suffix == NULL ? "" : ".", suffix == NULL ? "" : suffix);
+	return sp_nfile_write(s->dir, path, bytes, true);
+}
+
+enum sp_err
+sp_nstore_write(struct sp_nstore *s, const char *path, struct sp_span bytes)
+{
 	return sp_nfile_write(s->dir, path, bytes, true);
 }
 

@@ -52,5 +52,8 @@ SP_MUST enum sp_err sp_nstore_set_note(struct sp_nstore *s, struct sp_span note)
 /* checkpoints/SIZE and, with suffix, checkpoints/SIZE.suffix. */
 SP_MUST enum sp_err sp_nstore_keep(struct sp_nstore *s, uint64_t size,
     const char *suffix, struct sp_span bytes);
+/* Any other file below the directory, in the place of what was there. */
+SP_MUST enum sp_err sp_nstore_write(struct sp_nstore *s, const char *path,
+    struct sp_span bytes);
 
 #endif

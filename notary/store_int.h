@@ -33,6 +33,8 @@ SP_MUST enum sp_err sp_nstore_partials(struct sp_nstore *s, uint64_t size);
 SP_MUST enum sp_err sp_nfile_write(int dir, const char *path, struct sp_span b,
     bool synced);
 SP_MUST enum sp_err sp_nfile_append(int fd, uint64_t off, struct sp_span b);
+/* The partial tiles of what is full now: nobody needs them. */
+void sp_nfile_drop_partials(int dir, int level, uint64_t n);
 SP_MUST enum sp_err sp_nfile_mkdirs(int dir, const char *path);
 
 #endif

@@ -18,6 +18,8 @@ struct found {
 	uint64_t good, size, cut, chunks, at_us;
 	uint32_t segment;
 	uint8_t head[32];
+	struct sp_msg_rec_point point;	/* of the recording, and its last chunk */
+	uint8_t last_head[SP_REC_CHUNK_HEADER], last[640];
 	struct sp_rec_crypto crypto;
 	struct sp_rec_behind behind;
 };
@@ -35,6 +37,48 @@ note(struct found *o, const struct sp_rec_chunk *c)
 	return SP_OK;
 }
 
+/* What the transparency log wants of it. */
+static void
+keep_open(struct found *o, const struct sp_rec_file *f,
+    const struct sp_rec_chunk *c)
+{
+	const struct sp_rec_header *h = sp_rec_file_header(f);
+
+	if (c->body.n != 32 + 2 * SP_REC_SIG)
+		return;
+	o->is_opened = true;
+	memcpy(o->point.session, h->session, 16);
+	memcpy(o->point.rec_key, h->rec_key, 32);
+	memcpy(o->point.header_hash, sp_rec_file_header_hash(f), 32);
+	o->point.opened_us = h->t0_wall_us;
+	memcpy(o->point.certificate, c->body.p + 32, 64);
+}
+
+static void
+keep_last(struct found *o, const uint8_t prev[static 32],
+    const uint8_t head[static SP_REC_CHUNK_HEADER], struct sp_span body)
+{
+	if (body.n > sizeof(o->last))
+		return;
+	memcpy(o->point.prev, prev, 32);
+	memcpy(o->last_head, head, sizeof(o->last_head));
+	memcpy(o->last, body.p, body.n);
+	o->point.body = sp_span_of(o->last, body.n);
+}
+
+static enum sp_err
+tell_point(struct sp_link *l, const struct found *o, bool is_open)
+{
+	struct sp_msg_rec_point m = o->point;
+
+	if (!o->is_opened)
+		return SP_OK;
+	m.head = sp_span_of(o->last_head, is_open ? 0 : sizeof(o->last_head));
+	if (is_open)
+		m.body = (struct sp_span){0};
+	return sp_send_rec_point(l, 0, &m, NULL);
+}
+
 static enum sp_err
 walk(struct sp_rec_file *f, struct found *o)
 {
@@ -50,10 +94,13 @@ walk(struct sp_rec_file *f, struct found *o)
 		o->chunks++;
 		o->at_us = c.h.at_us;
 		o->segment = c.h.segment;
-		o->is_opened |= c.h.type == SP_REC_OPEN_CHUNK;
+		if (c.h.type == SP_REC_OPEN_CHUNK)
+			keep_open(o, f, &c);
 		o->is_closed = c.h.type == SP_REC_CLOSE_CHUNK ||
 		    c.h.type == SP_REC_RECOVERED_CHUNK;
 		memcpy(o->head, c.chain, 32);
+		if (o->is_closed)
+			keep_last(o, c.prev, c.head, c.body);
 		SP_TRY(note(o, &c));
 	}
 	return !o->is_closed && st == SP_REC_STEP_IO ? SP_ERR_IO : SP_OK;
@@ -106,6 +153,7 @@ append(int fd, struct found *o, uint8_t type, struct sp_span body)
 
 	sp_rec_chunk_header_encode(head, &h);
 	SP_TRY(sp_rec_chain(&o->crypto, o->head, head, body, chain));
+	keep_last(o, o->head, head, body);
 	SP_TRY(sp_buf_put(&out, head, sizeof(head)));
 	SP_TRY(sp_buf_put(&out, chain, sizeof(chain)));
 	SP_TRY(sp_buf_put(&out, body.p, body.n));
@@ -168,6 +216,9 @@ recover(int fd, struct sp_link *l, const uint8_t session[static 16],
 	SP_TRY(look(fd, session, o));
 	SP_TRY(cut(fd, o));
 	SP_TRY(append_hashes(fd, o));
+	SP_TRY(tell_point(l, o, true));
+	if (o->is_closed)
+		SP_TRY(tell_point(l, o, false));
 	SP_TRY(report(l, session, o));
 	l->state = SP_ST_READY;
 	if (o->is_closed)
@@ -177,7 +228,10 @@ recover(int fd, struct sp_link *l, const uint8_t session[static 16],
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_rec_seal(p.body, &m));
 	/* Without an OPEN there is nothing that a seal could be about. */
-	return o->is_opened ? append_recovered(fd, o, &m) : SP_OK;
+	if (!o->is_opened)
+		return SP_OK;
+	SP_TRY(append_recovered(fd, o, &m));
+	return tell_point(l, o, false);
 }
 
 int

@@ -221,6 +221,28 @@ open_writer(struct sp_relay *r, struct sp_span body, int file_fd,
 	return sp_send_rec_opened(&r->link, 0, &o, NULL);
 }
 
+/* What of it goes into the transparency log: its OPEN, or the last chunk that it
+ * signed. The broker hands it on, and cannot make one. */
+enum sp_err
+sp_relay_tell_point(struct sp_relay *r, bool is_open)
+{
+	const struct sp_rec_last *l = sp_rec_writer_last(r->w);
+	struct sp_msg_rec_point m = {
+	    .opened_us = sp_rec_writer_header(r->w)->t0_wall_us};
+
+	r->pointed = sp_rec_writer_checkpoints(r->w);
+	memcpy(m.session, r->session, 16);
+	memcpy(m.rec_key, sp_rec_writer_header(r->w)->rec_key, 32);
+	memcpy(m.header_hash, sp_rec_writer_header_hash(r->w), 32);
+	memcpy(m.certificate, r->certificate, 64);
+	if (!is_open) {
+		memcpy(m.prev, l->prev, 32);
+		m.head = sp_span_of(l->head, sizeof(l->head));
+		m.body = sp_span_of(l->body, l->n);
+	}
+	return sp_send_rec_point(&r->link, 0, &m, NULL);
+}
+
 static enum sp_err
 handshake(struct sp_relay *r, int file_fd)
 {
@@ -244,6 +266,8 @@ handshake(struct sp_relay *r, int file_fd)
 	SP_TRY(sp_rec_writer_certify(r->w, r->audit_key, cert.signature,
 	    sp_buf_span(&meta)));
 	r->is_certified = true;
+	memcpy(r->certificate, cert.signature, 64);
+	SP_TRY(sp_relay_tell_point(r, true));
 	sp_rec_writer_totals(r->w, &t);
 	memcpy(ready.session, r->session, 16);
 	memcpy(ready.head, t.head, 32);
@@ -425,6 +449,8 @@ anchor(struct sp_relay *r, int64_t now)
 	struct sp_rec_totals t;
 	char hex[65], detail[160];
 
+	if (n != r->pointed && !r->is_ending && sp_relay_tell_point(r, false) != SP_OK)
+		sp_relay_end(r, SP_END_BROKER, "the broker does not listen");
 	if (n == r->anchored || now - r->anchor_us < ANCHOR_US)
 		return;
 	r->anchored = n;

@@ -48,7 +48,9 @@ struct sp_relay {
 	int64_t files_us, aside_us, sync_by_us, tick_us, target_gone_us, anchor_us;
 	int64_t full_us;	/* since then it stands still; 0: it does not */
 	bool has_rested;		/* and nothing came since */
-	uint64_t anchored;
+	uint64_t anchored, pointed;
+	uint8_t certificate[64];	/* the vault's, of the recording */
+
 };
 
 /* Takes the descriptors. SP_ERR_IO. */
@@ -65,6 +67,9 @@ void sp_relay_event(struct sp_relay *r, const char *what, uint32_t chan,
     const char *detail);
 /* Takes back what was queued after `mark`: it was not recorded. */
 void sp_relay_unqueue(struct sp_stream *s, size_t mark);
+/* ---- relay.c: its OPEN, or the last chunk that it signed, for the transparency
+ * log. */
+SP_MUST enum sp_err sp_relay_tell_point(struct sp_relay *r, bool is_open);
 /* ---- relay_end.c: CLOSE, and both sides are told; the exit status. */
 int sp_relay_finish(struct sp_relay *r);
 /* The records of the flows that no CLOSE has ended. */

@@ -110,6 +110,8 @@ sp_relay_finish(struct sp_relay *r)
 		say_end(r);
 		flush_ends(r);
 	}
+	if (e == SP_OK && sp_relay_tell_point(r, false) != SP_OK)
+		sp_log(SP_WARN, "not_in_log", r->session, "");
 	tell_closed(r);
 	sp_log(SP_INFO, "recording_closed", r->session, "code=%u reason=\"%s\"",
 	    r->code, sp_vis_str(r->reason));

@@ -215,6 +215,11 @@ add_signed(struct sp_rec_writer *w, uint8_t type, struct sp_buf *body)
 	    w->keys->sign) != 0)
 		return SP_ERR_CRYPTO;
 	SP_TRY(sp_buf_put(body, sig, sizeof(sig)));
+	SP_ASSERT(body->len <= sizeof(w->last.body));
+	memcpy(w->last.prev, w->cur.chain, 32);
+	memcpy(w->last.head, head, sizeof(head));
+	memcpy(w->last.body, body->p + body->off, body->len);
+	w->last.n = (uint16_t)body->len;
 	SP_TRY(sp_rec_add_chunk(w, &h, sp_buf_span(body)));
 	w->unsigned_us = 0;
 	w->unsigned_bytes = 0;
@@ -365,6 +370,12 @@ sp_rec_writer_sync(struct sp_rec_writer *w)
 	if (e != SP_OK)
 		w->is_broken = true;
 	return e;
+}
+
+const struct sp_rec_last *
+sp_rec_writer_last(const struct sp_rec_writer *w)
+{
+	return &w->last;
 }
 
 uint64_t

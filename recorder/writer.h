@@ -76,6 +76,14 @@ SP_MUST enum sp_err sp_rec_writer_tick(struct sp_rec_writer *w, int64_t boot_us,
 bool sp_rec_writer_is_resting(const struct sp_rec_writer *w);
 /* The last signed checkpoint, for whoever keeps heads elsewhere. */
 uint64_t sp_rec_writer_checkpoints(const struct sp_rec_writer *w);
+/* The last chunk that it signed, as the transparency log has it: the chain before
+ * it, its header and body. */
+struct sp_rec_last {
+	uint8_t prev[32], head[SP_REC_CHUNK_HEADER];
+	uint16_t n;
+	uint8_t body[640];
+};
+const struct sp_rec_last *sp_rec_writer_last(const struct sp_rec_writer *w);
 /* Bytes that the end has to read back and hash first. */
 uint64_t sp_rec_writer_owes(const struct sp_rec_writer *w);
 /* Writes the END record and CLOSE into room that was kept for it, cuts the

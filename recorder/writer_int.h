@@ -39,6 +39,7 @@ struct sp_rec_writer {
 	struct sp_buf raw[SP_REC_LANES], packed, out;
 	struct sp_rec_pack pack[SP_REC_LANES];
 	struct sp_rec_behind behind;
+	struct sp_rec_last last;
 	int64_t behind_us, oldest_us;	/* boot time: the last one, the first */
 };
 

@@ -44,7 +44,7 @@ take_start(struct sp_vaultd *v, struct sp_packet *p)
 {
 	struct sp_config_diag diag;
 	struct sp_msg_start_vault m;
-	struct sp_config cfg;
+	static struct sp_config cfg;	/* too large for a stack */
 	enum sp_err e;
 
 	if (p->type != SP_MSG_start_vault) {
@@ -61,6 +61,8 @@ take_start(struct sp_vaultd *v, struct sp_packet *p)
 		sp_fronts_key_file(v->fronts, p->fds[2]);
 		p->fds[2] = -1;
 		sp_vaultd_load(v, p->fds[0]);
+		sp_loghead_load(&v->loghead, p->fds[0], cfg.log_origin,
+		    cfg.node);
 	}
 	sp_packet_close_fds(p);
 	return e;

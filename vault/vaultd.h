@@ -9,6 +9,7 @@
 #include "vault/front.h"
 #include "vault/ceremony.h"
 #include "vault/lease.h"
+#include "vault/loghead.h"
 #include "vault/play.h"
 #include "vault/release.h"
 #include "vault/root.h"
@@ -21,6 +22,7 @@
  *   main.c     start, sandbox, `init` and `pubkeys`
  *   loop.c     the loop; the supervisor's link
  *   broker.c   v_*: requests of the broker
+ *   loghead.c  v_log_*: the head of the transparency log, asked by the notary
  *   control.c  vc_*: the administrator on the host
  *   syscalls.c what it may ask of the kernel, and why
  *
@@ -78,7 +80,8 @@ struct sp_vaultd {
 	struct sp_reveal *reveals;	/* reveal.c */
 	struct sp_kit_making *kit;	/* kit.c */
 	struct sp_fronts *fronts;
-	struct sp_link sup, brk;
+	struct sp_link sup, brk, nty;
+	struct sp_loghead loghead;
 	int listen_fd;
 	uid_t owner;
 	struct sp_control ctl[SP_CONTROLS_MAX];
@@ -118,6 +121,10 @@ SP_MUST enum sp_err sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms);
 void sp_broker_attach(struct sp_vaultd *v, int fd);
 void sp_broker_drop(struct sp_vaultd *v);
 SP_MUST enum sp_err sp_broker_serve(struct sp_vaultd *v);
+/* loghead.c: the same of the notary. */
+void sp_notary_attach(struct sp_vaultd *v, int fd);
+void sp_notary_drop(struct sp_vaultd *v);
+SP_MUST enum sp_err sp_notary_serve(struct sp_vaultd *v);
 /* The draft: signed, written, and only then our state. SP_ERR_SEALED, SP_ERR_IO,
  * SP_ERR_FULL: the old one stands, in memory and on disk. */
 SP_MUST enum sp_err sp_vaultd_save(struct sp_vaultd *v);

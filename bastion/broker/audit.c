@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/ledger.h"
+
 /*
  * The chain of this node. Each event carries the hash of the one before, so
  * one group of events is on its way at a time: a group is one transaction of
@@ -157,6 +159,26 @@ refused_alone(struct sp_store *s, struct sp_db_result *r)
 	pump(s);
 }
 
+/* What was committed: into the transparency log too. */
+static void
+log_group(struct sp_store *s)
+{
+	struct sp_chain *ch = &s->chain;
+	uint64_t seq = ch->seq;
+	struct sp_link_item *it;
+	uint8_t h[32], next[32];
+
+	if (s->b->ledger == NULL)
+		return;		/* a store by itself, in a test */
+	memcpy(h, ch->hash, 32);
+	TAILQ_FOREACH(it, &ch->group, link)
+		for (size_t i = 0; i < it->n_ev; i++) {
+			sp_event_hash(next, h, s->b->node, ++seq, &it->ev[i]);
+			memcpy(h, next, 32);
+			sp_ledger_audit(s->b->ledger, seq, h);
+		}
+}
+
 static void
 on_group(void *arg, struct sp_db_result *r)
 {
@@ -168,6 +190,7 @@ on_group(void *arg, struct sp_db_result *r)
 	TAILQ_FOREACH(it, &ch->group, link)
 		n++;
 	if (r->e == SP_OK) {
+		log_group(s);
 		ch->seq = ch->next_seq;
 		memcpy(ch->hash, ch->next_hash, 32);
 		ch->state = SP_CHAIN_IDLE;
@@ -281,6 +304,8 @@ settle(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
 	bool is_same = seq == ch->seq && memcmp(hash, ch->hash, 32) == 0;
 	uint64_t had = ch->seq;
 
+	if (is_next)
+		log_group(s);
 	ch->seq = seq;
 	memcpy(ch->hash, hash, 32);
 	ch->state = SP_CHAIN_IDLE;

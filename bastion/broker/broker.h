@@ -17,6 +17,7 @@
  *   vault.*     requests to the vault, matched to their replies
  *   db.*        asynchronous libpq, a deadline on every statement
  *   store.*     sealed rows: read, checked, written; the audit chain
+ *   ledger.*    leaves of the transparency log, until the notary has them
  *   login.*     a connection: keys, second factor, inner logins, channels
  *   approval.*  requests, decisions, grants; who waits for what
  *   rotate*     the secrets of accounts, changed at their targets
@@ -32,6 +33,7 @@ struct sp_approvals;
 struct sp_sessions;
 struct sp_rotations;
 struct sp_krlpushes;
+struct sp_ledger;
 struct sp_peer;
 
 struct sp_broker {
@@ -49,6 +51,7 @@ struct sp_broker {
 	struct sp_sessions *sessions;
 	struct sp_rotations *rotations;
 	struct sp_krlpushes *krlpushes;
+	struct sp_ledger *ledger;
 	bool stopping;
 };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bastion/broker/krlpush.h"
+#include "bastion/broker/ledger.h"
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
 #include "bastion/broker/search.h"
@@ -123,6 +124,8 @@ on_peer_link(struct sp_broker *b, const struct sp_msg_peer_link *m, int fd)
 {
 	if (m->role == SP_ROLE_VLT)
 		sp_vault_attach(b->vault, fd);
+	else if (m->role == SP_ROLE_NTY)
+		sp_ledger_attach(b->ledger, fd);
 	else
 		sp_close_fds(&fd, 1);
 }
@@ -132,7 +135,7 @@ static void
 reconfig(struct sp_broker *b, const struct sp_msg_reconfig *m)
 {
 	struct sp_config_diag diag;
-	struct sp_config fresh;
+	static struct sp_config fresh;	/* too large for a stack */
 
 	/* The supervisor has parsed it: of another build, if that fails here. */
 	if (sp_config_parse(&fresh, m->config, &diag) != SP_OK) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bastion/broker/control.h"
+#include "bastion/broker/ledger.h"
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
 #include "bastion/broker/krlpush.h"
@@ -56,6 +57,12 @@ take_start(struct sp_broker *b, const struct sp_packet *k, char *db, size_t cap)
 	return b->node[0] == '\0' ? SP_ERR_INVAL : SP_OK;
 }
 
+static void
+on_notary_event(void *arg, const struct sp_msg_security_event *m)
+{
+	sp_session_on_security_event(arg, "notary", m);
+}
+
 static enum sp_err
 make_rooms(struct sp_broker *b, const char *db, int control)
 {
@@ -66,6 +73,7 @@ make_rooms(struct sp_broker *b, const char *db, int control)
 	b->ev = cfg == NULL ? NULL : event_base_new_with_config(cfg);
 	event_config_free(cfg);
 	if (b->ev == NULL || (b->vault = sp_vault_new(b)) == NULL ||
+	    (b->ledger = sp_ledger_new(b)) == NULL ||
 	    (b->store = sp_store_new(b, db)) == NULL ||
 	    (b->approvals = sp_approvals_new(b)) == NULL ||
 	    (b->sessions = sp_sessions_new(b)) == NULL ||
@@ -76,6 +84,7 @@ make_rooms(struct sp_broker *b, const char *db, int control)
 		return SP_ERR_NOMEM;
 	sp_store_on_change(b->store, sp_broker_on_change, b);
 	sp_vault_on_event(b->vault, sp_broker_on_vault_event, b);
+	sp_ledger_on_event(b->ledger, on_notary_event, b);
 	return SP_OK;
 }
 

@@ -363,8 +363,10 @@ sess_on_deadline(struct sp_session *s)
 	if (s->state < SESS_ENDING) {
 		bool far = s->state == SESS_DIAL || s->state == SESS_LOGIN;
 
-		sp_session_end(s, far ? SP_END_TARGET : SP_END_BROKER, far ?
-		    "The target did not answer in time." :
+		sp_session_end(s, far && !s->waits_log ? SP_END_TARGET :
+		    SP_END_BROKER, s->waits_log ?
+		    "The transparency log did not take the session in time." :
+		    far ? "The target did not answer in time." :
 		    "The session could not begin in time; try again in a moment.");
 	} else if (s->state == SESS_ENDING) {
 		sess_kill(s);

@@ -87,6 +87,8 @@ struct sp_session {
 	struct sp_peer *rec;
 	int stream;		/* of the ingress side, until it is handed out */
 	bool rec_is_gone, has_closed;
+	bool has_point, is_logged;	/* its OPEN: sent; safe in the log */
+	bool waits_log;		/* all else is ready */
 	unsigned n_events;
 	bool is_frozen;
 	struct sp_held *held;	/* SP_HELD_SLOTS of them, or NULL */
@@ -192,6 +194,7 @@ void sess_spawned(struct sp_session *s);
 void sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m);
 void sess_on_rec_ready(struct sp_session *s, const struct sp_msg_rec_ready *m);
 void sess_live(struct sp_session *s);
+void sess_on_rec_point(struct sp_session *s, const struct sp_msg_rec_point *m);
 /* -------------------------------------------------------- session_leg.c */
 /* The legs of its way, then `next`; or the session ends. */
 void sess_need_legs(struct sp_session *s, void (*next)(struct sp_session *));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/ledger.h"
 #include "policy/rules.h"
 
 #include <stdio.h>
@@ -193,6 +194,46 @@ sess_on_rec_opened(struct sp_session *s, const struct sp_msg_rec_opened *m)
 	    SP_MSG_v_sign_r, signed_recording, s);
 }
 
+/* -------------------------------------------------------- the transparency log */
+
+static void
+is_in_log(void *arg, enum sp_err e)
+{
+	struct sp_session *s = arg;
+
+	if (e != SP_OK && s->state < SESS_ENDING) {
+		sp_session_end(s, SP_END_BROKER, "The transparency log does not take "
+		    "this session, so nothing was opened. An administrator finds "
+		    "the cause with sallyport doctor.");
+	} else if (e == SP_OK) {
+		s->is_logged = true;
+		if (s->waits_log && s->state == SESS_LOGIN)
+			sess_live(s);
+	}
+	sess_release(s);
+}
+
+/* Points of its recording, signed by the recorder: handed on as they are. */
+void
+sess_on_rec_point(struct sp_session *s, const struct sp_msg_rec_point *m)
+{
+	bool is_open = m->head.n == 0 && m->body.n == 0;
+
+	if (memcmp(m->session, s->id, 16) != 0 ||
+	    memcmp(m->rec_key, s->rec_key, 32) != 0 ||
+	    memcmp(m->header_hash, s->header_hash, 32) != 0 ||
+	    is_open == s->has_point || s->state < SESS_REC_READY) {
+		sp_session_end(s, SP_END_PROTOCOL, "The recorder broke the protocol.");
+		return;
+	}
+	s->has_point = true;
+	if (s->b->ledger == NULL)
+		return;
+	if (is_open)
+		sess_hold(s);
+	sp_ledger_point(s->b->ledger, m, is_open ? is_in_log : NULL, s);
+}
+
 /* ------------------------------------------------------- the row and the event */
 
 static void
@@ -286,6 +327,11 @@ sess_live(struct sp_session *s)
 {
 	int fd = s->stream;
 
+	/* No byte of it is forwarded before the log has its OPEN. */
+	if (s->b->ledger != NULL && !s->is_logged) {
+		s->waits_log = true;
+		return;
+	}
 	if (!s->is_owned) {
 		sp_session_end(s, SP_END_NORMAL, "the user left before it began");
 		return;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/search.h"
+#include "bastion/broker/ledger.h"
 #include "common/signed.h"
 
 #include <errno.h>
@@ -255,11 +256,29 @@ play_spawn_failed(struct sp_broker *b, uint64_t id, uint32_t err_no,
 
 /* ------------------------------------------------------- before anything plays */
 
+/* The audit has it, and the transparency log. */
+static void
+logged(void *arg, enum sp_err e)
+{
+	struct play *v = arg;
+	struct sp_msg_play_spawn m = {.play = v->id};
+
+	if (v->state == PLAY_LOADING && e != SP_OK) {
+		play_end(v, e, "nothing is shown that the transparency log does not "
+		    "have first, and it takes nothing: sallyport doctor says why");
+	} else if (v->state == PLAY_LOADING) {
+		v->state = PLAY_SPAWNING;
+		memcpy(m.session, v->session, 16);
+		sp_peer_sent(v->b->sup,
+		    sp_send_play_spawn(&v->b->sup->link, v->id, &m, NULL));
+	}
+	play_release(v);
+}
+
 static void
 written(void *arg, enum sp_err e)
 {
 	struct play *v = arg;
-	struct sp_msg_play_spawn m = {.play = v->id};
 	char text[200];
 
 	if (v->state != PLAY_LOADING) {
@@ -270,13 +289,15 @@ written(void *arg, enum sp_err e)
 		snprintf(text, sizeof(text), "nothing is shown that is not written "
 		    "down first, and %s", sp_flow_why(e));
 		play_end(v, e, text);
+		play_release(v);
+	} else if (v->b->ledger == NULL) {
+		logged(v, SP_OK);
 	} else {
-		v->state = PLAY_SPAWNING;
-		memcpy(m.session, v->session, 16);
-		sp_peer_sent(v->b->sup,
-		    sp_send_play_spawn(&v->b->sup->link, v->id, &m, NULL));
+		sp_ledger_act(v->b->ledger, v->how.mode == SP_PLAY_VERIFY ?
+		    SP_ACT_VERIFY : v->how.mode == SP_PLAY_REPLAY ? SP_ACT_REPLAY :
+		    SP_ACT_EXPORT, v->who.name, v->session, v->has_audit_head ?
+		    v->audit_head : NULL, v->who.addr, logged, v);
 	}
-	play_release(v);
 }
 
 static void

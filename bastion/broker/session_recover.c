@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/ledger.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +20,7 @@ struct recovery {
 	struct sp_broker *b;
 	uint8_t session[16];
 	enum recovery_state state;
-	unsigned refs, tries;
+	unsigned refs, tries, n_points;
 	bool retry;
 	struct sp_peer *peer;
 	struct event *timer;
@@ -121,10 +122,15 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 {
 	struct recovery *v = arg;
 	struct sp_msg_rec_recovered m;
+	struct sp_msg_rec_point point;
 
 	(void)p;
 	sp_packet_close_fds(k);
-	if (k->type == SP_MSG_rec_recovered &&
+	if (k->type == SP_MSG_rec_point && ++v->n_points <= 2 &&
+	    sp_dec_rec_point(k->body, &point) == SP_OK &&
+	    memcmp(point.session, v->session, 16) == 0)
+		sp_ledger_point(v->b->ledger, &point, NULL, NULL);
+	else if (k->type == SP_MSG_rec_recovered &&
 	    sp_dec_rec_recovered(k->body, &m) == SP_OK)
 		on_recovered(v, &m);
 	else
@@ -142,8 +148,14 @@ recovery_child_end(struct sp_broker *b, const uint8_t session[static 16],
 
 	while (v != NULL && memcmp(v->session, session, 16) != 0)
 		v = v->next;
-	if (v != NULL && v->state == RCV_SEALING)
-		recovery_end(v, status == 0 ? SP_OK : SP_ERR_IO);
+	if (v == NULL || v->state != RCV_SEALING)
+		return;
+	/* Its last word is the seal, for the transparency log. */
+	v->refs++;
+	if (v->peer != NULL)
+		sp_peer_drain(v->peer);
+	recovery_end(v, status == 0 ? SP_OK : SP_ERR_IO);
+	recovery_release(v);
 }
 
 static void

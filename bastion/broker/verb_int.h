@@ -154,7 +154,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(glass_list) X(glass_import) X(glass_review) X(glass_store)          \
 	X(sessions) X(sessions_show) X(files) X(kill) X(steer) X(held)        \
 	X(replay) X(search) X(verify) X(export)                               \
-	X(audit) X(audit_verify)                                              \
+	X(log_status) X(log_rows) X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \
 	X(users_enable) X(users_key_add) X(users_key_remove)                  \

@@ -92,7 +92,7 @@ int sp_cli_relay(int fd, const struct sp_open *open, int in,
 /* ------------------------------------------------------------------ layout */
 enum sp_cli_user { SP_U_INGRESS, SP_U_EGRESS, SP_U_SQL, SP_U_AUTH,
 	SP_U_BROKER, SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB,
-	SP_U_TOKEN, SP_U_SCRIBE, SP_U_COUNT };
+	SP_U_TOKEN, SP_U_SCRIBE, SP_U_NOTARY, SP_U_WITNESS, SP_U_COUNT };
 /* Fills *w; without root it is the caller. SP_ERR_NOTFOUND: no such user. */
 SP_MUST enum sp_err sp_cli_user(enum sp_cli_user u, struct sp_who *w);
 const char *sp_cli_user_name(enum sp_cli_user u);
@@ -166,6 +166,8 @@ int sp_cmd_glass(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_reveal(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_rule(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_verify_all(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_log(struct sp_cli *c, int argc, char **argv);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
 

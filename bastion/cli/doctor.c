@@ -456,6 +456,33 @@ exam_targets(struct exam *x)
 		say(x, OK, "targets", NULL, "none may use old algorithms");
 }
 
+/* A log that was altered lets nobody in: here stands why. */
+static void
+exam_log(struct exam *x)
+{
+	SP_BUF_AUTO out = {.max = 65536};
+	char *argv[] = {(char[]){"log"}, (char[]){"status"}, (char[]){"--json"},
+	    NULL};
+	int rc = sp_cli_verb(x->c, 3, argv, -1, &out);
+	json_object *o = NULL, *state = NULL, *text = NULL, *size = NULL;
+
+	if (sp_buf_put_u8(&out, 0) != SP_OK ||
+	    (o = json_tokener_parse((const char *)sp_buf_span(&out).p)) == NULL)
+		return;		/* what is wrong has been said above */
+	json_object_object_get_ex(o, "state", &state);
+	json_object_object_get_ex(o, "text", &text);
+	json_object_object_get_ex(o, "size", &size);
+	if (rc == SP_EXIT_OK)
+		say(x, OK, "log", NULL, "transparency log: good, %lld leaves",
+		    (long long)json_object_get_int64(size));
+	else
+		say(x, FAIL, "log", "no session begins; doc/transparency-log.md, "
+		    "and keep D/tlog as it is: it is evidence",
+		    "transparency log: %s %s", json_object_get_string(state),
+		    json_object_get_string(text));
+	json_object_put(o);
+}
+
 /* A stored secret that its target does not take is found out here, and not in
  * the night in which it is needed. */
 static void
@@ -562,6 +589,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 		exam_targets(&x);
 		exam_rotation(&x);
 		exam_krl(&x);
+		exam_log(&x);
 	}
 	if (c->json)
 		printf("%s\n", json_object_to_json_string_ext(x.list,

@@ -24,6 +24,7 @@ const struct sp_layout_row sp_layout[] = {
 	{"keys/ssh_host_ed25519_key", false, 0600, -1, false},
 	{"keys/ssh_host_ed25519_key.pub", false, 0644, -1, false},
 	{"vault", true, 0700, SP_U_VAULT, false},
+	{"tlog", true, 0700, SP_U_NOTARY, false},
 	{"recordings", true, 0700, -1, false},
 	{"run", true, 0755, -1, false},
 	{"log", true, 0711, -1, false},
@@ -42,6 +43,7 @@ static const char *const user_names[SP_U_COUNT] = {
 	[SP_U_VAULT] = "sallyport-vault", [SP_U_RECORDER] = "sallyport-recorder",
 	[SP_U_PLAYER] = "sallyport-player", [SP_U_DB] = "sallyport-db",
 	[SP_U_TOKEN] = "sallyport-token", [SP_U_SCRIBE] = "sallyport-scribe",
+	[SP_U_NOTARY] = "sallyport-notary", [SP_U_WITNESS] = "sallyport-witness",
 };
 
 const char *

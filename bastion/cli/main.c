@@ -197,7 +197,10 @@ usage(FILE *f)
 	    "  secret add|set ACCOUNT@TARGET --password-stdin | --key-file FILE |\n"
 	    "    --key-stdin | --generate\n"
 	    "  export inventory [--policy FILE] [--json]\n"
-	    "  verify FILE --key HEX|FILE\n"
+	    "  verify FILE --key HEX|FILE [--log DIR [--expect CHECKPOINT]]\n"
+	    "  verify --all [--key HEX|FILE] [--expect CHECKPOINT] [--no-rows]\n"
+	    "  log checkpoint | log consistency SIZE [SIZE] | log prove SESSION |\n"
+	    "    log stamps --tsa CERTIFICATES\n"
 	    "  replay FILE --identity FILE ... [--key HEX]\n"
 	    "  export FILE --identity FILE ... --format asciicast|records\n"
 	    "  files SESSION|FILE|- --extract DIR [--identity FILE ...]\n\n"
@@ -274,6 +277,13 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&
 	    (strchr(argv[1], '/') != NULL || access(argv[1], R_OK) == 0))
 		return sp_cmd_verify_file(c, argc, argv);
+	if (is_two(argc, argv, "verify", "--all"))
+		return sp_cmd_verify_all(c, argc, argv);
+	if (is_two(argc, argv, "log", "checkpoint") ||
+	    is_two(argc, argv, "log", "consistency") ||
+	    is_two(argc, argv, "log", "stamps") ||
+	    is_two(argc, argv, "log", "prove"))
+		return sp_cmd_log(c, argc, argv);
 	return sp_cli_verb(c, argc, argv, strcmp(argv[0], "replay") == 0 ?
 	    STDIN_FILENO : -1, NULL);
 }

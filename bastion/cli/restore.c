@@ -233,6 +233,10 @@ config(struct restore *r)
 	    "embedded" : r->database);
 	if (r->listen != NULL)
 		snprintf(cfg.listen, sizeof(cfg.listen), "%s", r->listen);
+	/* What the old log had after the backup is not here: another log begins, or
+	 * there would be two of one name. */
+	snprintf(cfg.log_origin, sizeof(cfg.log_origin),
+	    "sallyport/restored-%lld", (long long)(sp_now_us() / 1000000));
 	SP_TRY(sp_config_dump(&cfg, &text));
 	return sp_cli_write(r->c, "sallyport.conf", sp_buf_span(&text));
 }

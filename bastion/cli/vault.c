@@ -411,29 +411,3 @@ sp_cmd_users(struct sp_cli *c, int argc, char **argv)
 	rc = sp_cli_verb(c, argc, argv, -1, c->json ? &out : NULL);
 	return rc == SP_EXIT_OK ? totp(c, argv[2], qr) : rc;
 }
-
-/* ----------------------------------------------------------- verify a file */
-
-int
-sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv)
-{
-	char exe[4096], file[4096];
-	char verify[] = "verify", dash_key[] = "--key", dash_json[] = "--json";
-	char *args[8] = {exe, verify, file, dash_key};
-	const char *key = sp_cli_value(&argc, argv, "--key");
-
-	(void)sp_cli_flag(&argc, argv, "--json");
-	if (argc != 2 || key == NULL)
-		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport verify FILE "
-		    "--key HEX|FILE [--json]; the key is the audit key that "
-		    "vault status shows");
-	if (realpath(argv[1], file) == NULL)
-		return sp_cli_fail(SP_EXIT_USAGE, "%s: %s", argv[1],
-		    strerror(errno));
-	if (!sp_cli_find("sallyport-player", exe))
-		return SP_EXIT_REFUSED;
-	args[4] = (char *)(uintptr_t)key;
-	args[5] = c->json ? dash_json : NULL;
-	execv(exe, args);
-	return sp_cli_fail(SP_EXIT_REFUSED, "%s: %s", exe, strerror(errno));
-}

@@ -18,6 +18,7 @@
 
 const struct sp_role_row sp_role_rows[SP_RX_COUNT] = {
     [SP_RX_VAULT] = {SP_ROLE_VLT, "sallyport-vault", false},
+    [SP_RX_NOTARY] = {SP_ROLE_NTY, "sallyport-notary", false},
     [SP_RX_BROKER] = {SP_ROLE_BRK, "sallyport-broker", false},
     [SP_RX_RECORDER] = {SP_ROLE_REC, "sallyport-recorder", true},
     [SP_RX_EGRESS] = {SP_ROLE_EGR, "sallyport-egress", true},
@@ -283,6 +284,23 @@ find_users(struct sp_instance *in)
 	return SP_OK;
 }
 
+/* The log's directory is the notary's: of an older instance it is made here. */
+static enum sp_err
+open_tlog(struct sp_instance *in)
+{
+	struct stat st;
+
+	SP_TRY(open_dir(in, "tlog", 0700, &in->tlog));
+	if (!in->as_root || (fstat(in->tlog, &st) == 0 &&
+	    st.st_uid == in->uids[SP_RX_NOTARY]))
+		return SP_OK;
+	if (fchown(in->tlog, in->uids[SP_RX_NOTARY], in->gids[SP_RX_NOTARY]) == 0)
+		return SP_OK;
+	sp_say(in, "cannot give %s/tlog to the notary's user: %s", in->path,
+	    strerror(errno));
+	return SP_ERR_IO;
+}
+
 static bool
 has_roles(int dir)
 {
@@ -414,5 +432,6 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));
+	SP_TRY(open_tlog(in));
 	return find_libexec(in);
 }

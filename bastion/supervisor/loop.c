@@ -42,6 +42,7 @@ begin_stop(struct sp_sup *s)
 static void
 kill_all(struct sp_sup *s)
 {
+	sp_run_kill_all(s);
 	for (struct sp_proc *p = s->procs; p != NULL; p = p->next)
 		if (p->pid > 0)
 			kill(p->pid, SIGKILL);
@@ -112,7 +113,8 @@ reap(struct sp_sup *s)
 			begin_stop(s);
 		}
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (struct sp_proc *p = s->procs; p != NULL; p = p->next)
+		for (struct sp_proc *p = sp_run_reaped(s, pid) ? NULL : s->procs;
+		    p != NULL; p = p->next)
 			if (p->pid == pid) {
 				sp_proc_reaped(s, p, status);
 				break;
@@ -130,6 +132,7 @@ tick(struct sp_sup *s)
 	sp_kid_tick(s, now, &next);
 	sp_dial_tick(s, now, &next);
 	sp_auth_tick(s, now, &next);
+	sp_run_tick(s, now, &next);
 	sp_proc_tick(s, now, &next);
 	sp_reload_tick(s);
 	sp_sooner(&next, s->phase_until_us);

@@ -120,7 +120,7 @@ sup_new(void)
 	s->in.dir = s->in.run = s->in.recordings = s->in.vault = s->in.keys = -1;
 	s->in.pam = s->in.log = s->in.null = s->in.pidfile = s->in.control = -1;
 	s->in.vault_sock = s->in.terminal = s->in.libexec = -1;
-	s->in.credentials = -1;
+	s->in.credentials = s->in.tlog = -1;
 	s->sigfd = s->ready_fd = -1;
 	if (getrandom(&s->source_seed, sizeof(s->source_seed), 0) !=
 	    (ssize_t)sizeof(s->source_seed)) {

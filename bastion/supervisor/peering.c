@@ -28,6 +28,19 @@ start_vault(struct sp_sup *s, struct sp_proc *p)
 }
 
 static enum sp_err
+start_notary(struct sp_sup *s, struct sp_proc *p)
+{
+	struct sp_msg_start_notary m = {.config =
+	    sp_span_of(s->in.conf_text, s->in.conf_len),
+	    .node = sp_span_str(s->in.node)};
+	int fd = copy_of(s->in.tlog);
+
+	if (fd < 0)
+		return SP_ERR_IO;
+	return sp_send_start_notary(&p->link, 0, &m, &fd);
+}
+
+static enum sp_err
 start_broker(struct sp_sup *s, struct sp_proc *p)
 {
 	struct sp_msg_start_broker m = {.config =
@@ -72,6 +85,8 @@ sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 	switch (p->rx) {
 	case SP_RX_VAULT:
 		return start_vault(s, p);
+	case SP_RX_NOTARY:
+		return start_notary(s, p);
 	case SP_RX_BROKER:
 		return start_broker(s, p);
 	case SP_RX_INGRESS:

@@ -234,6 +234,8 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 {
 	struct sp_msg_spawned spawned;
 	struct sp_msg_exited exited;
+	struct sp_msg_n_run run;
+	struct sp_msg_n_checkpoint line;
 
 	switch (k->type) {
 	case SP_MSG_hello:
@@ -249,6 +251,13 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 	case SP_MSG_vault_keys:
 		SP_TRY(sp_dec_vault_keys(k->body, &s->vault));
 		s->has_vault_keys = true;
+		return SP_OK;
+	case SP_MSG_n_run:
+		SP_TRY(sp_dec_n_run(k->body, &run));
+		return sp_run_ask(s, p, &run);
+	case SP_MSG_n_checkpoint:
+		SP_TRY(sp_dec_n_checkpoint(k->body, &line));
+		sp_run_syslog(line.line);
 		return SP_OK;
 	default:
 		return p->rx == SP_RX_BROKER ? sp_session_packet(s, k) :

@@ -27,6 +27,7 @@
  *   accept.*    listening, connections; source.* caps; nets.* who is a proxy
  *   session.*   what the broker asks for
  *   dial.*      connecting to targets
+ *   run.*       commands of witnesses; the system's log
  *   reload.*    new configuration and executables, while all goes on
  *   loop.*      poll, signals, deadlines, the end
  */
@@ -40,6 +41,7 @@
 /* The executed roles, in the order of their start. */
 enum sp_rx {
 	SP_RX_VAULT,
+	SP_RX_NOTARY,
 	SP_RX_BROKER,
 	SP_RX_RECORDER,
 	SP_RX_EGRESS,
@@ -83,7 +85,7 @@ bool sp_nets_have(const struct sp_nets *all, const union sp_address *a);
 /* ---------------------------------------------------------------- instance */
 struct sp_instance {
 	char path[4096];		/* absolute, for messages and conninfo */
-	int dir, run, recordings, vault, keys, pam;
+	int dir, run, recordings, vault, keys, pam, tlog;
 	int log, null, pidfile, control, vault_sock;
 	int credentials;		/* systemd's directory of them; or -1 */
 	int terminal;			/* where a failing start is said; or -1 */
@@ -219,6 +221,12 @@ struct sp_dial {
 	struct sp_dial *next;
 };
 
+#define SP_RUNS_MAX 16
+struct sp_command {
+	pid_t pid;			/* 0: free */
+	int64_t deadline_us;
+};
+
 enum sp_phase {
 	SP_PHASE_STARTING,
 	SP_PHASE_RUNNING,
@@ -243,6 +251,7 @@ struct sp_sup {
 	size_t n_auths;
 	struct sp_session *sessions;
 	size_t n_sessions;
+	struct sp_command runs[SP_RUNS_MAX];
 	struct sp_dial *dials;
 	size_t n_dials;
 	struct sp_source *sources[1024];
@@ -384,6 +393,15 @@ void sp_dial_abort(struct sp_sup *s, const uint8_t *session, const char *why);
 void sp_dial_drop_all(struct sp_sup *s);
 void sp_dial_tick(struct sp_sup *s, int64_t now, int64_t *next);
 void sp_dial_sweep(struct sp_sup *s);
+
+/* run.c: commands of the configuration, for the notary */
+SP_MUST enum sp_err sp_run_ask(struct sp_sup *s, struct sp_proc *p,
+    const struct sp_msg_n_run *m);
+bool sp_run_reaped(struct sp_sup *s, pid_t pid);
+void sp_run_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_run_kill_all(struct sp_sup *s);
+/* A checkpoint, into the system's log. */
+void sp_run_syslog(struct sp_span line);
 
 /* reload.c */
 void sp_reload(struct sp_sup *s);

@@ -49,6 +49,8 @@ static const struct wire {
 
 const struct sp_peering sp_topology_peers[] = {
     {SP_ROLE_BRK, SP_ROLE_VLT},
+    {SP_ROLE_NTY, SP_ROLE_VLT},
+    {SP_ROLE_NTY, SP_ROLE_BRK},
 };
 const size_t sp_topology_n_peers =
     sizeof(sp_topology_peers) / sizeof(sp_topology_peers[0]);

@@ -34,6 +34,7 @@ MAY_INCLUDE = {
     "recorder/": ("common/", "policy/", "recorder/"),
     "pam_module/": ("common/", "policy/", "pam_module/"),
     "bastion/player/": ("common/", "policy/", "recorder/", "bastion/player/"),
+    "bastion/verify/": ("common/", "recorder/", "bastion/player/", "bastion/verify/"),
     # A recording on a machine without a bastion: its header alone.
     "bastion/cli/offline.c": ("common/", "recorder/header.h", "bastion/cli/"),
 }

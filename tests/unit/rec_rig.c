@@ -149,6 +149,8 @@ rig_session(struct rig *g, const struct rig_opt *o)
 	    opened.header_hash, opened.opened_us, cert.signature);
 	cr_assert_eq(sp_send_rec_cert(&g->brk, 0, &cert, NULL), SP_OK);
 	cr_assert_eq(sp_link_wait(&g->brk, &p, 60000), SP_OK);
+	cr_assert_eq(p.type, SP_MSG_rec_point);	/* its OPEN, for the log */
+	cr_assert_eq(sp_link_wait(&g->brk, &p, 60000), SP_OK);
 	cr_assert_eq(p.type, SP_MSG_rec_ready);
 	g->brk.state = SP_ST_LIVE;
 }

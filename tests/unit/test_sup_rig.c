@@ -17,11 +17,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-const char *const names[N_ROLES] = {"sallyport-vault",
+const char *const names[N_ROLES] = {"sallyport-vault", "sallyport-notary",
     "sallyport-broker", "sallyport-recorder", "sallyport-egress",
     "sallyport-egress-sql", "sallyport-player", "sallyport-scribe", "sallyport-auth",
     "sallyport-ingress"};
-static const uint32_t roles[N_ROLES] = {SP_ROLE_VLT, SP_ROLE_BRK, SP_ROLE_REC,
+static const uint32_t roles[N_ROLES] = {SP_ROLE_VLT, SP_ROLE_NTY, SP_ROLE_BRK, SP_ROLE_REC,
     SP_ROLE_EGR, SP_ROLE_EGR, SP_ROLE_PLY, SP_ROLE_SCR, SP_ROLE_AUT, SP_ROLE_ING};
 struct rig rig;
 
@@ -223,7 +223,7 @@ void
 role_up(int ix)
 {
 	static const uint16_t start[N_ROLES] = {SP_MSG_start_vault,
-	    SP_MSG_start_broker, SP_MSG_start_parent, SP_MSG_start_parent,
+	    SP_MSG_start_notary, SP_MSG_start_broker, SP_MSG_start_parent, SP_MSG_start_parent,
 	    SP_MSG_start_parent, SP_MSG_start_parent, SP_MSG_start_parent,
 	    SP_MSG_start_auth, SP_MSG_start_ingress};
 	struct sp_msg_started m = {.sandbox = sp_span_str("puppet")};
@@ -269,8 +269,10 @@ rig_up(const char *conf)
 	rig.pid = run_sallyportd(&rig.err);
 	for (int i = 0; i < N_ROLES; i++)
 		role_up(i);
-	expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
-	expect_drop(&rig.p[BRK].link, SP_MSG_peer_link);
+	/* Each of the three has a link with the two others. */
+	for (int i = VLT; i <= BRK; i++)
+		for (int k = 0; k < 2; k++)
+			expect_drop(&rig.p[i].link, SP_MSG_peer_link);
 	find_port();
 }
 

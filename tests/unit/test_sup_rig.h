@@ -14,7 +14,7 @@
 #define LONG_MS 60000
 #define NOBODY 65534	/* as root, everything runs as who owns the instance */
 
-enum { VLT, BRK, REC, EGR, SQL, PLY, SCR, AUT, ING, N_ROLES };
+enum { VLT, NTY, BRK, REC, EGR, SQL, PLY, SCR, AUT, ING, N_ROLES };
 extern const char *const names[N_ROLES];
 
 struct greeting {

@@ -89,6 +89,8 @@ Test(supervisor, restarts_with_back_off)
 		role_up(VLT);
 		cr_expect_geq(sp_boot_us() - t, 90000LL << i);
 		expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
+		expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
+		expect_drop(&rig.p[NTY].link, SP_MSG_peer_link);
 		expect_drop(&rig.p[BRK].link, SP_MSG_peer_link);
 	}
 	rig_down();
@@ -184,6 +186,7 @@ Test(supervisor, connections_keep_their_link_to_whatever_vault)
 		cr_assert_eq(send(own[i], i == 0 ? "one" : "two", 3, MSG_NOSIGNAL), 3);
 	}
 	role_up(VLT);
+	expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
 	expect_drop(&rig.p[VLT].link, SP_MSG_peer_link);
 	for (int i = 0; i < 2; i++) {
 		expect(&rig.p[VLT].link, SP_MSG_ingress_link, &k);

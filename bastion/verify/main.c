@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bastion/verify/verify.h"
+#include "common/sandbox.h"
+
+int
+fail(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "sallyport-verify: %s\n", sp_vis_str(text));
+	return 2;
+}
+
+static void
+drop_args(int *argc, char **argv, int at, int n)
+{
+	for (int i = at; i + n <= *argc; i++)
+		argv[i] = i + n < *argc ? argv[i + n] : NULL;
+	*argc -= n;
+}
+
+const char *
+option(int *argc, char **argv, const char *name)
+{
+	for (int i = 1; i + 1 < *argc; i++)
+		if (strcmp(argv[i], name) == 0) {
+			const char *v = argv[i + 1];
+
+			drop_args(argc, argv, i, 2);
+			return v;
+		}
+	return NULL;
+}
+
+bool
+flag(int *argc, char **argv, const char *name)
+{
+	for (int i = 1; i < *argc; i++)
+		if (strcmp(argv[i], name) == 0) {
+			drop_args(argc, argv, i, 1);
+			return true;
+		}
+	return false;
+}
+
+void
+json_text(FILE *f, const char *name, const char *value)
+{
+	const unsigned char *p = (const unsigned char *)value;
+
+	fprintf(f, ",\"%s\":\"", name);
+	for (; *p != '\0'; p++) {
+		if (*p == '"' || *p == '\\')
+			fprintf(f, "\\%c", *p);
+		else if (*p < 0x20 || *p == 0x7f)
+			fprintf(f, "\\u%04x", *p);
+		else
+			fputc(*p, f);
+	}
+	fputc('"', f);
+}
+
+static enum sp_err
+from_text(const char *text, size_t n, uint8_t key[static 32])
+{
+	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r' ||
+	    text[n - 1] == ' '))
+		n--;
+	return sp_unhex(key, 32, sp_span_of(text, n));
+}
+
+enum sp_err
+key_read(const char *arg, uint8_t key[static 32])
+{
+	char text[256];
+	ssize_t n;
+	int fd;
+
+	if (from_text(arg, strlen(arg), key) == SP_OK)
+		return SP_OK;
+	if ((fd = open(arg, O_RDONLY | O_CLOEXEC)) < 0)
+		return SP_ERR_NOTFOUND;
+	n = read(fd, text, sizeof(text));
+	close(fd);
+	if (n == 32) {
+		memcpy(key, text, 32);
+		return SP_OK;
+	}
+	return n <= 0 ? SP_ERR_SYNTAX : from_text(text, (size_t)n, key);
+}
+
+int
+main(int argc, char **argv)
+{
+	sp_harden(NULL);
+	if (sodium_init() < 0)
+		return fail("no cryptography");
+	if (argc >= 2 && strcmp(argv[1], "file") == 0)
+		return verify_file(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "all") == 0)
+		return verify_all(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "log") == 0)
+		return log_verbs(argc - 1, argv + 1);
+	return fail("usage: sallyport-verify file|all|log ...");
+}
