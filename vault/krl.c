@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "common/sort.h"
 #include "common/text.h"
 #include "vault/hostsig.h"
 #include "vault/poison.h"
@@ -67,7 +68,7 @@ put_serials(struct sp_buf *b, struct sp_span s)
 	for (size_t i = 0; e == SP_OK && i < n; i++)
 		if ((e = sp_get_u64(&s, &v[i])) == SP_OK && v[i] == 0)
 			e = SP_ERR_INVAL;
-	qsort(v, n, sizeof(*v), by_number);
+	sp_sort(v, n, sizeof(*v), by_number);
 	if (e == SP_OK)
 		e = put_runs(b, v, n);
 	free(v);

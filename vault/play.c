@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/signed.h"
+#include "common/sort.h"
 #include "vault/poison.h"
 
 #define WAIT_US 30000000
@@ -238,44 +239,11 @@ compare(const void *a, const void *b)
 	return x[i] - y[i];
 }
 
-static void
-sift(uint8_t (*v)[16], size_t at, size_t n)
-{
-	uint8_t t[16];
-
-	for (size_t kid; (kid = 2 * at + 1) < n; at = kid) {
-		if (kid + 1 < n && compare(v[kid], v[kid + 1]) < 0)
-			kid++;
-		if (compare(v[at], v[kid]) >= 0)
-			return;
-		memcpy(t, v[at], 16);
-		memcpy(v[at], v[kid], 16);
-		memcpy(v[kid], t, 16);
-	}
-}
-
-/* qsort(3) asks the system for its memory when there is more to sort: a call
- * that the filter kills for. */
-static void
-sort(uint8_t (*v)[16], size_t n)
-{
-	uint8_t t[16];
-
-	for (size_t i = n / 2; i > 0; i--)
-		sift(v, i - 1, n);
-	for (size_t i = n; i > 1; i--) {
-		memcpy(t, v[0], 16);
-		memcpy(v[0], v[i - 1], 16);
-		memcpy(v[i - 1], t, 16);
-		sift(v, 0, i - 1);
-	}
-}
-
 static bool
 is_among(struct play *y, const uint8_t *id)
 {
 	if (!y->is_sorted)
-		sort(y->many, y->n_many);
+		sp_sort(y->many, y->n_many, sizeof(*y->many), compare);
 	y->is_sorted = true;
 	return bsearch(id, y->many, y->n_many, sizeof(*y->many), compare) != NULL;
 }

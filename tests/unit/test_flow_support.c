@@ -73,8 +73,8 @@ rig_policy(const char *text)
 static void
 settings(struct sp_broker *b)
 {
+	static struct sp_config c;
 	struct sp_config_diag d;
-	struct sp_config c;
 
 	cr_assert_eq(sp_config_parse(&c, sp_span_str(""), &d), SP_OK);
 	c.db_timeout_ms = 3000;

@@ -352,7 +352,7 @@ Test(recorder, sftp_needs_upload_or_download, .timeout = 60)
 
 	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
 		static struct sp_rules rules;
-		struct sp_channels s;
+		static struct sp_channels s;
 		struct sp_open o = {.kind = SP_OPEN_SUBSYSTEM,
 		    .command = sp_span_str(t[i].name)};
 		SP_BUF_AUTO b = {.max = 256};

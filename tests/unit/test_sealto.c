@@ -23,8 +23,8 @@ make_people(void)
 static enum sp_err
 parse(const char *rest, struct sp_sealto *o, char bad[static 256])
 {
+	static struct sp_config c;
 	struct sp_config_diag d;
-	struct sp_config c;
 	char text[1200];
 
 	make_people();
@@ -36,8 +36,8 @@ parse(const char *rest, struct sp_sealto *o, char bad[static 256])
 
 Test(sealto, by_default_the_vault_opens)
 {
+	static struct sp_config c;
 	struct sp_config_diag d;
-	struct sp_config c;
 	struct sp_sealto o;
 	char bad[256];
 

@@ -443,6 +443,26 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	vp_end(&p);
 }
 
+/* As many serials as a list may have, in the worst order: what sorts them needs
+ * no call that the filter kills for. */
+Test(vault_process, a_long_list_of_revoked_certificates_is_made_in_the_sandbox)
+{
+	SP_BUF_AUTO serials = {.max = 32768};
+	struct sp_msg_v_krl m = {.version = 1};
+	struct sp_msg_v_krl_r r;
+	struct proc p;
+
+	vp_begin(&p, true, false);
+	for (uint64_t i = 4096; i > 0; i--)
+		OK(sp_buf_put_u64(&serials, 3 * i));
+	m.serials = sp_buf_span(&serials);
+	OK(sp_send_v_krl(&p.brk, 1, &m, NULL));
+	OK(sp_dec_v_krl_r(vp_reply(&p, SP_MSG_v_krl_r), &r));
+	cr_assert_eq(r.err, SP_OK);
+	cr_assert_gt(r.krl.n, 4096 * 8);
+	vp_end(&p);
+}
+
 /* What OpenSSL does to verify them needs no call that the filter kills for. */
 Test(vault_process, every_kind_of_host_key_is_verified_in_the_sandbox)
 {
