@@ -18,6 +18,10 @@
 #define PLAY(n, w, o, lo, hi, r, a, h)                                        \
 	{.name = (n), .who = (w), .opts = (o), .min = (lo), .max = (hi),      \
 	    .run = sp_verb_##r, .args = (a), .help = (h), .plays = true}
+#define VIEW(n, s, w, o, lo, hi, r, a, h)                                     \
+	{.name = (n), .sub = (s), .who = (w), .opts = (o), .min = (lo),       \
+	    .max = (hi), .run = sp_verb_##r, .args = (a), .help = (h),        \
+	    .plays = true}
 #define READ(n, s, w, lo, hi, r, a, h)                                        \
 	{.name = (n), .sub = (s), .who = (w), .opts = "quiet first",            \
 	    .min = (lo), .max = (hi), .run = sp_verb_##r, .args = (a),        \
@@ -70,9 +74,8 @@ const struct sp_verb sp_verbs[] = {
 	ROW("grants", NULL, SP_MAY_ANYONE, "all limit= after=", 0, 0, grants,
 	    "[--all] [--limit N] [--after ID]",
 	    "what holds now: your own, and those of requests that you may decide"),
-	{.name = "sessions", .sub = "show", .who = SP_MAY_WATCH, .opts = "",
-	    .min = 1, .max = 1, .run = sp_verb_sessions_show, .args = "SESSION",
-	    .help = "what happened in a session, in one order", .plays = true},
+	VIEW("sessions", "show", SP_MAY_WATCH, "", 1, 1, sessions_show, "SESSION",
+	    "what happened in a session, in one order"),
 	ROW("sessions", NULL, SP_MAY_ANYONE, "all user= target= limit= before=",
 	    0, 0, sessions, "[--all] [--user U] [--target T] [--limit N] "
 	    "[--before SESSION]", "sessions; --all: ended ones too"),

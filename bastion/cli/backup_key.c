@@ -112,7 +112,7 @@ become_vault(const char *exe, int link)
 
 /* Hello, start, started: what sallyportd does. */
 static enum sp_err
-greet(struct lone *v, int dirfd, int sock)
+greet(struct lone *v, int dirfd, int sock, int no_key)
 {
 	struct sp_packet p;
 	struct sp_msg_hello m;
@@ -125,7 +125,7 @@ greet(struct lone *v, int dirfd, int sock)
 	if (memcmp(ours, m.table, sizeof(ours)) != 0)
 		return SP_ERR_UNSUPPORTED;
 	SP_TRY(sp_send_start_vault(&v->link, 0, &(struct sp_msg_start_vault){0},
-	    (int[]){dirfd, sock}));
+	    (int[]){dirfd, sock, no_key}));
 	SP_TRY(sp_link_wait(&v->link, &p, 60000));
 	return p.type == SP_MSG_started ? SP_OK : SP_ERR_PROTO;
 }
@@ -133,7 +133,7 @@ greet(struct lone *v, int dirfd, int sock)
 static enum sp_err
 start_lone(struct lone *v)
 {
-	int pair[2], dirfd, sock;
+	int pair[2], dirfd, sock, no_key;
 	char exe[4096], path[4096];
 	enum sp_err e = SP_ERR_IO;
 
@@ -142,7 +142,8 @@ start_lone(struct lone *v)
 	sp_cli_path(&v->c, path, "vault");
 	dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	sock = listen_at(v->c.dir);
-	if (dirfd < 0 || sock < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET |
+	no_key = open("/dev/null", O_RDONLY | O_CLOEXEC); /* nobody comes in */
+	if (dirfd < 0 || sock < 0 || no_key < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET |
 	    SOCK_CLOEXEC, 0, pair) != 0)
 		return SP_ERR_IO;
 	v->pid = fork();
@@ -152,8 +153,8 @@ start_lone(struct lone *v)
 	if (v->pid > 0)
 		e = sp_link_init(&v->link, pair[0], SP_ROLE_SUP, SP_ROLE_VLT,
 		    SP_ST_NEW);
-	/* Both descriptors are the message's from here on. */
-	return e == SP_OK ? greet(v, dirfd, sock) : e;
+	/* All descriptors are the message's from here on. */
+	return e == SP_OK ? greet(v, dirfd, sock, no_key) : e;
 }
 
 static enum sp_err

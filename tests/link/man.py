@@ -49,7 +49,7 @@ def broker_verbs(top):
     code = strings(read(top, "bastion/broker/verb.c"))
     code = code[code.index("sp_verbs[] = {"):code.index("sp_verbs_n")]
     rows = []
-    for m in re.finditer(r"(?s)\n\t(ROW|PLAY|READ|TAKE|PIPE)\((.*?)\),(?=\n(?:\t(?:ROW|PLAY|READ|TAKE|PIPE)|\};))",
+    for m in re.finditer(r"(?s)\n\t(ROW|PLAY|VIEW|READ|TAKE|PIPE)\((.*?)\),(?=\n(?:\t(?:ROW|PLAY|VIEW|READ|TAKE|PIPE)|\};))",
                          code):
         kind, body = m.groups()
         if body.rstrip().endswith("NULL"):

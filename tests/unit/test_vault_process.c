@@ -456,7 +456,7 @@ Test(vault_process, a_long_list_of_revoked_certificates_is_made_in_the_sandbox)
 	for (uint64_t i = 4096; i > 0; i--)
 		OK(sp_buf_put_u64(&serials, 3 * i));
 	m.serials = sp_buf_span(&serials);
-	OK(sp_send_v_krl(&p.brk, 1, &m, NULL));
+	OK(sp_send_v_krl(&p.brk, 9, &m, NULL));
 	OK(sp_dec_v_krl_r(vp_reply(&p, SP_MSG_v_krl_r), &r));
 	cr_assert_eq(r.err, SP_OK);
 	cr_assert_gt(r.krl.n, 4096 * 8);
