@@ -273,7 +273,10 @@ class Recorded(unittest.TestCase):
                 self.assertEqual(sftp(who, command).code, 0)
                 s = sessions_of(who)[0]
                 rows = records_of(s)
-                raw = b"".join(base64.b64decode(r["data"]) for r in rows if r["kind"] == ("in" if whole else "out"))
+                # a body stands in lane FILE alone, each piece behind its number and place
+                raw = b"".join(base64.b64decode(r["data"])[13 if r["kind"] == "body" else 0:] for r in rows
+                               if r["kind"] in ("in", "out", "body"))
+                self.assertEqual({r["lane"] for r in rows if r["kind"] == "body"}, {"file"} if whole else set())
                 found = all(data[i:i + 64] in raw for i in range(0, len(data) - 64, 32768))
                 self.assertEqual(found, whole)
                 f = [r["file"] for r in rows if r["kind"] == "file"]
