@@ -10,17 +10,19 @@
 /* A recording without its CLOSE: a fresh recorder cuts it at the last whole
  * chunk, the vault signs what is left, the recorder appends RECOVERED. */
 #define DEADLINE_S 60
+#define LOG_S 20	/* for the notary to take what it is owed */
 #define BUSY_TRIES 20
 #define BUSY_MS 250
 
-enum recovery_state { RCV_ASKED, RCV_READING, RCV_SIGNING, RCV_SEALING, RCV_OVER };
+enum recovery_state { RCV_ASKED, RCV_READING, RCV_SIGNING, RCV_SEALING, RCV_LOGGING,
+	RCV_OVER };
 
 struct recovery {
 	struct recovery *next;
 	struct sp_broker *b;
 	uint8_t session[16];
 	enum recovery_state state;
-	unsigned refs, tries, n_points;
+	unsigned refs, tries, n_points, n_unlogged;
 	bool retry;
 	struct sp_peer *peer;
 	struct event *timer;
@@ -38,12 +40,29 @@ recovery_release(struct recovery *v)
 	free(v);
 }
 
+/* Its points are in the transparency log before anybody is told that it is over:
+ * once its row is closed nobody would bring them again. */
+static bool
+waits_for_log(struct recovery *v)
+{
+	struct timeval tv = {.tv_sec = LOG_S};
+
+	if (v->n_unlogged == 0 || v->state == RCV_LOGGING)
+		return false;
+	v->state = RCV_LOGGING;
+	event_add(v->timer, &tv);
+	if (v->peer != NULL)
+		sp_peer_drop(v->peer);
+	v->peer = NULL;
+	return true;
+}
+
 static void
 recovery_end(struct recovery *v, enum sp_err e)
 {
 	struct recovery **at = &v->b->sessions->recoveries;
 
-	if (v->state == RCV_OVER)
+	if (v->state == RCV_OVER || (e == SP_OK && waits_for_log(v)))
 		return;
 	v->state = RCV_OVER;
 	event_del(v->timer);
@@ -118,6 +137,29 @@ on_recovered(struct recovery *v, const struct sp_msg_rec_recovered *m)
 }
 
 static void
+is_logged(void *arg, enum sp_err e)
+{
+	struct recovery *v = arg;
+
+	if (e != SP_OK)
+		sp_log(SP_WARN, "recovery_not_logged", v->session, "why=\"%s\"",
+		    sp_err_text(e));
+	if (--v->n_unlogged == 0 && v->state == RCV_LOGGING)
+		recovery_end(v, SP_OK);
+	recovery_release(v);
+}
+
+static void
+log_point(struct recovery *v, const struct sp_msg_rec_point *m)
+{
+	if (v->b->ledger == NULL)
+		return;
+	v->refs++;
+	v->n_unlogged++;
+	sp_ledger_point(v->b->ledger, m, is_logged, v);
+}
+
+static void
 on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 {
 	struct recovery *v = arg;
@@ -129,7 +171,7 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	if (k->type == SP_MSG_rec_point && ++v->n_points <= 2 &&
 	    sp_dec_rec_point(k->body, &point) == SP_OK &&
 	    memcmp(point.session, v->session, 16) == 0)
-		sp_ledger_point(v->b->ledger, &point, NULL, NULL);
+		log_point(v, &point);
 	else if (k->type == SP_MSG_rec_recovered &&
 	    sp_dec_rec_recovered(k->body, &m) == SP_OK)
 		on_recovered(v, &m);
@@ -194,6 +236,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	if (v->retry) {
 		v->retry = false;
 		ask(v);
+	} else if (v->state == RCV_LOGGING) {
+		/* The points wait in the ledger; the session does not. */
+		sp_log(SP_WARN, "recovery_not_logged", v->session, "why=late");
+		recovery_end(v, SP_OK);
 	} else {
 		recovery_end(v, SP_ERR_TIMEOUT);
 	}

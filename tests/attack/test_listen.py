@@ -47,11 +47,11 @@ def dial(first=b"", source=PROXY_AT, port=None, address="127.0.0.1"):
     return s
 
 
-def v1(address, port=40000):
+def v1(address, port=20000):
     return b"PROXY TCP%d %s %s %d 22\r\n" % (6 if ":" in address else 4, address.encode(), b"::1" if ":" in address else b"10.0.0.1", port)
 
 
-def v2(address, port=40000, more=b"", command=0x21):
+def v2(address, port=20000, more=b"", command=0x21):
     six = ":" in address
     f = socket.AF_INET6 if six else socket.AF_INET
     at = socket.inet_pton(f, address) * 2 + struct.pack(">HH", port, 22) + more
@@ -96,12 +96,12 @@ class Proxy(unittest.TestCase):
         self.assertEqual([e["detail"]["why"] for e in log_of(port)], [why])
 
     def test_the_address_in_the_header_counts(self):
-        for n, (header, address) in enumerate(((v1("192.0.2.7", 40001), "192.0.2.7"), (v2("192.0.2.8", 40002), "192.0.2.8"),
-                                               (v1("2001:db8::7", 40003), "2001:db8::7"), (v2("2001:db8::8", 40004), "2001:db8::8"),
-                                               (v2("::ffff:192.0.2.9", 40005, b"\x04\0\2\0\0"), "192.0.2.9"))):
+        for n, (header, address) in enumerate(((v1("192.0.2.7", 20001), "192.0.2.7"), (v2("192.0.2.8", 20002), "192.0.2.8"),
+                                               (v1("2001:db8::7", 20003), "2001:db8::7"), (v2("2001:db8::8", 20004), "2001:db8::8"),
+                                               (v2("::ffff:192.0.2.9", 20005, b"\x04\0\2\0\0"), "192.0.2.9"))):
             with self.subTest(address=address):
                 c = log_in(dial(header))
-                events = log_of(40001 + n)
+                events = log_of(20001 + n)
                 c.close()
                 self.assertEqual({e["detail"]["addr"] for e in events}, {address})
                 self.assertEqual({e["detail"]["proxy"] for e in events}, {PROXY_AT})

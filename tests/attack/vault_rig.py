@@ -81,8 +81,10 @@ class Vault:
         listener.setblocking(False)
         assert self.sup.recv()[0] == "hello"
         d = os.open(self.vault, os.O_RDONLY | os.O_DIRECTORY)
-        self.sup.send("start_vault", fds=[d, listener.fileno()], config=b"")
+        no_key = os.open("/dev/null", os.O_RDONLY)
+        self.sup.send("start_vault", fds=[d, listener.fileno(), no_key], config=b"")
         os.close(d)
+        os.close(no_key)
         listener.close()
         assert self.sup.recv()[0] == "started"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
