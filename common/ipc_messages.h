@@ -61,7 +61,7 @@ enum sp_link_state {
 	/* -- start-up: supervisor and every process it executes -- */        \
 	M(hello, 0x0001, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)         \
 	M(start_vault, 0x0002, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_NEW, 3)        \
-	M(start_broker, 0x0003, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_NEW, 1)       \
+	M(start_broker, 0x0003, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_NEW, 3)       \
 	M(start_ingress, 0x0004, SP_ROLE_SUP, SP_ROLE_ING, SP_ST_NEW, 0)      \
 	M(start_parent, 0x0005, SP_ROLE_SUP,                                  \
 	    SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR,            \
@@ -321,7 +321,7 @@ enum sp_link_state {
 /* fds: its directory, the listening vault control socket, the host key file
  * (OpenSSH private key form) */
 #define SP_FIELDS_start_vault(F) F(str, config, 32768)
-/* fds: the listening control socket. `db` is the libpq connection string;
+/* fds: the listening control socket, its files heads and reserve. `db` is the libpq connection string;
  * `host_key` the line of keys/ssh_host_ed25519_key.pub, empty if unreadable. */
 #define SP_FIELDS_start_broker(F)                                             \
 	F(str, config, 32768) F(str, db, 1024) F(str, node, 64)               \

@@ -52,7 +52,21 @@ end_item(struct sp_store *s, struct sp_link_items *from,
 	}
 	if (it->cb != NULL)
 		it->cb(it->arg, e);
+	sp_reserve_done(s, it);
 	free_item(it);
+}
+
+/* It is in the chain: from now on its rows have these versions. */
+static void
+enter_heads(struct sp_store *s, uint64_t before)
+{
+	struct sp_link_item *it;
+
+	TAILQ_FOREACH(it, &s->chain.group, link)
+		for (size_t i = 0; i < it->n_ev; i++)
+			if (it->ev[i].rows != NULL)
+				SP_ASSERT(sp_heads_enter(s->heads, it->ev[i].rows));
+	sp_heads_committed(s, before, s->chain.seq, s->chain.hash);
 }
 
 static void
@@ -99,7 +113,7 @@ add_event(struct sp_store *s, struct sp_db_job *j, const struct sp_event *ev)
 	struct sp_chain *ch = &s->chain;
 	char seq[24], at[24], sid[SP_UUID_TEXT], prev[67], hash[67];
 	const char *params[] = {s->b->node, seq, at, ev->event, ev->actor,
-	    ev->has_session ? sid : NULL, ev->detail, prev, hash};
+	    ev->has_session ? sid : NULL, ev->detail, prev, hash, ev->rows};
 	uint8_t h[32];
 
 	ch->next_seq++;
@@ -111,8 +125,8 @@ add_event(struct sp_store *s, struct sp_db_job *j, const struct sp_event *ev)
 	sp_bytea_text(hash, h, 32);
 	memcpy(ch->next_hash, h, 32);
 	sp_db_job_add(j, "INSERT INTO audit (node, seq, at_us, event, actor,"
-	    " session_id, detail, prev, hash)"
-	    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", params, 9);
+	    " session_id, detail, prev, hash, rows)"
+	    " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", params, 10);
 }
 
 /* The chain's own constraints: somebody else wrote into our chain, or an older
@@ -142,8 +156,19 @@ refused_alone(struct sp_store *s, struct sp_db_result *r)
 		retry_later(s);
 		return;
 	}
+	if (it->c != NULL && it->tries > 0 && r->e == SP_ERR_EXISTS &&
+	    !it->was_doubted) {
+		/* Its first try may have come through after the head was read:
+		 * then the chain has it by now. */
+		it->was_doubted = true;
+		ch->state = SP_CHAIN_UNKNOWN;
+		pump(s);
+		return;
+	}
 	if (it->c == NULL && !is_about_values(r)) {
 		/* No room, no rights, a server that stops: it must not be lost. */
+		sp_reserve_keep(s, it);
+		s->chain.is_refused = true;
 		requeue(s, r->e);
 		retry_later(s);
 		return;
@@ -185,17 +210,21 @@ on_group(void *arg, struct sp_db_result *r)
 	struct sp_store *s = arg;
 	struct sp_chain *ch = &s->chain;
 	size_t n = 0;
+	uint64_t before;
 	struct sp_link_item *it;
 
 	TAILQ_FOREACH(it, &ch->group, link)
 		n++;
 	if (r->e == SP_OK) {
 		log_group(s);
+		before = ch->seq;
 		ch->seq = ch->next_seq;
 		memcpy(ch->hash, ch->next_hash, 32);
 		ch->state = SP_CHAIN_IDLE;
+		ch->is_refused = false;
 		if (ch->n_alone > 0)
 			ch->n_alone--;
+		enter_heads(s, before);
 		end_group(s, SP_OK);
 		pump_gently(s);
 	} else if (r->is_unknown) {
@@ -309,10 +338,12 @@ settle(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
 	ch->seq = seq;
 	memcpy(ch->hash, hash, 32);
 	ch->state = SP_CHAIN_IDLE;
-	if (is_next)
+	if (is_next) {
+		enter_heads(s, had);
 		end_group(s, SP_OK);
-	else
+	} else {
 		requeue(s, SP_ERR_TIMEOUT);
+	}
 	if (ch->was_read && !is_next && !is_same)
 		/* Rolled back, restored, or written by somebody else. */
 		alarm_head(s, seq < had ? "audit_went_back" : "audit_moved",
@@ -429,17 +460,42 @@ sp_chain_abandon(struct sp_store *s, struct sp_change *c)
 		}
 }
 
+struct sp_link_item *
+sp_audit_item(struct sp_store *s, const char *event, const char *actor,
+    const uint8_t *session, const char *detail)
+{
+	struct sp_link_item *it = calloc(1, sizeof(*it));
+
+	(void)s;
+	SP_ASSERT(it != NULL);
+	it->n_ev = 1;
+	sp_event_init(&it->ev[0], event, actor, session, detail);
+	return it;
+}
+
+void
+sp_audit_put(struct sp_store *s, struct sp_link_item *it)
+{
+	TAILQ_INSERT_TAIL(&s->chain.queue, it, link);
+	s->chain.n_queue++;
+	if (!sp_db_is_up(s->db) || s->chain.is_refused)
+		sp_reserve_keep(s, it);
+	/* From the loop, so that what is said in one turn goes as one group. */
+	if (s->chain.state == SP_CHAIN_IDLE && is_urgent(&s->chain))
+		event_active(s->chain.ev_retry, EV_TIMEOUT, 0);
+	else if (s->chain.state == SP_CHAIN_IDLE)
+		pump_gently(s);
+}
+
 void
 sp_audit(struct sp_store *s, const char *event, const char *actor,
     const uint8_t *session, const char *detail_json, sp_done_cb cb, void *arg)
 {
-	struct sp_link_item *it = calloc(1, sizeof(*it));
+	struct sp_link_item *it = sp_audit_item(s, event, actor, session,
+	    detail_json);
 
-	SP_ASSERT(it != NULL);
 	it->cb = cb;
 	it->arg = arg;
-	it->n_ev = 1;
-	sp_event_init(&it->ev[0], event, actor, session, detail_json);
 	if (s->chain.n_queue >= QUEUE_MAX) {
 		sp_log(SP_ERROR, "audit_queue_full", NULL, "waiting=%zu",
 		    s->chain.n_queue);
@@ -448,13 +504,7 @@ sp_audit(struct sp_store *s, const char *event, const char *actor,
 			sp_later(s, cb, arg, SP_ERR_FULL);
 		return;
 	}
-	TAILQ_INSERT_TAIL(&s->chain.queue, it, link);
-	s->chain.n_queue++;
-	/* From the loop, so that what is said in one turn goes as one group. */
-	if (s->chain.state == SP_CHAIN_IDLE && is_urgent(&s->chain))
-		event_active(s->chain.ev_retry, EV_TIMEOUT, 0);
-	else if (s->chain.state == SP_CHAIN_IDLE)
-		pump_gently(s);
+	sp_audit_put(s, it);
 }
 
 void
@@ -469,12 +519,18 @@ sp_chain_up(struct sp_store *s)
 void
 sp_chain_down(struct sp_store *s)
 {
-	struct sp_link_item *it = TAILQ_FIRST(&s->chain.queue), *next;
+	struct sp_link_item *it, *next;
+
+	TAILQ_FOREACH(it, &s->chain.group, link)
+		sp_reserve_keep(s, it);
+	it = TAILQ_FIRST(&s->chain.queue);
 
 	for (; it != NULL; it = next) {
 		next = TAILQ_NEXT(it, link);
 		if (it->c != NULL)
 			end_item(s, &s->chain.queue, it, SP_ERR_DB);
+		else
+			sp_reserve_keep(s, it);
 	}
 }
 

@@ -30,13 +30,14 @@
 	" ORDER BY node"
 #define ROWS_SQL                                                              \
 	"SELECT a.seq, a.at_us, a.event, a.actor, a.session_id, a.detail,"    \
-	" a.prev, a.hash, h.head, h.at_us, h.signature FROM audit a"          \
+	" a.prev, a.hash, h.head, h.at_us, h.signature, a.rows FROM audit a"          \
 	" LEFT JOIN audit_heads h USING (node, seq)"                          \
 	" WHERE a.node = $1 AND a.seq > $2 ORDER BY a.seq LIMIT 500"
 #define END_SQL                                                               \
 	"SELECT coalesce((SELECT max(seq) FROM audit WHERE node = $1), 0),"   \
 	" coalesce((SELECT max(seq) FROM audit_heads WHERE node = $1), 0)"
-enum { SEQ, AT, EVENT, ACTOR, SESSION, DETAIL, PREV, HASH, H_HEAD, H_AT, H_SIG };
+enum { SEQ, AT, EVENT, ACTOR, SESSION, DETAIL, PREV, HASH, H_HEAD, H_AT, H_SIG,
+	ROWS };
 
 struct walk {
 	struct sp_store *s;
@@ -140,6 +141,7 @@ check_row(struct walk *w, const PGresult *r, int row)
 	uint64_t seq = number(r, row, SEQ);
 	struct sp_event ev = {.event = text(r, row, EVENT),
 	    .actor = text(r, row, ACTOR), .detail = text(r, row, DETAIL),
+	    .rows = text(r, row, ROWS),
 	    .at_us = (int64_t)number(r, row, AT)};
 	const char *sid = text(r, row, SESSION);
 	uint8_t prev[32], hash[32], real[32];

@@ -44,6 +44,7 @@ struct sp_broker {
 	struct sp_peer *sup;		/* the supervisor */
 	struct sp_vault *vault;
 	struct sp_store *store;
+	int heads_fd, reserve_fd;	/* its own files; 0: none */
 	struct sp_policy *policy;	/* NULL: nothing is allowed */
 	char policy_hash[65];
 	struct sp_logins *logins;

@@ -120,7 +120,7 @@ add_row(struct sp_change *c, enum sp_table t, const uint8_t id[static 16],
 		check_values(c, t, values);
 	o = add(c, values, values == NULL ? 0 : sp_tables[t].n_cols);
 	o->t = t;
-	o->ver = ver;
+	o->ver = o->was = ver;
 	memcpy(o->id, id, 16);
 	return o;
 }
@@ -144,6 +144,32 @@ sp_change_delete(struct sp_change *c, enum sp_table t,
     const uint8_t id[static 16], uint64_t ver)
 {
 	add_row(c, t, id, ver, NULL)->kind = SP_OP_DELETE;
+}
+
+/* Above every version that there was. */
+static struct sp_op *
+above(struct sp_op *o, uint64_t was)
+{
+	const struct sp_head *x = sp_heads_find(o->c->s->heads, o->t, o->id);
+
+	o->was = was;
+	o->ver = x != NULL && x->ver > was ? x->ver : was;
+	return o;
+}
+
+void
+sp_change_reseal(struct sp_change *c, enum sp_table t,
+    const uint8_t id[static 16], uint64_t was, const char *const *values)
+{
+	above(add_row(c, t, id, was, values), was)->kind = SP_OP_UPDATE;
+}
+
+void
+sp_change_forget(struct sp_change *c, enum sp_table t,
+    const uint8_t id[static 16], uint64_t was)
+{
+	above(add_row(c, t, id, was, NULL), was)->kind = was == 0 ? SP_OP_GONE :
+	    SP_OP_DELETE;
 }
 
 void
@@ -295,7 +321,7 @@ add_statement(const struct sp_op *o, struct sp_db_job *j)
 	struct stmt st = {.sql = {.max = SQL_MAX}};
 
 	sp_uuid_text(st.id, o->id);
-	snprintf(st.old, sizeof(st.old), "%" PRIu64, o->ver);
+	snprintf(st.old, sizeof(st.old), "%" PRIu64, o->was);
 	snprintf(st.new, sizeof(st.new), "%" PRIu64, o->ver + 1);
 	sp_bytea_text(st.seal, o->seal, 32);
 	switch (o->kind) {
@@ -307,6 +333,9 @@ add_statement(const struct sp_op *o, struct sp_db_job *j)
 		break;
 	case SP_OP_DELETE:
 		delete_text(&st, o);
+		break;
+	case SP_OP_GONE:
+		say(&st, "SELECT 1");
 		break;
 	case SP_OP_SQL:
 		plain_text(&st, o);

@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /*
@@ -229,6 +230,15 @@ void
 sp_commit_begin(struct sp_change *c)
 {
 	uint64_t ms = 2 * c->s->b->cfg.db_timeout_ms;
+	char *rows = sp_heads_text(c);
+
+	/* The versions stand in the first event of the change. */
+	if (rows != NULL && c->item == NULL)
+		sp_change_audit(c, "rows_changed", c->s->b->node, NULL, NULL);
+	if (rows != NULL) {
+		free(c->item->ev[0].rows);
+		c->item->ev[0].rows = rows;
+	}
 
 	c->ev_give_up = evtimer_new(c->s->b->ev, on_give_up, c);
 	SP_ASSERT(c->ev_give_up != NULL);

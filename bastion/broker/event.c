@@ -73,15 +73,18 @@ sp_event_fini(struct sp_event *ev)
 	free(ev->event);
 	free(ev->actor);
 	free(ev->detail);
+	free(ev->rows);
 	*ev = (struct sp_event){0};
 }
 
 static enum sp_err
 canon(struct sp_buf *b, const char *node, uint64_t seq, const struct sp_event *ev)
 {
-	static const char label[] = "sallyport audit event v1";
+	static const char plain[] = "sallyport audit event v1";
+	static const char with_rows[] = "sallyport audit event v2";
 
-	SP_TRY(sp_buf_put(b, label, sizeof(label)));
+	SP_TRY(sp_buf_put(b, ev->rows == NULL ? plain : with_rows,
+	    sizeof(plain)));
 	SP_TRY(sp_buf_put_bytes(b, sp_span_str(node)));
 	SP_TRY(sp_buf_put_u64(b, seq));
 	SP_TRY(sp_buf_put_u64(b, (uint64_t)ev->at_us));
@@ -91,7 +94,9 @@ canon(struct sp_buf *b, const char *node, uint64_t seq, const struct sp_event *e
 	if (ev->has_session)
 		SP_TRY(sp_buf_put(b, ev->session, 16));
 	SP_TRY(sp_buf_put_u8(b, ev->detail != NULL));
-	return sp_buf_put_bytes(b, sp_span_str(ev->detail));
+	SP_TRY(sp_buf_put_bytes(b, sp_span_str(ev->detail)));
+	return ev->rows == NULL ? SP_OK :
+	    sp_buf_put_bytes(b, sp_span_str(ev->rows));
 }
 
 void

@@ -43,7 +43,7 @@ take_start(struct sp_broker *b, const struct sp_packet *k, char *db, size_t cap)
 	struct sp_msg_start_broker m;
 	struct sp_config_diag diag = {.line = 0};
 
-	if (k->type != SP_MSG_start_broker || k->n_fds != 1)
+	if (k->type != SP_MSG_start_broker || k->n_fds != 3)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_start_broker(k->body, &m));
 	SP_TRY(sp_span_cstr(m.db, db, cap));
@@ -113,6 +113,8 @@ begin(struct sp_broker *b)
 	if (e != SP_OK)
 		return e;
 	sp_log_init("broker", b->cfg.debug != 0);
+	b->heads_fd = k.fds[1];
+	b->reserve_fd = k.fds[2];
 	SP_TRY(make_rooms(b, db, k.fds[0]));
 	SP_TRY(sp_broker_confine(level, sizeof(level)));
 	SP_TRY(sp_role_started(&first, level));

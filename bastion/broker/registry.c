@@ -104,6 +104,17 @@ sp_canon(struct sp_buf *b, enum sp_table t, const char *const *values)
 	return b->len > SP_CANON_MAX ? SP_ERR_TOOBIG : SP_OK;
 }
 
+int
+sp_table_owner(enum sp_table t)
+{
+	if (t != SP_T_PERSON_KEYS && t != SP_T_MEMBERSHIPS && t != SP_T_TOTP)
+		return -1;
+	for (size_t i = 0; i < sp_tables[t].n_cols; i++)
+		if (strcmp(sp_tables[t].cols[i], "person_id") == 0)
+			return (int)i;
+	return -1;
+}
+
 static bool
 is_decimal(const char *s)
 {

@@ -338,6 +338,12 @@ sp_session_id(const struct sp_session *s)
 	return s->id;
 }
 
+const uint8_t *
+sp_session_person(const struct sp_session *s)
+{
+	return s->who.person;
+}
+
 bool
 sp_session_is_held(const struct sp_session *s)
 {

@@ -64,18 +64,24 @@ is_due(struct sp_store *s, enum sp_table t, const char *id)
 }
 
 void
-sp_row_alarm(struct sp_store *s, enum sp_table t, const char *id, const char *ver)
+sp_row_alarm(struct sp_store *s, enum sp_table t, const char *id, const char *ver,
+    enum sp_head_verdict v)
 {
-	char detail[160];
+	const char *event = v == SP_HEAD_GOOD ? "row_seal_broken" :
+	    v == SP_HEAD_MISSING ? "row_missing" : v == SP_HEAD_OLD ?
+	    "row_rolled_back" : "row_not_in_chain";
+	const char *why = v == SP_HEAD_GOOD ? "the vault did not seal this" :
+	    sp_head_words(v);
+	char detail[256];
 
 	if (!is_due(s, t, id))
 		return;
-	snprintf(detail, sizeof(detail),
-	    "{\"table\": \"%s\", \"id\": \"%.36s\", \"ver\": %.20s}",
-	    sp_tables[t].name, id, ver);
-	sp_log(SP_ERROR, "row_seal_broken", NULL, "table=%s id=%s ver=%s",
-	    sp_tables[t].name, sp_vis_str(id), sp_vis_str(ver));
-	sp_audit(s, "row_seal_broken", s->b->node, NULL, detail, NULL, NULL);
+	snprintf(detail, sizeof(detail), "{\"table\": \"%s\", \"id\": "
+	    "\"%.36s\", \"ver\": %.20s, \"why\": \"%s\"}", sp_tables[t].name, id, ver,
+	    why);
+	sp_log(SP_ERROR, event, NULL, "table=%s id=%s ver=%s why=\"%s\"",
+	    sp_tables[t].name, sp_vis_str(id), sp_vis_str(ver), why);
+	sp_audit(s, event, s->b->node, NULL, detail, NULL, NULL);
 }
 
 /* ---------------------------------------------------------- notifications */
@@ -169,6 +175,7 @@ on_up(void *arg)
 
 	sp_db_own_backend(s->listen, sp_db_backend(s->db));
 	sp_chain_up(s);
+	sp_heads_up(s);
 	sp_commit_up(s);
 	sp_follow_up(s);
 }
@@ -177,6 +184,7 @@ static void
 on_down(void *arg)
 {
 	sp_chain_down(arg);
+	sp_rows_park_fail(arg, SP_ERR_DB);
 }
 
 static void
@@ -230,6 +238,8 @@ sp_store_new(struct sp_broker *b, const char *conninfo)
 	LIST_INIT(&s->waiting);
 	LIST_INIT(&s->followers);
 	LIST_INIT(&s->aheads);
+	LIST_INIT(&s->parked);
+	sp_heads_init(s);
 	TAILQ_INIT(&s->chain.queue);
 	TAILQ_INIT(&s->chain.group);
 	s->db = sp_db_new(b->ev, conninfo, "statements", ms, &ops, s);
@@ -245,6 +255,7 @@ sp_store_new(struct sp_broker *b, const char *conninfo)
 	    s->ev_change != NULL);
 	s->chain.ev_sign = every(s, on_sign, sign_s == 0 ? SIGN_S_DEFAULT : sign_s);
 	s->ev_tick = every(s, on_tick, TICK_S);
+	sp_reserve_init(s);
 	return s;
 }
 
@@ -261,6 +272,8 @@ sp_store_free(struct sp_store *s)
 	sp_follow_fini(s);
 	sp_db_free(s->db);
 	sp_db_free(s->listen);
+	sp_heads_fini(s);
+	sp_reserve_fini(s);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (all[i] != NULL)
 			event_free(all[i]);

@@ -45,6 +45,12 @@ uint64_t sp_rows_ver(const struct sp_rows *r, size_t row);
 /* Of a row of `secrets`: the version that its seal has in its additional data. */
 uint64_t sp_rows_secret_ver(const struct sp_rows *r, size_t row);
 size_t sp_rows_n_broken(const struct sp_rows *r); /* dropped for their seal */
+/* The i-th of them (the first thousand are kept); false past the end. */
+struct sp_broken {
+	char id[37], ver[24];
+	unsigned verdict;	/* enum sp_head_verdict; SP_HEAD_GOOD: the seal */
+};
+bool sp_rows_broken(const struct sp_rows *r, size_t i, struct sp_broken *b);
 /* bytea column to bytes; SP_ERR_NOTFOUND for NULL */
 SP_MUST enum sp_err sp_rows_bytes(const struct sp_rows *r, size_t row,
     const char *col, struct sp_buf *out);
@@ -74,6 +80,9 @@ struct sp_ahead *sp_ahead_new(struct sp_store *s);
 void sp_ahead_add(struct sp_ahead *a, enum sp_table t, const char *where,
     const char *const *params, size_t n);
 void sp_ahead_go(struct sp_ahead *a);	/* takes it */
+/* The text of such a SELECT, with its NUL. */
+SP_MUST enum sp_err sp_select_text(struct sp_buf *b, enum sp_table t,
+    const char *where);
 /* Any statement of ours on unsealed tables (sessions, audit, totp_spent,
  * sequences); rows have the statement's own columns. n_affected by
  * sp_rows_affected. */
@@ -100,6 +109,13 @@ void sp_change_update(struct sp_change *c, enum sp_table t,
 /* Deletes a sealed row at that version. */
 void sp_change_delete(struct sp_change *c, enum sp_table t,
     const uint8_t id[static 16], uint64_t ver);
+/* For a person who decides about a row that does not verify: the row as it
+ * stands at version `was` gets a seal above every version that there was; or it
+ * is deleted (was 0: it is not there) and stays so. */
+void sp_change_reseal(struct sp_change *c, enum sp_table t,
+    const uint8_t id[static 16], uint64_t was, const char *const *values);
+void sp_change_forget(struct sp_change *c, enum sp_table t,
+    const uint8_t id[static 16], uint64_t was);
 /* A plain statement; must_affect: SP_ERR_STATE unless that many rows (0: any). */
 void sp_change_sql(struct sp_change *c, const char *sql,
     const char *const *params, size_t n, uint64_t must_affect);

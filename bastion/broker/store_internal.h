@@ -7,6 +7,7 @@
 #include <sys/queue.h>
 
 #include "bastion/broker/db.h"
+#include "bastion/broker/heads.h"
 #include "bastion/broker/store.h"
 #include "bastion/broker/vault.h"
 
@@ -25,8 +26,13 @@ struct sp_rows {
 	PGresult *res;
 	size_t *map;		/* row -> row of res */
 	size_t n, n_broken;
+	struct sp_broken *broken;	/* n_kept of them */
+	size_t n_kept;
 };
 struct sp_rows *sp_rows_new(PGresult *res); /* takes it; all rows */
+/* The column that says whose a row is, in tables where one that is missing
+ * would be to somebody's gain; -1: none. */
+int sp_table_owner(enum sp_table t);
 /* values in the registry's order */
 SP_MUST enum sp_err sp_canon(struct sp_buf *b, enum sp_table t,
     const char *const *values);
@@ -37,8 +43,6 @@ bool sp_is_canonical(enum sp_col_kind kind, const char *value);
 void sp_bytea_text(char *out, const uint8_t *p, size_t n);
 SP_MUST enum sp_err sp_bytea_parse(const char *text, uint8_t *out, size_t n);
 
-SP_MUST enum sp_err sp_select_text(struct sp_buf *b, enum sp_table t,
-    const char *where);
 
 /* Questions asked ahead (store.h). True: it is one of them, its answer comes to
  * cb, from the loop. The result is cb's. */
@@ -63,6 +67,7 @@ void sp_memo_add(struct sp_store *s, const uint8_t key[static 32]);
 /* ------------------------------------------------------------------ audit */
 struct sp_event {
 	char *event, *actor, *detail;	/* detail may be NULL */
+	char *rows;	/* versions of the sealed rows it is about, or NULL */
 	bool has_session;
 	uint8_t session[16];
 	int64_t at_us;
@@ -84,6 +89,8 @@ struct sp_link_item {
 	sp_done_cb cb;		/* of an event alone */
 	void *arg;
 	unsigned tries;
+	bool is_reserved;	/* it is in the reserve as well */
+	bool was_doubted;	/* see refused_alone */
 };
 TAILQ_HEAD(sp_link_items, sp_link_item);
 
@@ -96,6 +103,7 @@ enum sp_chain_state {
 struct sp_chain {
 	enum sp_chain_state state;
 	bool was_read;		/* once at least */
+	bool is_refused;	/* the database takes no event now */
 	uint64_t seq, next_seq, signed_seq;
 	uint8_t hash[32], next_hash[32];
 	struct sp_link_items queue, group;
@@ -103,6 +111,10 @@ struct sp_chain {
 	struct event *ev_retry, *ev_sign, *ev_soon;
 };
 void sp_chain_turn(struct sp_store *s);
+/* An event alone, to be put into the chain's queue. */
+struct sp_link_item *sp_audit_item(struct sp_store *s, const char *event,
+    const char *actor, const uint8_t *session, const char *detail);
+void sp_audit_put(struct sp_store *s, struct sp_link_item *it);
 void sp_chain_fini(struct sp_store *s);
 void sp_chain_up(struct sp_store *s);
 void sp_chain_down(struct sp_store *s);
@@ -140,10 +152,12 @@ void sp_commit_begin(struct sp_change *c);
 void sp_commit_up(struct sp_store *s);
 
 struct sp_op {
-	enum { SP_OP_INSERT, SP_OP_UPDATE, SP_OP_DELETE, SP_OP_SQL } kind;
+	enum { SP_OP_INSERT, SP_OP_UPDATE, SP_OP_DELETE, SP_OP_GONE,
+	    SP_OP_SQL } kind;
 	enum sp_table t;
 	uint8_t id[16];
 	uint64_t ver;			/* that it is at now; 0 for an insert */
+	uint64_t was;			/* the same, as the table has it */
 	char **values;			/* of the row, or parameters */
 	size_t n;
 	char *sql;
@@ -151,6 +165,31 @@ struct sp_op {
 	uint8_t seal[32];
 	struct sp_change *c;
 };
+
+/* ---------------------------------------------------------------- reserve */
+struct sp_reserve;
+void sp_reserve_init(struct sp_store *s);
+void sp_reserve_fini(struct sp_store *s);
+/* The database does not take this event now. */
+void sp_reserve_keep(struct sp_store *s, struct sp_link_item *it);
+void sp_reserve_done(struct sp_store *s, struct sp_link_item *it);
+size_t sp_reserve_waiting(const struct sp_store *s);
+
+/* ------------------------------------------------------------------ heads */
+struct sp_heads_walk;
+void sp_heads_init(struct sp_store *s);
+void sp_heads_fini(struct sp_store *s);
+void sp_heads_up(struct sp_store *s);	/* a new connection */
+/* Reads on in all chains, then calls cb from the loop. */
+void sp_heads_catch_up(struct sp_store *s, sp_done_cb cb, void *arg);
+/* Our chain went from `before` to seq. */
+void sp_heads_committed(struct sp_store *s, uint64_t before, uint64_t seq,
+    const uint8_t hash[static 32]);
+/* What the change does to sealed rows, as JSON; NULL: nothing. Malloced. */
+char *sp_heads_text(const struct sp_change *c);
+bool sp_heads_enter(struct sp_heads *h, const char *rows);
+void sp_rows_unpark(struct sp_store *s);	/* loads that waited for the heads */
+void sp_rows_park_fail(struct sp_store *s, enum sp_err e);
 
 /* ------------------------------------------------------------------ store */
 #define SP_ALARMS 256
@@ -172,11 +211,18 @@ struct sp_seen {
 	uint64_t seq, told;	/* read up to, told of by NOTIFY */
 };
 
+LIST_HEAD(sp_loads, sp_load);
+
 struct sp_store {
 	struct sp_memo memo;
 	struct sp_aheads aheads;
 	uint64_t n_changes;		/* seen or made; see ahead.c */
 	struct sp_broker *b;
+	struct sp_heads *heads;
+	struct sp_reserve *reserve;
+	struct sp_heads_walk *heads_walk;
+	bool heads_ready;
+	struct sp_loads parked;
 	struct sp_db *db, *listen;
 	struct sp_chain chain;
 	struct sp_changes waiting;
@@ -193,8 +239,9 @@ struct sp_store {
 void sp_store_free(struct sp_store *s);	/* tests only: no callbacks */
 /* Calls cb from the loop. */
 void sp_later(struct sp_store *s, sp_done_cb cb, void *arg, enum sp_err e);
+/* v SP_HEAD_GOOD: the seal itself is broken. */
 void sp_row_alarm(struct sp_store *s, enum sp_table t, const char *id,
-    const char *ver);
+    const char *ver, enum sp_head_verdict v);
 void sp_follow_told(struct sp_store *s, const char *payload);
 void sp_follow_up(struct sp_store *s);
 void sp_follow_fini(struct sp_store *s);

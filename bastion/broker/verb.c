@@ -270,6 +270,12 @@ const struct sp_verb sp_verbs[] = {
 	    "make every seal anew with the newest keys, after a rotation"),
 	ROW("seals", NULL, SP_MAY_AUDIT, "", 0, 0, seals, "",
 	    "is every sealed row as the vault sealed it?"),
+	ROW("seals", "broken", SP_MAY_AUDIT, "", 0, 0, seals_broken, "",
+	    "the rows that are not, and why"),
+	ROW("seals", "accept", SP_MAY_HOST, "", 2, 2, seals_accept, "TABLE ID",
+	    "take such a row as it stands, under a fresh seal"),
+	ROW("seals", "drop", SP_MAY_HOST, "", 2, 2, seals_drop, "TABLE ID",
+	    "delete such a row, or let one that is missing stay away"),
 };
 const size_t sp_verbs_n = sizeof(sp_verbs) / sizeof(sp_verbs[0]);
 

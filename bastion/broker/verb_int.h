@@ -166,6 +166,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(account_switch) X(account_remove)                                   \
 	X(secret_list) X(secret_show) X(secret_store) X(secret_remove)        \
 	X(grants) X(leases) X(account_exclusive)                              \
+	X(seals_broken) X(seals_accept) X(seals_drop)                         \
 	X(inventory_export) X(inventory_plan) X(inventory_apply)              \
 	X(account_rotate) X(account_rotation) X(account_set_rotation)         \
 	X(target_reconcile) X(restored)

@@ -227,6 +227,31 @@ kill_it(struct sp_call *c)
 	    sp_vis_str(sp_rows_get(c->rows[0], 0, "person_name")));
 }
 
+/* The database is away: what runs here is known without it. */
+static void
+kill_by_heart(struct sp_call *c)
+{
+	struct sp_session *s = sp_session_find_prefix(c->b, c->pos[0]);
+	const char *why = sp_call_opt(c, "reason");
+	char text[512], id[SP_UUID_TEXT], *detail;
+
+	if (s == NULL || (!sp_actor_may_admin(&c->who) && (c->who.is_host ||
+	    memcmp(sp_session_person(s), c->who.person, 16) != 0))) {
+		sp_call_fail(c, SP_EXIT_LATER, "the database is away; of those that "
+		    "run here none begins with %s", sp_vis_str(c->pos[0]));
+		return;
+	}
+	sp_uuid_text(id, sp_session_id(s));
+	snprintf(text, sizeof(text), "killed by %s%s%.300s", c->who.name,
+	    why != NULL && why[0] != '\0' ? ": " : "", why == NULL ? "" : why);
+	detail = sp_call_detail("reason", why, "database", "away", NULL);
+	sp_audit(c->b->store, "session_kill", c->who.name, sp_session_id(s), detail,
+	    NULL, NULL);
+	free(detail);
+	sp_session_end(s, SP_END_KILLED, text);
+	sp_call_did(c, id, "killed", "Session %.8s is being ended.", id);
+}
+
 void
 sp_verb_kill(struct sp_call *c)
 {
@@ -234,6 +259,8 @@ sp_verb_kill(struct sp_call *c)
 
 	if (why != NULL && !sp_utf8_is_valid(sp_span_str(why)))
 		sp_call_fail(c, SP_EXIT_USAGE, "the reason is not UTF-8");
+	else if (!sp_store_is_up(c->b->store))
+		kill_by_heart(c);
 	else
 		sp_session_resolve(c, c->pos[0], kill_it);
 }

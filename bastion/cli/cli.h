@@ -156,6 +156,9 @@ int sp_cmd_reload(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_stop(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_status(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_doctor(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_repair(const struct sp_cli *c, int argc, char **argv);
+/* The rows that are not as the bastion left them; NULL: it was not said. */
+struct json_object *sp_cli_broken_rows(const struct sp_cli *c);
 int sp_cmd_vault(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_slots(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_rotate(struct sp_cli *c, int argc, char **argv);

@@ -387,6 +387,30 @@ exam_front(struct exam *x)
 		    "no strict key exchange");
 }
 
+/* One line for each, so that a person sees what it is about. */
+static void
+exam_broken(struct exam *x)
+{
+	json_object *a = sp_cli_broken_rows(x->c);
+	size_t n = a == NULL ? 0 : json_object_array_length(a);
+
+	for (size_t i = 0; i < n; i++) {
+		json_object *o = json_object_array_get_idx(a, i), *last;
+		const char *table = sp_cli_text_field(o, "table");
+		const char *id = sp_cli_text_field(o, "id");
+
+		say(x, FAIL, "seals", NULL, "%s/%s: %s: %s", table, id,
+		    sp_cli_text_field(o, "what"), sp_cli_text_field(o, "why"));
+		if (!x->c->json)
+			continue;
+		last = json_object_array_get_idx(x->list,
+		    json_object_array_length(x->list) - 1);
+		json_object_object_add(last, "table", json_object_new_string(table));
+		json_object_object_add(last, "row", json_object_new_string(id));
+	}
+	json_object_put(a);
+}
+
 /* The broker checks the vault's seal on every row that it holds. */
 static void
 exam_seals(struct exam *x)
@@ -413,12 +437,13 @@ exam_seals(struct exam *x)
 			broken += json_object_get_int64(v);
 	}
 	json_object_put(a);
-	if (broken > 0)
+	if (broken > 0) {
 		say(x, FAIL, "seals", "somebody changed them without the bastion: "
-		    "sallyport audit --event row_seal_broken names them",
-		    "%lld rows have a broken seal and count as absent",
-		    (long long)broken);
-	else
+		    "sallyport doctor --repair",
+		    "%lld rows have a broken seal, or are not the version that the "
+		    "audit chain says, and count as absent", (long long)broken);
+		exam_broken(x);
+	} else
 		say(x, OK, "seals", NULL, "all %lld sealed rows are as the vault "
 		    "sealed them", (long long)rows);
 }
@@ -564,9 +589,11 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 	static struct exam x;
 	const char *no_color = getenv("NO_COLOR");
 
-	(void)argv;
+	if (sp_cli_flag(&argc, argv, "--repair"))
+		return sp_cmd_repair(c, argc - 1, argv + 1);
 	if (argc > 1 + c->json)
-		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport doctor [--json]");
+		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport doctor [--json | "
+		    "--repair [TABLE/ID=accept|drop]...]");
 	x.c = c;
 	x.colour = isatty(STDOUT_FILENO) &&
 	    (no_color == NULL || no_color[0] == '\0');

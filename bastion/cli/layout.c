@@ -26,6 +26,7 @@ const struct sp_layout_row sp_layout[] = {
 	{"vault", true, 0700, SP_U_VAULT, false},
 	{"tlog", true, 0700, SP_U_NOTARY, false},
 	{"recordings", true, 0700, -1, false},
+	{"broker", true, 0700, -1, false},
 	{"run", true, 0755, -1, false},
 	{"log", true, 0711, -1, false},
 	{"run/db", true, 0755, SP_U_DB, true},

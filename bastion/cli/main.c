@@ -171,8 +171,9 @@ static const struct command {
 	    "\n  backup --verify FILE"},
 	{"restore", sp_cmd_restore, "restore FILE DIR [--database CONNINFO] "
 	    "[--end-leases]"},
-	{"doctor", sp_cmd_doctor, "doctor [--json]"},
 	{"identity", sp_cmd_identity, "identity new|show FILE"},
+	{"doctor", sp_cmd_doctor, "doctor [--json | --repair "
+	    "[TABLE/ID=accept|drop]...]"},
 	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share "
 	    "[--json]"},
 };

@@ -2,6 +2,7 @@
 #include "bastion/supervisor/sup.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Descriptors that a role is started with are copies: the role owns its own,
@@ -27,6 +28,25 @@ start_vault(struct sp_sup *s, struct sp_proc *p)
 	return sp_send_start_vault(&p->link, 0, &m, fds);
 }
 
+/* What the broker keeps beside the database; an instance of before has none. */
+static int
+own_file(struct sp_sup *s, const char *name)
+{
+	int dir, fd = -1;
+
+	if (mkdirat(s->in.dir, "broker", 0700) != 0 && errno != EEXIST)
+		return -1;
+	dir = openat(s->in.dir, "broker", O_RDONLY | O_DIRECTORY | O_CLOEXEC |
+	    O_NOFOLLOW);
+	if (dir >= 0)
+		fd = openat(dir, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		sp_say(&s->in, "cannot open broker/%s, errno %d", name, errno);
+	if (dir >= 0)
+		close(dir);
+	return fd;
+}
+
 static enum sp_err
 start_notary(struct sp_sup *s, struct sp_proc *p)
 {
@@ -47,11 +67,14 @@ start_broker(struct sp_sup *s, struct sp_proc *p)
 	    sp_span_of(s->in.conf_text, s->in.conf_len),
 	    .db = sp_span_str(s->in.db), .node = sp_span_str(s->in.node),
 	    .host_key = sp_span_str(s->in.host_key)};
-	int fd = copy_of(s->in.control);
+	int fds[3] = {copy_of(s->in.control), own_file(s, "heads"),
+	    own_file(s, "reserve")};
 
-	if (fd < 0)
+	if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0) {
+		sp_close_fds(fds, 3);
 		return SP_ERR_IO;
-	return sp_send_start_broker(&p->link, 0, &m, &fd);
+	}
+	return sp_send_start_broker(&p->link, 0, &m, fds);
 }
 
 static enum sp_err

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A superuser of the database changes rows by hand: nothing is gained by it, and it is alarmed."""
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -67,8 +68,8 @@ class Case(unittest.TestCase):
         keep()
         self.addCleanup(restore)
 
-    def alarmed(self, table, row):
-        wait_for(lambda: [e for e in sp.audit("row_seal_broken") if e["detail"]["table"] == table and
+    def alarmed(self, table, row, event="row_seal_broken"):
+        wait_for(lambda: [e for e in sp.audit(event) if e["detail"]["table"] == table and
                           e["detail"]["id"] == row], 15, "the alarm about %s %s" % (table, row))
         r = sp.host("doctor", "--json")
         self.assertNotEqual(r.code, 0)
@@ -315,6 +316,162 @@ class Approval(Case):
         self.alarmed("requests", req)
 
 
+class RowVersions(Case):
+    """Rows that the vault did seal, at another time: the audit chain knows which version is the newest."""
+    def person(self, name, groups="operators"):
+        sp.lib('[ -d "$1/people/$2" ] || add_person "$1" "$2" "$2" "$3"', name, groups)
+        sp.fresh_code(name)
+        self.let_in(name)
+        return ident("people", "name = '%s'" % name)
+
+    def shut_out(self, who):
+        r = sp.ssh(who, "bastion", "whoami", mux=False)
+        self.assertEqual((r.code, r.out), (255, b""), r)
+
+    def take_copy(self, table, row):
+        sp.psql("DROP TABLE IF EXISTS kept.old; CREATE TABLE kept.old AS SELECT * FROM sallyport.%s WHERE id = '%s'" % (table, row))
+
+    def put_back(self, table):
+        tamper(table, "DELETE FROM {0} WHERE id IN (SELECT id FROM kept.old); INSERT INTO {0} SELECT * FROM kept.old".format(table))
+
+    def listed(self, row):
+        mine = [x for x in sp.host("seals", "broken", "--json").json() if x["id"] == row]
+        self.assertEqual(len(mine), 1)
+        return mine[0]
+
+    def test_an_older_version_put_back(self):
+        row = self.person("vera")
+        self.take_copy("people", row)
+        sp.host("users", "disable", "vera", check=True)
+        keep()
+        self.put_back("people")
+        self.assertEqual(sp.psql("SELECT enabled FROM sallyport.people WHERE name = 'vera'"), "t")
+        self.shut_out("vera")
+        self.alarmed("people", row, "row_rolled_back")
+        mine = self.listed(row)
+        self.assertEqual((mine["table"], mine["what"], mine["why"]), ("people", "vera", "an older version was put back"))
+        doctor = sp.host("doctor", "--json").json()
+        self.assertTrue([x for x in doctor if x.get("row") == row and x["table"] == "people" and "vera" in x["text"]], doctor)
+
+    def test_a_version_that_never_came_to_be(self):
+        """The vault seals before the database commits; what was refused there never counts."""
+        row = ident("accounts", "name = 'legacy'")
+        version = int(sp.psql("SELECT ver FROM sallyport.accounts WHERE id = '%s'" % row)) + 1
+        sp.psql("CREATE FUNCTION kept.catch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "RAISE EXCEPTION 'caught %', encode(NEW.seal, 'hex'); END $$; "
+                "CREATE TRIGGER a_catch BEFORE UPDATE ON sallyport.accounts FOR EACH ROW EXECUTE FUNCTION kept.catch()")
+        self.assertNotEqual(sp.host("account", "set", "legacy@core-01", "--exclusive", "on").code, 0)
+        sp.psql("DROP TRIGGER a_catch ON sallyport.accounts; DROP FUNCTION kept.catch()")
+        with open(sp.dir + "/log/postgresql.log", errors="replace") as f:
+            seal = f.read().rsplit("caught ", 1)[1].split()[0]
+        sp.host("account", "disable", "legacy@core-01", check=True)
+        keep()
+        tamper("accounts", "UPDATE accounts SET disabled = NULL, exclusive = true, seal = '\\x%s' WHERE id = '%s' AND ver = %d" %
+               (seal, row, version))
+        self.refused("oscar", "legacy@core-01", codes=(1,))
+        self.alarmed("accounts", row, "row_not_in_chain")
+        self.assertEqual(self.listed(row)["why"], "a version that never came to be was put in its place")
+        restore()
+        sp.host("account", "enable", "legacy@core-01", check=True)
+        keep()
+
+    def test_a_forbidden_group_is_deleted(self):
+        self.refused("gus", codes=(1,))
+        row = ident("memberships", "person_id = %s AND group_name = 'guests'" % person("gus"))
+        tamper("memberships", "DELETE FROM memberships WHERE id = '%s'" % row)
+        r = self.refused("gus", codes=(1,))
+        self.assertIn("seal", r.text)
+        self.alarmed("memberships", row, "row_missing")
+        mine = self.listed(row)
+        self.assertEqual(mine["why"], "it was deleted without the bastion")
+        self.assertIn("gus", mine["what"])
+
+    def test_a_second_factor_is_deleted(self):
+        sp.fresh_code("pia")
+        keep()
+        row = ident("totp", "person_id = %s" % person("pia"))
+        tamper("totp", "DELETE FROM totp WHERE id = '%s'" % row)
+        c = Client(sp.port).begin()
+        self.assertTrue(is_partial(c.key("pia", sp.dir + "/people/pia/id_ed25519")))
+        if c.request("pia", "keyboard-interactive", bytes(8))[0] == 60:
+            self.assertNotEqual(c.code(totp(secret_of(sp, "pia")))[0], 52)
+        c.close()
+        sp.host("doctor")
+        self.alarmed("totp", row, "row_missing")
+
+    def test_what_was_deleted_comes_back(self):
+        sp.host("users", "group", "add", "paul", "operators", check=True)
+        wait_for(lambda: self.try_session("paul").code == 0, 20, "the membership")
+        row = ident("memberships", "person_id = %s AND group_name = 'operators'" % person("paul"))
+        self.take_copy("memberships", row)
+        sp.host("users", "group", "remove", "paul", "operators", check=True)
+        self.refused("paul", codes=(1,))
+        keep()
+        self.put_back("memberships")
+        self.refused("paul", codes=(1,))
+        self.alarmed("memberships", row, "row_not_in_chain")
+
+    def test_a_person_decides(self):
+        """Nothing is sealed anew but the row that somebody names; both ways are in the audit."""
+        row = ident("targets", "name = 'core-01'")
+        tamper("targets", "UPDATE targets SET tags = 'core by-hand' WHERE id = '%s'" % row)
+        self.refused("oscar", codes=(1, 255))
+        r = sp.host("doctor", "--repair")
+        self.assertNotEqual(r.code, 0)
+        self.assertIn("targets/" + row, r.text)
+        self.assertIn("core-01", r.text)
+        self.refused("oscar", codes=(1, 255))
+        self.assertNotEqual(sp.host("doctor", "--repair", "targets/%s=acept" % row).code, 0)
+        self.assertNotEqual(sp.ssh("alice", "bastion", "seals", "accept", "targets", row).code, 0)
+        sp.host("doctor", "--repair", "targets/%s=accept" % row)
+        self.let_in("oscar")
+        self.assertTrue([e for e in sp.audit("row_accepted") if e["detail"]["id"] == row])
+        self.assertEqual(sp.psql("SELECT tags FROM sallyport.targets WHERE id = '%s'" % row), "core by-hand")
+        sp.host("target", "set", "core-01", "--tag", "core", check=True)
+        # the same for one that is missing
+        row = ident("memberships", "person_id = %s AND group_name = 'p07'" % person("many"))
+        tamper("memberships", "DELETE FROM memberships WHERE id = '%s'" % row)
+        self.assertEqual(self.listed(row)["why"], "it was deleted without the bastion")
+        self.assertNotEqual(sp.host("seals", "accept", "memberships", row).code, 0)
+        sp.host("seals", "drop", "memberships", row, check=True)
+        self.assertFalse([x for x in sp.host("seals", "broken", "--json").json() if x["id"] == row])
+        self.assertTrue([e for e in sp.audit("row_dropped") if e["detail"]["id"] == row])
+        keep()
+
+    def test_all_of_it_is_put_back(self):
+        """Rows and audit together, as from a backup; then the row alone, without the bastion's own file."""
+        row = self.person("rolf")
+        self.take_copy("people", row)
+        copy = "CREATE TABLE kept.{1} AS TABLE sallyport.{0};"
+        back = "SET session_replication_role = replica; DELETE FROM sallyport.audit; DELETE FROM sallyport.audit_heads;" \
+               "INSERT INTO sallyport.audit TABLE kept.{0}audit; INSERT INTO sallyport.audit_heads TABLE kept.{0}heads"
+        sp.psql(copy.format("audit", "old_audit") + copy.format("audit_heads", "old_heads"))
+        sp.host("users", "disable", "rolf", check=True)
+        keep()
+        sp.psql(copy.format("audit", "new_audit") + copy.format("audit_heads", "new_heads"))
+        self.put_back("people")
+        sp.psql(back.format("old_"))
+        for pid in sp.pids("broker")[0]:
+            os.kill(pid, 9)
+        wait_for(lambda: sp.host("audit", "--event", "audit_rolled_back", "--json").out.strip() not in (b"", b"[]"), 60,
+                 "the alarm about the audit")
+        self.assertEqual(sp.psql("SELECT enabled FROM sallyport.people WHERE name = 'rolf'"), "t")
+        self.shut_out("rolf")
+        self.alarmed("people", row, "row_rolled_back")
+        # The true chain again; without our own file it says itself which version is the newest.
+        sp.psql(back.format("new_"))
+        sp.host("stop", check=True, timeout=120)
+        os.unlink(sp.dir + "/broker/heads")
+        sp.host("start", check=True, timeout=120)
+        self.shut_out("rolf")
+        self.alarmed("people", row, "row_rolled_back")
+        for who in ("oscar", "paul", "pia", "gus", "alice", "bob", "many"):
+            sp.fresh_code(who)
+            self.assertEqual(sp.ssh(who, "bastion", "whoami").code, 0)
+        tamper("people", "DELETE FROM people WHERE id = '{0}'; INSERT INTO people SELECT * FROM kept.people WHERE id = '{0}'".format(row))
+        keep()
+
+
 class ThePolicy(Case):
     def test_a_start_never_loads_the_first_text_over_another(self):
         """`start` offers DIR/policy while the broker may not have read the table yet: the table decides."""
@@ -339,6 +496,40 @@ class ThePolicy(Case):
         sp.fresh_code("oscar")
         r = sp.ssh("oscar", "admin@core-01", "echo got-in")
         self.assertEqual(r.out, b"", r)
+
+
+class TheSchema(unittest.TestCase):
+    """A table that decides about something is sealed; one that is not is here, with the reason."""
+    UNSEALED = {
+        "schema_version": "the programs compare it at start",
+        "totp_spent": "a trigger lets it grow only; the step is in the event of the login",
+        "sessions": "what ran: decides nothing; in the audit as well",
+        "leases": "what is held: decides who waits, never who may; in the audit as well",
+        "session_roles": "what is to be removed from databases; the names follow from sessions' ids, it can name nothing else",
+        "audit": "a chain of hashes with signed heads",
+        "audit_heads": "signatures of the vault",
+    }
+
+    def test_every_table_is_sealed_or_has_a_reason(self):
+        tables = set(sp.psql("SELECT relname FROM pg_class WHERE relnamespace = 'sallyport'::regnamespace AND relkind IN ('r', 'p')")
+                     .split("\n"))
+        sealed = {x["id"] for x in sp.host("seals", "--json").json()}
+        self.assertEqual(sealed & set(self.UNSEALED), set())
+        self.assertEqual(tables - sealed, set(self.UNSEALED))
+        columns = sp.psql("SELECT table_name FROM information_schema.columns WHERE table_schema = 'sallyport' AND column_name = 'seal' "
+                          "AND is_nullable = 'NO'").split("\n")
+        self.assertEqual(set(columns), sealed)
+
+    def test_every_column_of_a_sealed_table_is_under_its_seal(self):
+        """What the registry does not know could be changed unseen."""
+        with open(TOP + "/bastion/broker/registry.c") as f:
+            text = f.read().replace("\\\n", " ")
+        for table in {x["id"] for x in sp.host("seals", "--json").json()}:
+            line = re.search(r"#define %s\(C\)(.*)" % table.upper(), text).group(1)
+            known = set(re.findall(r"C\((\w+),", line))
+            real = set(sp.psql("SELECT column_name FROM information_schema.columns WHERE table_schema = 'sallyport' AND table_name = "
+                               "'%s'" % table).split("\n")) - {"id", "ver", "seal"}
+            self.assertEqual(real, known, table)
 
 
 class TheAudit(unittest.TestCase):

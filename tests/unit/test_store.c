@@ -71,7 +71,8 @@ Test(store, row_lives_from_insert_to_delete)
 	fix_load(&f, &l, SP_T_MEMBERSHIPS, "", NULL);
 	cr_assert_eq(sp_rows_n(l.rows), 0);
 	sp_rows_free(l.rows);
-	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(event, ',') FROM audit"),
+	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(event, ',') FROM audit"
+	    " WHERE event <> 'rows_changed'"),
 	    "person_add");
 }
 
@@ -133,7 +134,8 @@ Test(store, refusals_have_their_errors)
 	c = sp_change_new(f.b.store);
 	sp_change_sql(c, "UPDATE totp_spent SET fails = 0 WHERE last_step < 1", NULL, 0, 1);
 	cr_assert_eq(fix_commit(&f, c), SP_ERR_STATE);
-	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"), "0");
+	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"
+	    " WHERE event <> 'rows_changed'"), "0");
 	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM people"), "1");
 }
 
@@ -149,7 +151,8 @@ Test(store, failed_change_leaves_nothing)
 	sp_change_insert(c, SP_T_PEOPLE, b, (const char *[]){"a", "", "t"});
 	cr_assert_eq(fix_commit(&f, c), SP_ERR_EXISTS);
 	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM people"), "0");
-	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"), "0");
+	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"
+	    " WHERE event <> 'rows_changed'"), "0");
 	cr_assert_eq(fix_audit(&f, "still"), SP_OK);
 }
 
@@ -171,7 +174,7 @@ Test(store, edited_row_is_dropped_and_audited_once)
 	}
 	cr_assert_eq(fix_audit(&f, "after"), SP_OK);
 	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(event, ',' ORDER BY seq)"
-	    " FROM audit"), "row_seal_broken,after");
+	    " FROM audit WHERE event <> 'rows_changed'"), "row_seal_broken,after");
 }
 
 Test(store, seals_do_not_move)
@@ -231,7 +234,8 @@ Test(store, sealed_vault_is_no_forgery)
 	load_people(&l);
 	cr_assert_eq(sp_rows_n(l.rows), 1);
 	sp_rows_free(l.rows);
-	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"), "0");
+	cr_assert_str_eq(fix_sql(&f, "SELECT count(*) FROM audit"
+	    " WHERE event <> 'rows_changed'"), "0");
 }
 
 Test(store, dead_vault_denies_and_comes_back)
@@ -327,7 +331,8 @@ Test(store_down, killed_backend_between_commit_and_reply)
 	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(name, ',' ORDER BY name)"
 	    " FROM people"), "alice,bob");
 	cr_assert_str_eq(fix_sql(&f, "SELECT string_agg(event, ',' ORDER BY seq)"
-	    " FROM audit"), "first,person_add,last");
+	    " FROM audit WHERE event <> 'rows_changed'"),
+	    "first,person_add,last");
 	fix_fini(&f);
 	snprintf(dir + strlen(dir), sizeof(dir) - strlen(dir), "/.s.PGSQL.5432");
 	unlink(dir);

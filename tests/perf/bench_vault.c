@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the vault's own code costs, and what an ssh-agent answers:
+ *   bench_vault sign SECONDS    a lease on a stored key, unsealed, bound to the
+ *                               host by its signature, one agent signature each
+ *   bench_vault cert SECONDS    the same with a certificate that is minted for it
+ *   bench_vault mint SECONDS    certificates alone
+ *   bench_vault agent SOCKET SECONDS   signatures of the agent there, one client
+ * Prints one line of JSON. The vault is in this process: its messages pass the
+ * same sockets, without the switch to another process.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/text.h"
+#include "tests/unit/vault_kit.h"
+#include "vault/sshcert.h"
+
+static double
+cpu_us(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return 1e6 * (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+	    (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+static void
+say(uint64_t n, int64_t t0, double c0)
+{
+	printf("{\"per_s\": %.0f, \"cpu_us\": %.1f}\n", (double)n * 1e6 /
+	    (double)(sp_boot_us() - t0), (cpu_us() - c0) / (double)n);
+}
+
+static bool
+read_all(int fd, uint8_t *p, size_t n)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = read(fd, p + done, n - done);
+
+		if (r <= 0)
+			return false;
+		done += (size_t)r;
+	}
+	return true;
+}
+
+/* An agent message and its answer; turn, if it is us who serves it. */
+static size_t
+agent(int fd, struct kit *k, struct sp_span msg, uint8_t *out, size_t cap)
+{
+	SP_BUF_AUTO b = {.max = 65536};
+	uint8_t head[4];
+	size_t n;
+
+	SP_ASSERT(sp_buf_put_ssh_string(&b, msg) == SP_OK);
+	SP_ASSERT(write(fd, sp_buf_span(&b).p, b.len) == (ssize_t)b.len);
+	if (k != NULL) {
+		kit_turn(k);
+		kit_turn(k);
+	}
+	if (!read_all(fd, head, 4))
+		return 0;
+	n = (size_t)head[0] << 24 | (size_t)head[1] << 16 | (size_t)head[2] << 8 |
+	    head[3];
+	SP_ASSERT(n > 0 && n <= cap && read_all(fd, out, n));
+	return n;
+}
+
+static void
+first_blob(int fd, struct kit *k, struct sp_buf *blob)
+{
+	static const uint8_t ask = 11;
+	static uint8_t out[16384];
+	size_t n = agent(fd, k, sp_span_of(&ask, 1), out, sizeof(out));
+	struct sp_span s = sp_span_of(out + 1, n - 1), one;
+	uint32_t keys;
+
+	SP_ASSERT(n > 5 && out[0] == 12 && sp_get_ssh_u32(&s, &keys) == SP_OK &&
+	    keys > 0 && sp_get_ssh_string(&s, 8192, &one) == SP_OK &&
+	    sp_buf_put(blob, one.p, one.n) == SP_OK);
+}
+
+static void
+sign(int fd, struct kit *k, struct sp_span blob, struct sp_span data)
+{
+	SP_BUF_AUTO m = {.max = 65536};
+	static uint8_t out[4096];
+
+	SP_ASSERT(sp_buf_put_u8(&m, 13) == SP_OK &&
+	    sp_buf_put_ssh_string(&m, blob) == SP_OK &&
+	    sp_buf_put_ssh_string(&m, data) == SP_OK &&
+	    sp_buf_put_ssh_u32(&m, 0) == SP_OK);
+	SP_ASSERT(agent(fd, k, sp_buf_span(&m), out, sizeof(out)) > 60 &&
+	    out[0] == 14);
+}
+
+static void
+one_lease(struct kit *k, const struct sp_msg_v_lease *m, uint64_t n)
+{
+	SP_BUF_AUTO blob = {.max = 8192};
+	SP_BUF_AUTO data = {.max = 16384};
+	struct sp_msg_v_lease w = *m;
+
+	memcpy(k->session, &n, sizeof(n));
+	memcpy(k->session_id, &n, sizeof(n));
+	memcpy(w.session, k->session, 16);
+	w.serial = n + 1;
+	SP_ASSERT(kit_grant(k, &w) == SP_OK && kit_link(k) == SP_OK &&
+	    kit_prove(k, &k->host, sp_span_of(k->session_id, 32)) == 1);
+	first_blob(k->agent, k, &blob);
+	kit_userauth(&data, sp_span_of(k->session_id, 32), "admin",
+	    "ssh-connection", "publickey", sp_buf_span(&blob));
+	sign(k->agent, k, sp_buf_span(&blob), sp_buf_span(&data));
+	for (int i = 0; i < 3 && sp_leases_n(k->t) > 0; i++) {
+		if (sp_lease_end(k->t, k->session) != SP_OK)
+			break;
+		kit_turn(k);
+	}
+}
+
+static void
+ours(uint8_t kind, int64_t seconds)
+{
+	struct kit k;
+	struct sp_msg_v_lease m;
+	int64_t t0, end;
+	uint64_t n = 0;
+	double c0;
+
+	kit_begin(&k);
+	m = kit_wish(&k, kind, 60000000);
+	t0 = sp_boot_us();
+	c0 = cpu_us();
+	for (end = t0 + seconds * 1000000; sp_boot_us() < end; n++) {
+		m.not_after = sp_now_us() + 60000000;
+		one_lease(&k, &m, n);
+	}
+	say(n, t0, c0);
+	kit_end(&k);
+}
+
+static void
+mint(int64_t seconds)
+{
+	struct sp_root r;
+	uint8_t pk[32] = {7};
+	struct sp_cert_wish w = {.pk = pk, .account = "admin",
+	    .target_name = "core-01", .source = "192.0.2.9",
+	    .rights = SP_RIGHT_SHELL};
+	int64_t t0, end;
+	uint64_t n = 0;
+	double c0;
+
+	kit_root(&r);
+	t0 = sp_boot_us();
+	c0 = cpu_us();
+	for (end = t0 + seconds * 1000000; sp_boot_us() < end; n++) {
+		SP_BUF_AUTO out = {.max = 4096};
+
+		w.serial = n + 1;
+		w.now_us = sp_now_us();
+		w.not_after_us = w.now_us + 30000000;
+		SP_ASSERT(sp_cert_mint(&r, &w, &out) == SP_OK);
+	}
+	say(n, t0, c0);
+	sp_root_close(&r);
+}
+
+static void
+theirs(const char *path, int64_t seconds)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	SP_BUF_AUTO blob = {.max = 8192};
+	SP_BUF_AUTO data = {.max = 16384};
+	int64_t t0 = sp_boot_us(), end = t0 + seconds * 1000000;
+	double c0 = cpu_us();
+	uint8_t id[32] = {0};
+	uint64_t n = 0;
+
+	SP_ASSERT(strlen(path) < sizeof(a.sun_path));
+	memcpy(a.sun_path, path, strlen(path));
+	SP_ASSERT(connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0);
+	first_blob(fd, NULL, &blob);
+	kit_userauth(&data, sp_span_of(id, 32), "admin", "ssh-connection",
+	    "publickey", sp_buf_span(&blob));
+	for (; sp_boot_us() < end; n++)
+		sign(fd, NULL, sp_buf_span(&blob), sp_buf_span(&data));
+	say(n, t0, c0);
+	close(fd);
+}
+
+int
+main(int argc, char **argv)
+{
+	if (sodium_init() < 0 || argc < 3)
+		return 2;
+	if (strcmp(argv[1], "sign") == 0)
+		ours(SP_CRED_SSH_KEY, strtoll(argv[2], NULL, 10));
+	else if (strcmp(argv[1], "cert") == 0)
+		ours(SP_CRED_SSH_CERT, strtoll(argv[2], NULL, 10));
+	else if (strcmp(argv[1], "mint") == 0)
+		mint(strtoll(argv[2], NULL, 10));
+	else if (strcmp(argv[1], "agent") == 0 && argc == 4)
+		theirs(argv[2], strtoll(argv[3], NULL, 10));
+	else
+		return 2;
+	return 0;
+}
