@@ -525,7 +525,7 @@ class TheSchema(unittest.TestCase):
         with open(TOP + "/bastion/broker/registry.c") as f:
             text = f.read().replace("\\\n", " ")
         for table in {x["id"] for x in sp.host("seals", "--json").json()}:
-            line = re.search(r"#define %s\(C\)(.*)" % table.upper(), text).group(1)
+            line = re.search(r"#define %s\(C\)(.*)" % re.search(r"T\((\w+), %s\)" % table, text).group(1), text).group(1)
             known = set(re.findall(r"C\((\w+),", line))
             real = set(sp.psql("SELECT column_name FROM information_schema.columns WHERE table_schema = 'sallyport' AND table_name = "
                                "'%s'" % table).split("\n")) - {"id", "ver", "seal"}

@@ -20,6 +20,7 @@
 struct client {
 	uint8_t id[16], account[16];
 	int64_t begun_us;
+	uint32_t took_us;
 	bool out;
 };
 static struct sp_broker b;
@@ -44,10 +45,10 @@ done(void *arg, enum sp_err e)
 
 	if (e != SP_OK)
 		fail(c->out ? "check-in" : "check-out", e);
-	if (!c->out && n_pairs < PAIRS_MAX)
-		took_us[n_pairs] = (uint32_t)(sp_boot_us() - c->begun_us);
-	if (c->out)
-		n_pairs++;
+	if (!c->out)
+		c->took_us = (uint32_t)(sp_boot_us() - c->begun_us);
+	else if (n_pairs < PAIRS_MAX)
+		took_us[n_pairs++] = c->took_us;
 	c->out = !c->out;
 	if (!c->out && sp_boot_us() >= ends_us) {
 		if (--n_running == 0)
