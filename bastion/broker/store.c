@@ -41,16 +41,18 @@ sp_later(struct sp_store *s, sp_done_cb cb, void *arg, enum sp_err e)
 
 /* --------------------------------------------------------------- the alarm */
 
-/* True once a minute for the same row. */
+/* True once a minute for the same row in the same condition: what is done to
+ * it next is told as well. */
 static bool
-is_due(struct sp_store *s, enum sp_table t, const char *id)
+is_due(struct sp_store *s, enum sp_table t, const char *id,
+    enum sp_head_verdict v)
 {
 	int64_t now = sp_boot_us();
 	struct sp_alarm *a;
 
 	for (size_t i = 0; i < SP_ALARMS; i++) {
 		a = &s->alarms[i];
-		if (a->t != t || strcmp(a->id, id) != 0)
+		if (a->t != t || a->verdict != v || strcmp(a->id, id) != 0)
 			continue;
 		if (now - a->at_us < ALARM_US)
 			return false;
@@ -58,7 +60,7 @@ is_due(struct sp_store *s, enum sp_table t, const char *id)
 		return true;
 	}
 	a = &s->alarms[s->next_alarm++ % SP_ALARMS];
-	*a = (struct sp_alarm){.t = t, .at_us = now};
+	*a = (struct sp_alarm){.t = t, .verdict = v, .at_us = now};
 	snprintf(a->id, sizeof(a->id), "%s", id);
 	return true;
 }
@@ -74,7 +76,7 @@ sp_row_alarm(struct sp_store *s, enum sp_table t, const char *id, const char *ve
 	    sp_head_words(v);
 	char detail[256];
 
-	if (!is_due(s, t, id))
+	if (!is_due(s, t, id, v))
 		return;
 	snprintf(detail, sizeof(detail), "{\"table\": \"%s\", \"id\": "
 	    "\"%.36s\", \"ver\": %.20s, \"why\": \"%s\"}", sp_tables[t].name, id, ver,

@@ -195,6 +195,7 @@ void sp_rows_park_fail(struct sp_store *s, enum sp_err e);
 #define SP_ALARMS 256
 struct sp_alarm {
 	enum sp_table t;
+	enum sp_head_verdict verdict;
 	char id[SP_UUID_TEXT];
 	int64_t at_us;
 };
