@@ -42,6 +42,8 @@ struct sp_heads_walk {
 	PGresult *nodes;
 	int node;
 	struct sp_heads_node *n;
+	uint64_t place;		/* asked about; n itself goes on meanwhile */
+	uint8_t place_hash[32];
 };
 
 static void walk_node(struct sp_heads_walk *w);
@@ -276,11 +278,11 @@ on_place(void *arg, struct sp_db_result *r)
 	if (r->e != SP_OK) {
 		done(w, r->e);
 	} else if (PQntuples(r->res[0]) != 1) {
-		lost(w, "the chain is shorter than it was", w->n->seq);
+		lost(w, "the chain is shorter than it was", w->place);
 		next_node(w);
 	} else if (sp_bytea_parse(PQgetvalue(r->res[0], 0, 0), hash, 32) !=
-	    SP_OK || memcmp(hash, w->n->hash, 32) != 0) {
-		lost(w, "the chain was written anew", w->n->seq);
+	    SP_OK || memcmp(hash, w->place_hash, 32) != 0) {
+		lost(w, "the chain was written anew", w->place);
 		next_node(w);
 	} else {
 		ask_rows(w);
@@ -294,7 +296,9 @@ ask_place(struct sp_heads_walk *w)
 	char seq[24];
 	const char *p[] = {w->n->name, seq};
 
-	snprintf(seq, sizeof(seq), "%" PRIu64, w->n->seq);
+	w->place = w->n->seq;
+	memcpy(w->place_hash, w->n->hash, 32);
+	snprintf(seq, sizeof(seq), "%" PRIu64, w->place);
 	sp_db_job_add(j, PLACE_SQL, p, 2);
 	sp_db_submit(w->s->db, j);
 }

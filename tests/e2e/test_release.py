@@ -149,7 +149,8 @@ class Release(unittest.TestCase):
         self.assertIn("must be made anew", r.text)
 
     def test_the_row_of_before_the_rule_put_back(self):
-        """Whole, seal and all, as it stood in a backup of the database: the vault knows that there is a rule."""
+        """Whole, seal and all, as it stood in a backup of the database: the chain knows a newer one. Even when an administrator
+        takes it for good, the vault knows that there is a rule."""
         sp.host("secret", "rule", ACCOUNT, "--none", check=True)
         where = "id = (SELECT secret_id FROM sallyport.accounts WHERE name = 'legacy')"
         sp.psql("DROP TABLE IF EXISTS public.kept; CREATE TABLE public.kept AS SELECT * FROM sallyport.secrets WHERE " + where)
@@ -158,6 +159,11 @@ class Release(unittest.TestCase):
                 "(SELECT ver, seal, sealed, rule FROM public.kept) WHERE " + where)
         try:
             sp.grant("alice", ACCOUNT)
+            self.assertNotEqual(session().code, 0)
+            row = sp.psql("SELECT id FROM sallyport.secrets WHERE " + where)
+            self.assertEqual([x["table"] for x in sp.host("seals", "broken", "--json").json() if x["id"] == row], ["secrets"])
+            sp.host("doctor", "--repair", "secrets/%s=accept" % row)
+            self.assertEqual(sp.host("seals", "broken", "--json").json(), [])
             r = session()
             self.assertNotEqual(r.code, 0, r)
         finally:

@@ -260,6 +260,7 @@ class Slots(unittest.TestCase):
                 sp.host("users", "totp", n, "--json", check=True)
         sp.host("target", "add", "core-01", "--addr", "127.0.0.1", "--port", "22", "--host-key", HOST_KEY, check=True)
         sp.host("account", "add", "root@core-01", "--kind", "password", "--password-stdin", input=b"the password\n", check=True)
+        sp.host("krl", "revoke", "--serial", "7", check=True)
         r = sp.host("vault", "rotate", "--json", check=True).json()
         self.assertEqual((r["state"], r["epoch"]), ("rotated", 2))
         self.assertGreater(r["renewed"], 36)
@@ -279,6 +280,11 @@ class Slots(unittest.TestCase):
         r = wait_for(lambda: again(sp.host("vault", "rotate", "--json", timeout=120)), 90, "a rotation that goes on")
         self.assertEqual(r["state"], "rotated")
         self.assertTrue(all(x["broken"] == 0 for x in sp.host("seals", "--json", check=True).json()))
+        # Each row is its next version, and the chain says so: none reads as one that was put back.
+        self.assertEqual(sp.host("seals", "broken", "--json").json(), [])
+        told = {e["event"] for e in sp.audit(limit=10000)}
+        self.assertIn("rows_sealed_anew", told)
+        self.assertEqual(told & {"row_rolled_back", "row_not_in_chain", "row_missing", "row_seal_broken", "audit_rolled_back"}, set())
         text = sp.host("vault", "rotate", check=True).text
         self.assertIn("100 %", text)
         self.assertIn("older keys are gone", text)
