@@ -78,14 +78,18 @@ end_group(struct sp_store *s, enum sp_err e)
 		end_item(s, &s->chain.group, it, e);
 }
 
-/* Back to the front of the queue, in order. What must not be sent again, or
- * what nobody waits for any more, ends with e. */
+/* All but the first `keep` go back to the front of the queue, in order. What
+ * must not be sent again, or what nobody waits for any more, ends with e. */
 static void
-requeue(struct sp_store *s, enum sp_err e)
+requeue_behind(struct sp_store *s, size_t keep, enum sp_err e)
 {
 	struct sp_link_item *it;
+	size_t n = 0;
 
-	while ((it = TAILQ_LAST(&s->chain.group, sp_link_items)) != NULL) {
+	TAILQ_FOREACH(it, &s->chain.group, link)
+		n++;
+	while (n-- > keep) {
+		it = TAILQ_LAST(&s->chain.group, sp_link_items);
 		it->tries++;
 		if (it->c != NULL && (it->c->is_told || it->tries > TRIES_MAX)) {
 			end_item(s, &s->chain.group, it, e);
@@ -95,6 +99,12 @@ requeue(struct sp_store *s, enum sp_err e)
 		TAILQ_INSERT_HEAD(&s->chain.queue, it, link);
 		s->chain.n_queue++;
 	}
+}
+
+static void
+requeue(struct sp_store *s, enum sp_err e)
+{
+	requeue_behind(s, 0, e);
 }
 
 static void
@@ -145,26 +155,27 @@ is_about_values(const struct sp_db_result *r)
 	    strncmp(r->sqlstate, "23", 2) == 0;
 }
 
+/* A first try may have come through after the head was read: then the chain
+ * has it by now. Once for each. */
+static bool
+is_doubtful(struct sp_chain *ch)
+{
+	struct sp_link_item *it;
+	bool any = false;
+
+	TAILQ_FOREACH(it, &ch->group, link) {
+		any = any || (it->tries > 0 && !it->was_doubted);
+		it->was_doubted = it->was_doubted || it->tries > 0;
+	}
+	return any;
+}
+
 static void
 refused_alone(struct sp_store *s, struct sp_db_result *r)
 {
 	struct sp_chain *ch = &s->chain;
 	struct sp_link_item *it = TAILQ_FIRST(&ch->group);
 
-	if (is_about_chain(r)) {
-		requeue(s, SP_ERR_DB);
-		retry_later(s);
-		return;
-	}
-	if (it->c != NULL && it->tries > 0 && r->e == SP_ERR_EXISTS &&
-	    !it->was_doubted) {
-		/* Its first try may have come through after the head was read:
-		 * then the chain has it by now. */
-		it->was_doubted = true;
-		ch->state = SP_CHAIN_UNKNOWN;
-		pump(s);
-		return;
-	}
 	if (it->c == NULL && !is_about_values(r)) {
 		/* No room, no rights, a server that stops: it must not be lost. */
 		sp_reserve_keep(s, it);
@@ -232,6 +243,11 @@ on_group(void *arg, struct sp_db_result *r)
 		pump(s);	/* the connection may be back already */
 	} else if (r->sqlstate[0] == '\0') {
 		requeue(s, r->e);	/* it was not sent */
+		ch->state = SP_CHAIN_UNKNOWN;
+		pump(s);
+	} else if (is_about_chain(r)) {
+		retry_later(s);	/* the group stays: what of it is there? */
+	} else if (is_doubtful(ch)) {
 		ch->state = SP_CHAIN_UNKNOWN;
 		pump(s);
 	} else if (n > 1) {
@@ -322,14 +338,34 @@ alarm_head(struct sp_store *s, const char *event, uint64_t had, uint64_t has)
 	sp_audit(s, event, s->b->node, NULL, detail, NULL, NULL);
 }
 
+/* How many of the group are in a chain that ends so: an older try may have had
+ * fewer members. 0: none. */
+static size_t
+count_done(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
+{
+	struct sp_chain *ch = &s->chain;
+	struct sp_link_item *it;
+	uint64_t at = ch->seq;
+	uint8_t h[32];
+	size_t n = 0;
+
+	memcpy(h, ch->hash, 32);
+	TAILQ_FOREACH(it, &ch->group, link) {
+		n++;
+		for (size_t i = 0; i < it->n_ev; i++)
+			sp_event_hash(h, h, s->b->node, ++at, &it->ev[i]);
+		if (at == seq && memcmp(h, hash, 32) == 0)
+			return n;
+	}
+	return 0;
+}
+
 /* The group whose answer was lost: did it happen? */
 static void
 settle(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
 {
 	struct sp_chain *ch = &s->chain;
-	bool open = !TAILQ_EMPTY(&ch->group);
-	bool is_next = open && seq == ch->next_seq &&
-	    memcmp(hash, ch->next_hash, 32) == 0;
+	size_t n_done = count_done(s, seq, hash);
 	bool is_same = seq == ch->seq && memcmp(hash, ch->hash, 32) == 0;
 	uint64_t had = ch->seq;
 
@@ -338,16 +374,15 @@ settle(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
 	ch->seq = seq;
 	memcpy(ch->hash, hash, 32);
 	ch->state = SP_CHAIN_IDLE;
-	if (is_next) {
+	requeue_behind(s, n_done, SP_ERR_TIMEOUT);
+	if (n_done > 0) {
 		enter_heads(s, had);
 		end_group(s, SP_OK);
-	} else {
-		requeue(s, SP_ERR_TIMEOUT);
-	}
-	if (ch->was_read && !is_next && !is_same)
+	} else if (ch->was_read && !is_same) {
 		/* Rolled back, restored, or written by somebody else. */
 		alarm_head(s, seq < had ? "audit_went_back" : "audit_moved",
 		    had, seq);
+	}
 }
 
 static bool

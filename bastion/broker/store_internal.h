@@ -90,7 +90,7 @@ struct sp_link_item {
 	void *arg;
 	unsigned tries;
 	bool is_reserved;	/* it is in the reserve as well */
-	bool was_doubted;	/* see refused_alone */
+	bool was_doubted;	/* see is_doubtful */
 };
 TAILQ_HEAD(sp_link_items, sp_link_item);
 
