@@ -339,7 +339,7 @@ sp_session_id(const struct sp_session *s)
 }
 
 const uint8_t *
-sp_session_person(const struct sp_session *s)
+sp_session_person_id(const struct sp_session *s)
 {
 	return s->who.person;
 }

@@ -46,7 +46,7 @@ struct sp_session *sp_session_find(struct sp_broker *b,
  * sessions only. */
 struct sp_session *sp_session_find_prefix(struct sp_broker *b, const char *prefix);
 const uint8_t *sp_session_id(const struct sp_session *s);
-const uint8_t *sp_session_person(const struct sp_session *s);
+const uint8_t *sp_session_person_id(const struct sp_session *s);
 /* It could not begin because somebody else holds the account. */
 bool sp_session_is_held(const struct sp_session *s);
 /* Ends all sessions under a grant, of a person, or on a target (nil: any). */

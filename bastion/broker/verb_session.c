@@ -236,7 +236,7 @@ kill_by_heart(struct sp_call *c)
 	char text[512], id[SP_UUID_TEXT], *detail;
 
 	if (s == NULL || (!sp_actor_may_admin(&c->who) && (c->who.is_host ||
-	    memcmp(sp_session_person(s), c->who.person, 16) != 0))) {
+	    memcmp(sp_session_person_id(s), c->who.person, 16) != 0))) {
 		sp_call_fail(c, SP_EXIT_LATER, "the database is away; of those that "
 		    "run here none begins with %s", sp_vis_str(c->pos[0]));
 		return;
