@@ -369,12 +369,12 @@ settle(struct sp_store *s, uint64_t seq, const uint8_t hash[static 32])
 	bool is_same = seq == ch->seq && memcmp(hash, ch->hash, 32) == 0;
 	uint64_t had = ch->seq;
 
-	if (is_next)
+	requeue_behind(s, n_done, SP_ERR_TIMEOUT);
+	if (n_done > 0)
 		log_group(s);
 	ch->seq = seq;
 	memcpy(ch->hash, hash, 32);
 	ch->state = SP_CHAIN_IDLE;
-	requeue_behind(s, n_done, SP_ERR_TIMEOUT);
 	if (n_done > 0) {
 		enter_heads(s, had);
 		end_group(s, SP_OK);
