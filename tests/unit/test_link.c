@@ -206,14 +206,14 @@ Test(link, what_cannot_be_sent_closes_its_descriptors, .init = pair,
     .fini = unpair)
 {
 	static uint8_t body[SP_IPC_BODY_MAX + 1];
-	struct sp_msg_start_ingress m = {.config = sp_span_of(body, 40000)};
+	struct sp_msg_start_auth m = {.config = sp_span_of(body, 40000)};
 	int fd = open_null();
 
 	cr_assert(sp_link_send(&sup, SP_MSG_conn_new, 0,
 	    sp_span_of(body, sizeof(body)), &fd, 1) == SP_ERR_FULL);
 	cr_assert(fcntl(fd, F_GETFD) < 0);
 	fd = open_null();
-	cr_assert(sp_send_start_ingress(&sup, 0, &m, &fd) != SP_OK);
+	cr_assert(sp_send_start_auth(&sup, 0, &m, &fd) != SP_OK);
 	cr_assert(fcntl(fd, F_GETFD) < 0);
 	fd = open_null();
 	cr_assert(sp_link_send(NULL, SP_MSG_conn_new, 0, sp_span_str(""), &fd, 1) ==
