@@ -5,6 +5,8 @@ backup, and the memory of every process but the vault. In clear, base64 at each 
 
 A further kind joins by a row in KINDS: how it is planted (its secrets are returned), and what is done with it."""
 import base64
+import hashlib
+import hmac
 import os
 import re
 import secrets
@@ -14,12 +16,14 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from database import Forward, MariaDB, PostgreSQL  # noqa: E402
 from sp import Instance, free_port, main, read_until, wait_for  # noqa: E402
 from target import ROOT, Target, reach  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag t as admin, legacy when source in loopback require mfa totp for 1h
+permit "db" who group operators on tag db as reader, app, old allow sql when source in loopback require mfa totp for 1h
 permit "core" who group operators on tag core as admin, legacy when source in loopback require mfa totp for 1h
 """
 SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player")
@@ -276,10 +280,85 @@ def use_databases(found):
         host("secret", "set", "admin@t-" + kind, "--%s-stdin" % kind, input=secret + b"\n", check=True)
 
 
+def plant_postgresql():
+    """A password, and what only the vault may make of it: StoredKey and ServerKey are in the verifier, which everybody may read."""
+    global pg
+    secret, pg = word(), PostgreSQL(sp, "canary-db")
+    pg.add()
+    text = host("account", "add", "reader@canary-db", "--kind", "postgresql", "--postgresql-stdin", input=secret + b"\n", check=True).out
+    statement = re.search(rb"ALTER ROLE.*'SCRAM-SHA-256\$(\d+):([^$]*)\$.*';", text)
+    pg.sql("CREATE ROLE reader LOGIN; " + statement.group(0).decode())
+    salted = hashlib.pbkdf2_hmac("sha256", secret, base64.b64decode(statement.group(2)), int(statement.group(1)))
+    return [secret, salted, hmac.digest(salted, b"Client Key", "sha256")]
+
+
+def die_with(target, start):
+    """What is at work for it is killed in the middle: the egress, then the broker."""
+    for role in ("egress-sql", "broker"):
+        assert ssh("bastion", "whoami").code == 0
+        f = Forward(sp, "oscar", target)
+        p = start(f)
+        wait_for(lambda: sp.pids("egress-sql")[1] and sp.sessions(False), 60, "the session")
+        parents, kids = sp.pids(role)
+        os.kill((kids or parents)[-1], signal.SIGKILL)
+        printed.extend(p.communicate(timeout=60))
+        wait_for(is_quiet, 60, "the end of it")
+
+
+def use_postgresql(found):
+    def once(*args):
+        assert ssh("bastion", "whoami").code == 0
+        f = Forward(sp, "oscar", "reader+canary-db:5432")
+        code, out, err = f.psql("-c", "SELECT current_user", db="postgres")
+        printed.append((out + err).encode())
+        f.close()
+        return out
+    assert once() == "reader"
+    die_with("reader+canary-db:5432", lambda f: f.start("-c", "SELECT pg_sleep(600)", db="postgres"))
+    pg.sql("ALTER ROLE reader PASSWORD 'another'")
+    assert once() == ""
+
+
+def plant_mariadb():
+    """Passwords of both plugins; the keys that they are made to."""
+    global my
+    secret, old, my = word(), word(), MariaDB(sp, "canary-my")
+    my.add()
+    for name, given, more in (("app", secret, ()), ("old", old, ("--plugin", "native"))):
+        text = host("account", "add", name + "@canary-my", "--kind", "mariadb", "--mariadb-stdin", *more, input=given + b"\n", check=True).out
+        my.sql("CREATE USER %s IDENTIFIED VIA mysql_native_password USING 'invalid'; %s" % (
+            name, re.search(rb"ALTER USER.*;", text).group(0).decode()))
+    key = bytearray(hashlib.sha512(secret).digest())
+    return [secret, old, hashlib.sha1(old).digest(), bytes(key[1:31]), bytes(key[32:])]
+
+
+def use_mariadb(found):
+    def argv(f, text):
+        return ["mariadb", "--no-defaults", "-N", "-B", "-h", "127.0.0.1", "-P", str(f.port), "-u", "whoever", "-e", text]
+
+    def once(name):
+        assert ssh("bastion", "whoami").code == 0
+        f = Forward(sp, "oscar", name + "+canary-my:3306")
+        r = subprocess.run(argv(f, "SELECT CURRENT_USER()"), stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+        printed.append(r.stdout + r.stderr)
+        f.close()
+        return r.stdout.strip()
+
+    def start(f):
+        p = subprocess.Popen(argv(f, "SELECT SLEEP(60)"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sp.started.append(p)
+        return p
+    assert (once("app"), once("old")) == (b"app@%", b"old@%")
+    die_with("app+canary-my:3306", start)
+    my.sql("ALTER USER app IDENTIFIED VIA ed25519 USING PASSWORD('another'); ALTER USER old IDENTIFIED VIA ed25519 USING PASSWORD('x')")
+    assert (once("app"), once("old")) == (b"", b"")
+
+
 KINDS = [("password", plant_password, use_password), ("key", plant_key, use_key), ("totp", plant_totp, use_totp),
          ("slot", plant_slot, use_slot), ("shares", plant_shares, use_shares), ("kit", plant_kit, use_kit),
          ("candidate", plant_candidate, use_candidate), ("host", plant_host, use_host), ("ca", plant_ca, use_ca),
-         ("databases", plant_databases, use_databases)]
+         ("databases", plant_databases, use_databases),
+         ("postgresql", plant_postgresql, use_postgresql), ("mariadb", plant_mariadb, use_mariadb)]
 
 
 def is_quiet():
