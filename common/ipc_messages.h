@@ -807,12 +807,12 @@ enum sp_link_state {
 #define SP_FIELDS_search_keys_r(F) F(u8, ok, 0) F(bytes, keys, 61440)
 /* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who
  * watches. recording_key: the vault's; a recording without it is not the
- * vault's to open. */
+ * vault's to open. what: flags SP_PLAY_*. */
 #define SP_FIELDS_play_start(F)                                               \
 	F(u64, play, 0) F(uuid, session, 0) F(u8, mode, 0) F(u32, speed, 0)   \
 	F(u64, at_us, 0) F(u64, idle_us, 0) F(h32, audit_key, 0)              \
 	F(h32, known_head, 0) F(u8, head_is_known, 0) F(u8, json, 0)          \
-	F(str, name, 64) F(h32, recording_key, 0)
+	F(str, name, 64) F(h32, recording_key, 0) F(u8, what, 0)
 #define SP_FIELDS_play_result(F) F(u8, verdict, 0) F(str, text, 1024)
 /* After play_start of mode TIMELINE: what the bastion's rows say of the session.
  * Each is i64 wall clock, str what, str who, str text; `more`: they did not fit. */

@@ -101,7 +101,13 @@ enum sp_play_mode {
 	SP_PLAY_RECORDS = 4,	/* every record, a JSON object a line */
 	SP_PLAY_TIMELINE = 5,	/* what happened, in order, with play_rows */
 	SP_PLAY_COMMANDS = 6,	/* as CSV, or JSON */
+	SP_PLAY_ASCIICAST3 = 7,
+	SP_PLAY_TEXT = 8,	/* the lines of the screen */
+	SP_PLAY_HTML = 9,	/* a player and the screens in one file */
 };
+#define SP_PLAY_KEYS 1u		/* `what` of play_start: keystrokes, too */
+#define SP_PLAY_TIMES 2u	/* each line with its time */
+#define SP_PLAY_UNMASKED 4u	/* what was typed unseen is shown: two people opened it */
 enum sp_log_state {
 	SP_LOG_WAITS = 1,	/* the vault has not said yet what it signed */
 	SP_LOG_GOOD = 2,
