@@ -267,6 +267,7 @@ enum sp_link_state {
 	M(play_start, 0x00c0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_NEW, 0)         \
 	M(play_result, 0x00c1, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
 	M(play_rows, 0x01e0, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)        \
+	M(play_live, 0x01b2, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)        \
 	M(search_start, 0x01c4, SP_ROLE_BRK | SP_ROLE_PLY, SP_ROLE_PLY,       \
 	    SP_ST_NEW, 0)                                                     \
 	M(search_batch, 0x01c5, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY,        \
@@ -817,6 +818,12 @@ enum sp_link_state {
 /* After play_start of mode TIMELINE: what the bastion's rows say of the session.
  * Each is i64 wall clock, str what, str who, str text; `more`: they did not fit. */
 #define SP_FIELDS_play_rows(F) F(u8, more, 0) F(bytes, rows, 61440)
+/* Of mode WATCH, as often as it changes. state: enum sp_live_state; ends_us: the
+ * grant's, 0: it has none; who: person, account, target; held: what waits, encoded;
+ * say: for the last line. */
+#define SP_FIELDS_play_live(F)                                                \
+	F(u8, state, 0) F(i64, since_us, 0) F(i64, ends_us, 0) F(str, who, 256) \
+	F(str, held, 1200) F(str, say, 1000)
 /* lanes: enum sp_search_lane as bits; what: flags SP_SEARCH_*; limit: hits that
  * are shown; total: recordings that will come; words: UTF-8, untrusted;
  * recording_key: the vault's, among the recipients. */

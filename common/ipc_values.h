@@ -104,6 +104,13 @@ enum sp_play_mode {
 	SP_PLAY_ASCIICAST3 = 7,
 	SP_PLAY_TEXT = 8,	/* the lines of the screen */
 	SP_PLAY_HTML = 9,	/* a player and the screens in one file */
+	SP_PLAY_WATCH = 12,	/* a running session, with play_live */
+};
+enum sp_live_state {		/* bits of play_live */
+	SP_LIVE_FROZEN = 1 << 0,
+	SP_LIVE_HELD = 1 << 1,
+	SP_LIVE_ASKS = 1 << 2,	/* `say` waits for the watcher's answer */
+	SP_LIVE_OVER = 1 << 3,
 };
 #define SP_PLAY_KEYS 1u		/* `what` of play_start: keystrokes, too */
 #define SP_PLAY_TIMES 2u	/* each line with its time */

@@ -28,7 +28,7 @@ const char *
 sp_leaf_act_name(uint8_t act)
 {
 	static const char *const names[] = {"unknown", "replay", "export", "hold",
-	    "release", "delete", "verify", "ship"};
+	    "release", "delete", "verify", "ship", "watch"};
 
 	return act < sizeof(names) / sizeof(names[0]) ? names[act] : names[0];
 }

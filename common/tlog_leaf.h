@@ -42,7 +42,8 @@ enum sp_leaf_act {
 	SP_ACT_DELETE = 5,	/* object: the head of what is no more */
 	SP_ACT_VERIFY = 6,
 	SP_ACT_SHIP = 7,	/* object: SHA-256 of what the store has */
-	SP_ACT_LAST_ = SP_ACT_SHIP,
+	SP_ACT_WATCH = 8,	/* of a running session */
+	SP_ACT_LAST_ = SP_ACT_WATCH,
 };
 const char *sp_leaf_type_name(uint8_t type);	/* "unknown" */
 const char *sp_leaf_act_name(uint8_t act);	/* "unknown" */
