@@ -119,13 +119,38 @@ rows(const struct sp_cli *c)
 	return SP_EXIT_OK;
 }
 
+/* How many leaves the log had before the rows were asked for: what came later is
+ * not among them (C2SP tlog-checkpoint: the second line). */
+static bool
+size_of_log(const char *log, char size[static 24])
+{
+	char path[4200], line[512];
+	uint64_t n;
+	FILE *f;
+	bool good;
+
+	snprintf(path, sizeof(path), "%s/checkpoint", log);
+	f = fopen(path, "re");
+	good = f != NULL && fgets(line, sizeof(line), f) != NULL &&
+	    fgets(line, sizeof(line), f) != NULL;
+	if (f != NULL)
+		fclose(f);
+	if (!good)
+		return false;
+	line[strcspn(line, "\n")] = '\0';
+	good = sp_u64_parse(sp_span_str(line), INT64_MAX, &n) == SP_OK;
+	if (good)
+		snprintf(size, 24, "%llu", (unsigned long long)n);
+	return good;
+}
+
 int
 sp_cmd_verify_all(struct sp_cli *c, int argc, char **argv)
 {
 	const char *key = sp_cli_value(&argc, argv, "--key");
 	const char *expect = sp_cli_value(&argc, argv, "--expect");
 	bool no_rows = sp_cli_flag(&argc, argv, "--no-rows");
-	char log[4096], recordings[4096], hex[65];
+	char log[4096], recordings[4096], hex[65], size[24];
 	struct args a = {.n = 1};
 	int rc;
 
@@ -152,6 +177,10 @@ sp_cmd_verify_all(struct sp_cli *c, int argc, char **argv)
 	if (c->json)
 		add(&a, "--json");
 	if (!no_rows) {
+		if (size_of_log(log, size)) {
+			add(&a, "--rows-at");
+			add(&a, size);
+		}
 		if ((rc = rows(c)) != SP_EXIT_OK)
 			return rc;
 		add(&a, "--rows");

@@ -11,6 +11,10 @@
 
 #include "bastion/verify/verify.h"
 
+#define LATE_MAX 4096
+#define LATE_WAIT_MS 3000	/* a head is signed each second */
+#define LATE_TRIES 2
+
 struct row {
 	uint64_t seq;
 	uint8_t hash[32];
@@ -23,6 +27,9 @@ struct run {
 	uint64_t bytes, all_bytes, step;
 	struct row *row;
 	size_t n_rows, cap_rows, n_session_rows;
+	uint64_t rows_at;	/* the log's size when the rows were asked for */
+	size_t n_late;
+	char late[LATE_MAX][42];	/* files that no signed head covers */
 };
 
 static void
@@ -71,26 +78,57 @@ problem(struct run *x, const char *id, const char *verdict, const char *fmt, ...
 
 /* --------------------------------------------------------------- recordings */
 
+/* A session that ends now gives its file another name. */
+static int
+open_file(int dir, const char *name)
+{
+	char other[64];
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	snprintf(other, sizeof(other), "%.36s.%s", name,
+	    strcmp(name + 36, ".open") == 0 ? "spr" : "open");
+	return openat(dir, other, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+static void
+result(struct run *x, const char *name, const struct sp_rec_report *r)
+{
+	char text[40];
+
+	x->n_verdict[r->verdict < 8 ? r->verdict : SP_REC_UNKNOWN]++;
+	/* A file that is not closed is judged as far as it goes. */
+	snprintf(text, sizeof(text), "%.36s", name);
+	if (r->verdict != SP_REC_INTACT && r->verdict != SP_REC_RECOVERED &&
+	    r->verdict != SP_REC_OPEN)
+		problem(x, text, sp_rec_verdict_name(r->verdict), "%s", r->text);
+	else if (x->json)
+		print_json(x, text, sp_rec_verdict_name(r->verdict), r->text);
+}
+
 static void
 one_file(struct run *x, int dir, const char *name)
 {
 	struct sp_rec_report r;
 	struct book_session *s;
 	uint8_t id[16];
-	char text[40];
 	struct stat st;
-	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = open_file(dir, name);
 
+	if (fd < 0 && errno == ENOENT)
+		return;		/* if the log has it, it is missing */
 	if (fd < 0 || fstat(fd, &st) != 0) {
 		problem(x, name, "unknown", "it cannot be read: %s",
 		    strerror(errno));
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	file_judge(&x->book, fd, &r);
 	close(fd);
 	x->n_files++;
 	x->bytes += (uint64_t)st.st_size;
-	x->n_verdict[r.verdict < 8 ? r.verdict : SP_REC_UNKNOWN]++;
 	if (sp_uuid_parse(id, sp_span_of(name, 36)) != SP_OK ||
 	    (r.has_header && memcmp(id, r.session, 16) != 0)) {
 		problem(x, name, "forged", "it is another session's recording under "
@@ -99,13 +137,66 @@ one_file(struct run *x, int dir, const char *name)
 	}
 	if ((s = book_find(&x->book, id)) != NULL)
 		s->has_file = true;
-	/* A file that is not closed is judged as far as it goes. */
-	snprintf(text, sizeof(text), "%.36s", name);
-	if (r.verdict != SP_REC_INTACT && r.verdict != SP_REC_RECOVERED &&
-	    r.verdict != SP_REC_OPEN)
-		problem(x, text, sp_rec_verdict_name(r.verdict), "%s", r.text);
-	else if (x->json)
-		print_json(x, text, sp_rec_verdict_name(r.verdict), r.text);
+	if (s == NULL && r.has_header && r.verdict == SP_REC_UNKNOWN &&
+	    x->n_late < LATE_MAX)
+		snprintf(x->late[x->n_late++], sizeof(x->late[0]), "%.41s", name);
+	else
+		result(x, name, &r);
+}
+
+/* Waits for a head that is newer than `size`. */
+static bool
+newer_head(const char *log, const uint8_t key[static 32], uint64_t size,
+    struct book *b)
+{
+	for (int i = 0; i < LATE_WAIT_MS / 50; i++) {
+		uint64_t now = 0;
+
+		if (book_size(log, key, &now) == SP_OK && now > size)
+			return book_open(b, log, key, NULL) == SP_OK;
+		usleep(50000);
+	}
+	return false;
+}
+
+/*
+ * What began in the last second has its leaf, and no signed head over it yet.
+ * Those files alone wait for the next head; what that does not cover either is
+ * unknown to the log.
+ */
+static void
+late_files(struct run *x, const char *log, const char *path)
+{
+	int dir = x->n_late == 0 ? -1 :
+	    open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t size = x->book.head.size;
+
+	for (int t = 1; t <= LATE_TRIES && x->n_late > 0; t++) {
+		struct book b = {.dir = -1};
+		bool is_newer = newer_head(log, x->book.key, size, &b);
+		size_t n = x->n_late;
+
+		x->n_late = 0;
+		size = is_newer ? b.head.size : size;
+		for (size_t i = 0; i < n; i++) {
+			struct sp_rec_report r = {.verdict = SP_REC_UNKNOWN};
+			int fd = open_file(dir, x->late[i]);
+
+			if (fd >= 0)
+				file_judge(is_newer ? &b : &x->book, fd, &r);
+			if (fd >= 0)
+				close(fd);
+			if (is_newer && t < LATE_TRIES &&
+			    r.verdict == SP_REC_UNKNOWN)
+				memmove(x->late[x->n_late++], x->late[i],
+				    sizeof(x->late[0]));
+			else
+				result(x, x->late[i], &r);
+		}
+		book_close(&b);
+	}
+	if (dir >= 0)
+		close(dir);
 }
 
 static bool
@@ -232,10 +323,10 @@ check_events(struct run *x)
 		char id[128];
 
 		snprintf(id, sizeof(id), "%s:%" PRIu64, b->node[k.node], k.seq);
-		if (r == NULL)
+		if (r == NULL && b->event[i].index < x->rows_at)
 			problem(x, id, "missing", "the transparency log has this "
 			    "audit event, and the database has not");
-		else if (memcmp(r->hash, b->event[i].hash, 32) != 0)
+		else if (r != NULL && memcmp(r->hash, b->event[i].hash, 32) != 0)
 			problem(x, id, "forged", "the audit event is not the one that "
 			    "the transparency log has");
 		if (x->n_problems > 1000)
@@ -243,8 +334,21 @@ check_events(struct run *x)
 	}
 }
 
+/* A name that changes while a folder is listed may not be listed. */
+static bool
+is_there(const char *dir, const char *id)
+{
+	char path[4200];
+
+	snprintf(path, sizeof(path), "%s/%s.spr", dir, id);
+	if (access(path, F_OK) == 0)
+		return true;
+	snprintf(path, sizeof(path), "%s/%s.open", dir, id);
+	return access(path, F_OK) == 0;
+}
+
 static void
-check_sessions(struct run *x, bool has_rows)
+check_sessions(struct run *x, const char *dir, bool has_rows)
 {
 	for (size_t i = 0; i < x->book.n_sessions; i++) {
 		struct book_session *s = &x->book.session[i];
@@ -253,12 +357,13 @@ check_sessions(struct run *x, bool has_rows)
 		if (!s->has_open)
 			continue;	/* an act alone */
 		sp_uuid_text(id, s->id);
-		if (!s->has_file && !s->is_deleted)
+		if (!s->has_file && !s->is_deleted && !is_there(dir, id))
 			problem(x, id, "missing", "the transparency log has this "
 			    "recording, and there is no file");
 		if (s->is_deleted && s->is_held)
 			problem(x, id, "forged", "it was deleted under a legal hold");
-		if (has_rows && !s->has_row && s->has_point)
+		if (has_rows && !s->has_row && s->has_point &&
+		    s->open_index < x->rows_at)
 			problem(x, id, "missing", "the transparency log has this "
 			    "session, and the database has no row of it");
 	}
@@ -302,6 +407,7 @@ verify_all(int argc, char **argv)
 	const char *log = option(&argc, argv, "--log");
 	const char *dir = option(&argc, argv, "--recordings");
 	const char *rows = option(&argc, argv, "--rows");
+	const char *rows_at = option(&argc, argv, "--rows-at");
 	const char *expect = option(&argc, argv, "--expect");
 	uint8_t key[32];
 	FILE *f = NULL;
@@ -311,7 +417,12 @@ verify_all(int argc, char **argv)
 	x.bars = !x.json && isatty(STDERR_FILENO) == 1;
 	if (argc != 1 || key_arg == NULL || log == NULL || dir == NULL)
 		return fail("usage: sallyport-verify all --key HEX|FILE --log DIR "
-		    "--recordings DIR [--rows FILE|-] [--expect CHECKPOINT] [--json]");
+		    "--recordings DIR [--rows FILE|- [--rows-at SIZE]] "
+		    "[--expect CHECKPOINT] [--json]");
+	x.rows_at = UINT64_MAX;
+	if (rows_at != NULL && sp_u64_parse(sp_span_str(rows_at), INT64_MAX,
+	    &x.rows_at) != SP_OK)
+		return fail("--rows-at wants the number of leaves that the log had");
 	if (key_read(key_arg, key) != SP_OK)
 		return fail("--key wants 64 hexadecimal digits, or a file with them");
 	if (rows != NULL && (f = strcmp(rows, "-") == 0 ? stdin :
@@ -325,12 +436,14 @@ verify_all(int argc, char **argv)
 		    x.book.why);
 	if (e == SP_OK && all_files(&x, dir) != 0)
 		problem(&x, "recordings", "unknown", "%s: %s", dir, strerror(errno));
+	if (e == SP_OK)
+		late_files(&x, log, dir);
 	if (e == SP_OK && f != NULL) {
 		read_rows(&x, f);
 		check_events(&x);
 	}
 	if (e == SP_OK)
-		check_sessions(&x, f != NULL);
+		check_sessions(&x, dir, f != NULL);
 	summary(&x, x.book.why);
 	book_close(&x.book);
 	free(x.row);

@@ -161,6 +161,7 @@ take_event(struct book *b, const struct sp_leaf *l, uint64_t index)
 	e = &b->event[b->n_events++];
 	e->node = n;
 	e->seq = l->seq;
+	e->index = index;
 	memcpy(e->hash, l->hash, 32);
 	return SP_OK;
 }
@@ -335,6 +336,22 @@ book_open(struct book *b, const char *dir, const uint8_t key[static 32],
 	free(k.c);
 	if (e != SP_OK && b->why[0] == '\0')
 		snprintf(b->why, sizeof(b->why), "%s", sp_err_text(e));
+	return e;
+}
+
+enum sp_err
+book_size(const char *dir, const uint8_t key[static 32], uint64_t *size)
+{
+	struct book b = {.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+	enum sp_err e = SP_ERR_NOTFOUND;
+
+	memcpy(b.key, key, 32);
+	if (b.dir >= 0)
+		e = read_note(&b, b.dir, "checkpoint", &b.head);
+	if (b.dir >= 0)
+		close(b.dir);
+	if (e == SP_OK)
+		*size = b.head.size;
 	return e;
 }
 

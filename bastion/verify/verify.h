@@ -31,7 +31,7 @@ struct book_session {
 	bool has_row, has_file;
 };
 struct book_event {
-	uint64_t seq;
+	uint64_t seq, index;
 	uint8_t hash[32];
 	uint32_t node;
 };
@@ -53,6 +53,9 @@ struct book {
 SP_MUST enum sp_err book_open(struct book *b, const char *dir,
     const uint8_t key[static 32], void (*progress)(uint64_t, uint64_t));
 void book_close(struct book *b);
+/* The size of the newest signed head at dir. */
+SP_MUST enum sp_err book_size(const char *dir, const uint8_t key[static 32],
+    uint64_t *size);
 struct book_session *book_find(struct book *b, const uint8_t id[static 16]);
 /* Another checkpoint, from elsewhere: is it of this log's past? */
 SP_MUST enum sp_err book_expect(struct book *b, const char *file);

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
@@ -94,6 +95,27 @@ class Tree(unittest.TestCase):
         live = [x for x in sp.log().split("\n") if s in x and "event=session_live" in x][0]
         when = subprocess.run(["date", "-u", "-d", live.split("time=")[1].split(" ")[0], "+%s%6N"], stdout=subprocess.PIPE).stdout
         self.assertLessEqual(at["open"], int(when))
+
+    def test_what_runs_and_ends_meanwhile_is_known(self):
+        """Its leaves are kept before its bytes; the signed head over them follows, its file gets another name, its rows come later."""
+        made, stop = [], threading.Event()
+
+        def work():
+            while not stop.is_set():
+                made.append(sp.ssh("alice", "admin@core-01", "echo hello").code)
+
+        t = threading.Thread(target=work)
+        t.start()
+        try:
+            for n in range(1, 9):
+                wait_for(lambda: len(made) >= n, 120, "a session")
+                r = sp.host("verify", "--all", "--json")
+                self.assertEqual([x for x in r.json() if x["verdict"] not in ("intact", "open")], [])
+                self.assertEqual(r.code, 0, r.out)
+        finally:
+            stop.set()
+            t.join(120)
+        self.assertEqual(set(made), {0})
 
     def test_proofs_are_good_for_another_program(self):
         s = session()
