@@ -43,6 +43,24 @@ event_of(const struct play *v)
 	    v->how.mode == SP_PLAY_TIMELINE ? "timeline" : "export";
 }
 
+/* For the audit: what was taken away. */
+static const char *
+format_of(const struct play *v)
+{
+	static const char *const names[] = {[SP_PLAY_ASCIICAST] = "asciicast-v2",
+	    [SP_PLAY_ASCIICAST3] = "asciicast-v3", [SP_PLAY_TEXT] = "text",
+	    [SP_PLAY_HTML] = "html", [SP_PLAY_RECORDS] = "records",
+	    [SP_PLAY_COMMANDS] = "commands"};
+	const char *name = v->how.mode < sizeof(names) / sizeof(names[0]) ?
+	    names[v->how.mode] : NULL;
+
+	if (v->how.mode == SP_PLAY_ASCIICAST && (v->how.what & SP_PLAY_KEYS) != 0)
+		return "asciicast-v2 with keys";
+	if (v->how.mode == SP_PLAY_ASCIICAST3 && (v->how.what & SP_PLAY_KEYS) != 0)
+		return "asciicast-v3 with keys";
+	return name == NULL ? "?" : name;
+}
+
 static void
 play_release(struct play *v)
 {
@@ -193,6 +211,8 @@ lanes_of(const struct play *v)
 	uint32_t seen = 1u << SP_LANE_OUT | 1u << SP_LANE_META |
 	    1u << SP_LANE_VIEW;
 
+	if ((v->how.what & SP_PLAY_KEYS) != 0)
+		seen |= 1u << SP_LANE_IN;
 	if (v->how.mode == SP_PLAY_RECORDS)
 		seen |= 1u << SP_LANE_IN | 1u << SP_LANE_FILE;
 	if (v->how.mode == SP_PLAY_TIMELINE || v->how.mode == SP_PLAY_COMMANDS)
@@ -307,6 +327,8 @@ write_down(struct play *v)
 	struct json_object *d = sp_detail();
 
 	sp_detail_str(d, "addr", v->who.addr);
+	if (strcmp(event_of(v), "export") == 0)
+		sp_detail_str(d, "format", format_of(v));
 	if (v->has_row_head && v->has_audit_head &&
 	    memcmp(v->row_head, v->audit_head, 32) != 0)
 		sp_detail_str(d, "alarm", "the session's row and the audit log do not "

@@ -103,8 +103,9 @@ const struct sp_verb sp_verbs[] = {
 	    "[--limit N]", "words in all recordings: where and when"),
 	PLAY("verify", SP_MAY_WATCH, "all", 0, 1, verify, "SESSION | --all",
 	    "prove that a recording is whole and ours"),
-	PLAY("export", SP_MAY_WATCH, "format=", 1, 1, export,
-	    "SESSION --format asciicast|records|commands-csv|commands-json",
+	PLAY("export", SP_MAY_WATCH, "format= keys times", 1, 1, export,
+	    "SESSION --format asciicast|asciicast-v3 [--keys] | text [--times] | "
+	    "html | records | commands-csv | commands-json",
 	    "a recording for other players and tools"),
 	ROW("log", "status", SP_MAY_AUDIT, "", 0, 0, log_status, "",
 	    "how the transparency log is"),

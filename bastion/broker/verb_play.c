@@ -104,25 +104,45 @@ sp_verb_replay(struct sp_call *c)
 	sp_session_resolve(c, c->pos[0], play);
 }
 
+static const struct format {
+	const char *name;
+	uint8_t mode, json, what; /* what: options that it takes */
+} formats[] = {
+    {"asciicast", SP_PLAY_ASCIICAST, 0, SP_PLAY_KEYS},
+    {"asciicast-v2", SP_PLAY_ASCIICAST, 0, SP_PLAY_KEYS},
+    {"asciicast-v3", SP_PLAY_ASCIICAST3, 0, SP_PLAY_KEYS},
+    {"text", SP_PLAY_TEXT, 0, SP_PLAY_TIMES},
+    {"html", SP_PLAY_HTML, 0, 0},
+    {"records", SP_PLAY_RECORDS, 0, 0},
+    {"commands-csv", SP_PLAY_COMMANDS, 0, 0},
+    {"commands-json", SP_PLAY_COMMANDS, 1, 0},
+};
+
 void
 sp_verb_export(struct sp_call *c)
 {
 	const char *format = sp_call_opt(c, "format");
+	uint8_t what = (uint8_t)((sp_call_has(c, "keys") ? SP_PLAY_KEYS : 0) |
+	    (sp_call_has(c, "times") ? SP_PLAY_TIMES : 0));
+	struct sp_msg_play_start *m;
 
-	if (format != NULL && strcmp(format, "asciicast") == 0) {
-		(void)sp_call_how(c, SP_PLAY_ASCIICAST);
-	} else if (format != NULL && strcmp(format, "records") == 0) {
-		(void)sp_call_how(c, SP_PLAY_RECORDS);
-	} else if (format != NULL && (strcmp(format, "commands-csv") == 0 ||
-	    strcmp(format, "commands-json") == 0)) {
-		sp_call_how(c, SP_PLAY_COMMANDS)->json =
-		    strcmp(format, "commands-json") == 0;
-	} else {
-		sp_call_fail(c, SP_EXIT_USAGE, "export knows --format asciicast, "
-		    "records, commands-csv and commands-json");
+	for (size_t i = 0; format != NULL && i < sizeof(formats) /
+	    sizeof(formats[0]); i++) {
+		if (strcmp(format, formats[i].name) != 0)
+			continue;
+		if ((what & ~formats[i].what) != 0) {
+			sp_call_fail(c, SP_EXIT_USAGE, "--keys is for asciicast, "
+			    "--times for text");
+			return;
+		}
+		m = sp_call_how(c, formats[i].mode);
+		m->json = formats[i].json;
+		m->what = what;
+		sp_session_resolve(c, c->pos[0], play);
 		return;
 	}
-	sp_session_resolve(c, c->pos[0], play);
+	sp_call_fail(c, SP_EXIT_USAGE, "export knows --format asciicast, "
+	    "asciicast-v3, text, html, records, commands-csv and commands-json");
 }
 
 /* ---------------------------------------------------------- all, by ourselves */

@@ -203,7 +203,9 @@ usage(FILE *f)
 	    "  log checkpoint | log consistency SIZE [SIZE] | log prove SESSION |\n"
 	    "    log stamps --tsa CERTIFICATES\n"
 	    "  replay FILE --identity FILE ... [--key HEX]\n"
-	    "  export FILE --identity FILE ... --format asciicast|records\n"
+	    "  export FILE --identity FILE ... --format asciicast|asciicast-v3\n"
+	    "    [--keys] | text [--times] | html | records | commands-csv |\n"
+	    "    commands-json [--unmasked]\n"
 	    "  files SESSION|FILE|- --extract DIR [--identity FILE ...]\n\n"
 	    "Every other verb is the bastion's own: sallyport help\n");
 	return SP_EXIT_USAGE;

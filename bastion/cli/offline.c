@@ -30,6 +30,7 @@ struct offline {
 	struct sp_identity id[IDENTITIES_MAX];
 	size_t n_ids;
 	struct sp_msg_play_start how;
+	bool with_keys;		/* of an asciicast */
 	struct sp_buf keys;	/* of play_keys_r: u8 lane, key */
 	struct sp_buf boxes;
 	pid_t player;
@@ -101,7 +102,13 @@ open_lanes(struct offline *o)
 
 	for (uint8_t lane = 1; lane <= SP_REC_LANES; lane++) {
 		const struct sp_rec_lane_seal *l = &o->h->lane[lane - 1];
-		enum sp_err e = l->n == 0 ? SP_OK : open_lane(o, lane);
+		enum sp_err e;
+
+		if (lane == SP_LANE_IN && !o->with_keys &&
+		    (o->how.mode == SP_PLAY_ASCIICAST ||
+		    o->how.mode == SP_PLAY_ASCIICAST3))
+			continue;
+		e = l->n == 0 ? SP_OK : open_lane(o, lane);
 
 		if (e == SP_ERR_AGAIN)
 			sp_cli_step("%s: sealed to %u, %u of them are needed",
@@ -226,27 +233,60 @@ serve(struct offline *o, const char *exe, int stream)
 
 /* ------------------------------------------------------------------- options */
 
+static const struct {
+	const char *name;
+	uint8_t mode, json;
+} formats[] = {
+    {"asciicast", SP_PLAY_ASCIICAST, 0}, {"asciicast-v2", SP_PLAY_ASCIICAST, 0},
+    {"asciicast-v3", SP_PLAY_ASCIICAST3, 0}, {"text", SP_PLAY_TEXT, 0},
+    {"html", SP_PLAY_HTML, 0}, {"records", SP_PLAY_RECORDS, 0},
+    {"commands-csv", SP_PLAY_COMMANDS, 0}, {"commands-json", SP_PLAY_COMMANDS, 1},
+};
+
+/* What is exported, and as what; --keys, --times, --unmasked. */
+static int
+take_format(struct offline *o, int *argc, char **argv)
+{
+	const char *format = sp_cli_value(argc, argv, "--format");
+	bool keys = sp_cli_flag(argc, argv, "--keys");
+	bool times = sp_cli_flag(argc, argv, "--times");
+	bool unmasked = sp_cli_flag(argc, argv, "--unmasked");
+
+	o->how.mode = 0;
+	o->with_keys = keys;
+	o->how.what = (uint8_t)((keys ? SP_PLAY_KEYS : 0) | (times ?
+	    SP_PLAY_TIMES : 0) | (unmasked ? SP_PLAY_UNMASKED : 0));
+	if (strcmp(argv[0], "replay") == 0) {
+		o->how.mode = SP_PLAY_REPLAY;
+		return SP_EXIT_OK;
+	}
+	for (size_t i = 0; format != NULL && i < sizeof(formats) /
+	    sizeof(formats[0]); i++)
+		if (strcmp(format, formats[i].name) == 0) {
+			o->how.mode = formats[i].mode;
+			o->how.json = formats[i].json;
+		}
+	return o->how.mode != 0 ? SP_EXIT_OK : sp_cli_fail(SP_EXIT_USAGE,
+	    "export knows --format asciicast, asciicast-v3, text, html, records, "
+	    "commands-csv and commands-json");
+}
+
 static int
 take_how(struct offline *o, int *argc, char **argv)
 {
 	const char *speed = sp_cli_value(argc, argv, "--speed");
 	const char *at = sp_cli_value(argc, argv, "--at");
 	const char *idle = sp_cli_value(argc, argv, "--idle");
-	const char *format = sp_cli_value(argc, argv, "--format");
 	const char *key = sp_cli_value(argc, argv, "--key");
 	uint64_t x = 1;
 	int64_t us = 0;
+	int rc = take_format(o, argc, argv);
 
+	if (rc != SP_EXIT_OK)
+		return rc;
 	o->how.play = 1;
 	o->how.speed = 100;
 	o->how.name = sp_span_str("offline");
-	o->how.mode = strcmp(argv[0], "replay") == 0 ? SP_PLAY_REPLAY :
-	    format != NULL && strcmp(format, "asciicast") == 0 ?
-	    SP_PLAY_ASCIICAST : SP_PLAY_RECORDS;
-	if (o->how.mode == SP_PLAY_RECORDS && (format == NULL ||
-	    strcmp(format, "records") != 0))
-		return sp_cli_fail(SP_EXIT_USAGE, "export knows --format asciicast "
-		    "and --format records");
 	if (speed != NULL && (sp_u64_parse(sp_span_str(speed), 1000, &x) != SP_OK ||
 	    x == 0))
 		return sp_cli_fail(SP_EXIT_USAGE, "--speed wants a whole factor");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bastion/player/events.h"
+#include "bastion/player/page.h"
 #include "bastion/player/search.h"
 #include "bastion/player/show.h"
 #include "common/log.h"
@@ -152,6 +153,31 @@ fail(struct player *p, const char *what, enum sp_err e)
 	return 1;
 }
 
+static enum sp_err
+play_mode(struct player *p)
+{
+	switch (p->start.mode) {
+	case SP_PLAY_ASCIICAST:
+	case SP_PLAY_ASCIICAST3:
+		return play_cast(p);
+	case SP_PLAY_RECORDS:
+		return play_records(p);
+	case SP_PLAY_TIMELINE:
+		return play_timeline(p);
+	case SP_PLAY_COMMANDS:
+		return play_commands(p);
+	case SP_PLAY_TEXT:
+		return play_plain(p);
+	case SP_PLAY_HTML:
+		return play_html(p);
+	case SP_PLAY_REPLAY:
+		return p->view.has_pty && !p->view.is_dumb ? play_show(p) :
+		    play_plain(p);
+	default:
+		return SP_ERR_UNSUPPORTED;
+	}
+}
+
 static uint32_t
 play(struct player *p)
 {
@@ -174,11 +200,7 @@ play(struct player *p)
 		return not_ours(p);
 	if (e != SP_OK)
 		return fail(p, "the vault does not open this recording", e);
-	e = p->start.mode == SP_PLAY_ASCIICAST ? play_cast(p) :
-	    p->start.mode == SP_PLAY_RECORDS ? play_records(p) :
-	    p->start.mode == SP_PLAY_TIMELINE ? play_timeline(p) :
-	    p->start.mode == SP_PLAY_COMMANDS ? play_commands(p) :
-	    p->view.has_pty && !p->view.is_dumb ? play_show(p) : play_plain(p);
+	e = play_mode(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
 	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);
@@ -214,11 +236,7 @@ view(struct player *p, int stream)
 	judge(p);
 	if (p->start.mode == SP_PLAY_VERIFY)
 		status = verify(p);
-	else if (p->start.mode == SP_PLAY_REPLAY ||
-	    p->start.mode == SP_PLAY_ASCIICAST ||
-	    p->start.mode == SP_PLAY_RECORDS ||
-	    p->start.mode == SP_PLAY_TIMELINE ||
-	    p->start.mode == SP_PLAY_COMMANDS)
+	else
 		status = play(p);
 	viewer_end(&p->view, status);
 	tell_result(p);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A recording as text: what scrolled off each terminal and what stood on it at
- * the end; the output of commands without a terminal, line by line. */
+ * the end, or as an export each line that stood there, once; the output of
+ * commands without a terminal, line by line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bastion/player/show.h"
 #include "recorder/flow.h"
+#include "recorder/scribe/lines.h"
 
 #define LINE_MAX_BYTES 65536
 #define SHOWN_MAX (LINE_MAX_BYTES * 12)
@@ -14,7 +16,8 @@
 struct track {
 	uint32_t chan;		/* 0: free */
 	struct plain *in;
-	struct sp_term *term;	/* with a pty, else NULL */
+	struct sp_term *term;	/* with a pty, else NULL ... */
+	struct sp_lines *lines;	/* ... or this one, for an export */
 	struct sp_buf line[2];	/* stdout, stderr: what has no newline yet */
 	bool is_small;
 	bool is_mid_line;	/* the last line of the screen goes on */
@@ -26,6 +29,8 @@ struct plain {
 	uint64_t channels;	/* seen in all: more than one are labelled */
 	struct sp_buf out;
 	enum sp_err e;		/* of a write inside a callback */
+	int64_t at_us;		/* wall clock of the record */
+	bool is_export, has_times;
 };
 
 static void
@@ -40,10 +45,23 @@ emit(struct plain *k, struct sp_span s)
 }
 
 static void
+stamp(struct plain *k)
+{
+	char when[SP_TIME_TEXT];
+
+	if (!k->has_times)
+		return;
+	sp_time_text(when, k->at_us, true);
+	emit(k, sp_span_str(when));
+	emit(k, sp_span_str("  "));
+}
+
+static void
 label(struct plain *k, const struct track *t, bool is_err)
 {
 	char text[32];
 
+	stamp(k);
 	if (k->channels < 2 && !is_err)
 		return;
 	snprintf(text, sizeof(text), "[%u%s] ", t->chan, is_err ? " err" : "");
@@ -85,6 +103,17 @@ dump_screen(struct track *t)
 		    sp_term_row_is_wrapped(t->term, y) && y + 1 < last);
 	if (t->is_mid_line)
 		emit(t->in, sp_span_str("\n"));
+}
+
+static void
+whole_line(void *ctx, uint16_t row, struct sp_span text)
+{
+	struct track *t = ctx;
+
+	(void)row;
+	label(t->in, t, false);
+	emit(t->in, text);
+	emit(t->in, sp_span_str("\n"));
 }
 
 /* Text without a terminal: tabs and newlines stay, all else goes through
@@ -159,12 +188,15 @@ end_track(struct track *t)
 {
 	if (t->term != NULL)
 		dump_screen(t);
+	if (t->lines != NULL)
+		sp_lines_end(t->lines);
 	for (int i = 0; i < 2; i++) {
 		if (t->line[i].len > 0)
 			text_line(t->in, t, sp_buf_span(&t->line[i]), i == 1, true);
 		sp_buf_fini(&t->line[i]);
 	}
 	sp_term_free(t->term);
+	sp_lines_free(t->lines);
 	*t = (struct track){0};
 }
 
@@ -174,7 +206,7 @@ n_terms(const struct plain *k)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < SP_STREAM_CHANNELS_MAX; i++)
-		n += k->track[i].term != NULL;
+		n += k->track[i].term != NULL || k->track[i].lines != NULL;
 	return n;
 }
 
@@ -185,6 +217,7 @@ say(struct plain *k, uint32_t chan, const char *what)
 {
 	char text[1700];
 
+	stamp(k);
 	snprintf(text, sizeof(text), "[%u] %s\n", chan & ~SP_STREAM_REVERSE, what);
 	emit(k, sp_span_str(text));
 }
@@ -241,7 +274,8 @@ begin_track(struct plain *k, const struct sp_rec_record *r)
 		return;
 	t->is_small = n_terms(k) >= STAGE_LARGE;
 	stage_cap(t->is_small, &o.cols, &o.rows);
-	k->e = sp_term_new(o.cols, o.rows, screen_line, t, &t->term);
+	k->e = k->is_export ? sp_lines_new(o.cols, o.rows, whole_line, t,
+	    &t->lines) : sp_term_new(o.cols, o.rows, screen_line, t, &t->term);
 }
 
 static void
@@ -251,7 +285,9 @@ output(struct plain *k, const struct sp_rec_record *r)
 
 	if (t == NULL)
 		return;
-	if (t->term != NULL)
+	if (t->lines != NULL)
+		k->e = sp_lines_feed(t->lines, r->data);
+	else if (t->term != NULL)
 		sp_term_feed(t->term, r->data);
 	else
 		text(k, t, r->data, r->kind == SP_RECORD_ERR);
@@ -264,10 +300,12 @@ resize(struct plain *k, const struct sp_rec_record *r)
 	struct sp_span p = r->data;
 	uint32_t cols = 0, rows = 0;
 
-	if (t != NULL && t->term != NULL && sp_get_u32(&p, &cols) == SP_OK &&
-	    sp_get_u32(&p, &rows) == SP_OK && cols > 0 && rows > 0) {
+	if (t != NULL && (t->term != NULL || t->lines != NULL) &&
+	    sp_get_u32(&p, &cols) == SP_OK && sp_get_u32(&p, &rows) == SP_OK &&
+	    cols > 0 && rows > 0) {
 		stage_cap(t->is_small, &cols, &rows);
-		k->e = sp_term_resize(t->term, cols, rows);
+		k->e = t->lines != NULL ? sp_lines_resize(t->lines, cols, rows) :
+		    sp_term_resize(t->term, cols, rows);
 	}
 }
 
@@ -278,6 +316,7 @@ one_record(struct plain *k, const struct sp_rec_record *r)
 
 	if (r->lane != SP_LANE_OUT)
 		return;
+	k->at_us = k->p->report.opened_us + (int64_t)r->at_us;
 	switch (r->kind) {
 	case SP_RECORD_OPEN:
 		begin_track(k, r);
@@ -333,6 +372,8 @@ play_plain(struct player *p)
 	if (k == NULL)
 		return SP_ERR_NOMEM;
 	k->p = p;
+	k->is_export = p->start.mode == SP_PLAY_TEXT;
+	k->has_times = k->is_export && (p->start.what & SP_PLAY_TIMES) != 0;
 	sp_buf_init(&k->out, 4u << 20);
 	e = walk(k, true);
 	/* What stands before a damaged place is shown all the same. */

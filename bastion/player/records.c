@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Export of every record of every lane, a JSON object a line, bytes in base64:
- * nothing is interpreted and nothing is left out. */
+ * nothing is interpreted and nothing is left out but what is veiled: that is `*`,
+ * and so many of them. */
 #include <stdio.h>
 
-#include "bastion/player/player.h"
+#include "bastion/player/veil.h"
 
 #define LINE_MAX_BYTES (2u << 20)
 #define FLUSH_BYTES 65536u
@@ -30,11 +31,14 @@ play_records(struct player *p)
 	SP_BUF_AUTO out = {.max = LINE_MAX_BYTES};
 	struct sp_rec_decoder *d = NULL;
 	struct sp_rec_record r;
+	struct veil v;
 	enum sp_err e;
 
-	SP_TRY(sp_rec_decoder_new(p->file, &p->keys, &d));
-	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK &&
-	    (e = one(&out, &r)) == SP_OK) {
+	e = veil_open(&v, p);
+	if (e == SP_OK)
+		e = sp_rec_decoder_new(p->file, &p->keys, &d);
+	while (e == SP_OK && (e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+	    (e = veil_record(&v, &r)) == SP_OK && (e = one(&out, &r)) == SP_OK) {
 		if (out.len < FLUSH_BYTES)
 			continue;
 		if ((e = viewer_write(&p->view, 1, sp_buf_span(&out))) != SP_OK)
@@ -42,6 +46,7 @@ play_records(struct player *p)
 		sp_buf_reset(&out);
 	}
 	sp_rec_decoder_free(d);
+	veil_close(&v);
 	if (e != SP_ERR_EOF)
 		return e;
 	return viewer_write(&p->view, 1, sp_buf_span(&out));
