@@ -59,16 +59,19 @@ def panel(x, y, title, unit, better, values, whiskers):
     return out
 
 
-def svg(d):
-    all_ = panels(d)
+def picture(all_, title, below):
     rows = (len(all_) + COLS - 1) // COLS
     width, height = COLS * W + PAD, rows * H + 62
-    m = d["machine"]
     out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" '
            'font-family="DejaVu Sans, Helvetica, Arial, sans-serif">' % (width, height, width, height),
-           '<rect width="100%" height="100%" fill="#fff"/>',
-           text(PAD, 24, "Sallyport beside OpenSSH, one run, %d cores" % m["cores"], 15, weight="bold"),
-           text(PAD, 42, "policy, vault, database, second factor and recording on; %s, %s" % (m["date"][:10], m["cpu"]), 10, fill="#666")]
+           '<rect width="100%" height="100%" fill="#fff"/>', text(PAD, 24, title, 15, weight="bold"),
+           text(PAD, 42, below, 10, fill="#666")]
     for i, p in enumerate(all_):
         out += panel(PAD + i % COLS * W, 56 + i // COLS * H, *p)
     return "\n".join(out + ["</svg>"]) + "\n"
+
+
+def svg(d):
+    m = d["machine"]
+    return picture(panels(d), "Sallyport beside OpenSSH, one run, %d cores" % m["cores"],
+                   "policy, vault, database, second factor and recording on; %s, %s" % (m["date"][:10], m["cpu"]))
