@@ -292,7 +292,7 @@ refuse(struct sp_vaultd *v, struct sp_control *c, uint64_t corr, enum sp_err e,
 
 	sp_control_note(v, c, "share_refused", why);
 	SP_TRY(tell(v, c, corr, e, why));
-	return ++c->n_bad < SP_BAD_SHARES_MAX ? SP_OK : SP_ERR_DENIED;
+	return sp_control_bad_share(v, c) ? SP_OK : SP_ERR_DENIED;
 }
 
 static enum sp_err

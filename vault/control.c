@@ -206,6 +206,38 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 	}
 }
 
+/* What is remembered of this one: afresh after a minute, in the place of the
+ * oldest where there is no other. */
+static struct sp_stranger *
+stranger(struct sp_vaultd *v, uid_t uid)
+{
+	struct sp_stranger *oldest = &v->strangers[0];
+	int64_t now = sp_boot_us();
+
+	for (size_t i = 0; i < SP_STRANGERS_MAX; i++) {
+		struct sp_stranger *u = &v->strangers[i];
+
+		if (u->since_us != 0 && now - u->since_us >= SP_CONTROL_IDLE_US)
+			u->since_us = 0;
+		if (u->since_us != 0 && u->uid == uid)
+			return u;
+		if (u->since_us < oldest->since_us)
+			oldest = u;
+	}
+	*oldest = (struct sp_stranger){.uid = uid, .since_us = now};
+	return oldest;
+}
+
+bool
+sp_control_bad_share(struct sp_vaultd *v, struct sp_control *c)
+{
+	bool more = ++c->n_bad < SP_BAD_SHARES_MAX;
+
+	if (c->is_guest)
+		more &= ++stranger(v, c->uid)->n_bad < SP_BAD_SHARES_MAX;
+	return more;
+}
+
 /* While it holds a ceremony a link lives as long as that. */
 static int64_t
 due_of(const struct sp_vaultd *v, const struct sp_control *c)
@@ -229,8 +261,10 @@ sp_control_serve(struct sp_vaultd *v, struct sp_control *c)
 		sp_packet_wipe(&c->link, &p);
 		sp_packet_close_fds(&p);
 	}
-	if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG)
+	if (e == SP_ERR_PROTO || e == SP_ERR_TOOBIG) {
 		sp_vaultd_event(v, "control_protocol", NULL, c->link.fault);
+		(void)sp_control_bad_share(v, c);
+	}
 	return e == SP_OK || e == SP_ERR_AGAIN;
 }
 
@@ -260,30 +294,58 @@ sp_control_add(struct sp_vaultd *v, int fd, uid_t uid)
 	v->n_ctl++;
 }
 
-/* Strangers may give a share while one is asked for, a few at a time. */
-static bool
-may_connect(const struct sp_vaultd *v, uid_t uid)
+static size_t
+guests_of(const struct sp_vaultd *v, uid_t uid)
 {
-	size_t guests = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < v->n_ctl; i++)
-		guests += v->ctl[i].is_guest;
-	return is_master(v, uid) || (v->ceremony.what != 0 &&
-	    guests < SP_GUESTS_MAX);
+		n += v->ctl[i].is_guest && v->ctl[i].uid == uid &&
+		    v->ctl[i].due_us > 0;
+	return n;
+}
+
+/* Who holds more than one of the places of strangers gives one of them back to
+ * somebody who has none. */
+static bool
+make_room(struct sp_vaultd *v)
+{
+	for (size_t i = 0; i < v->n_ctl; i++)
+		if (v->ctl[i].is_guest && v->ctl[i].due_us > 0 &&
+		    guests_of(v, v->ctl[i].uid) > 1) {
+			v->ctl[i].due_us = 0;
+			return true;
+		}
+	return false;
+}
+
+/* Strangers may give a share while one is asked for, a few at a time, and nobody
+ * all the others' places: a custodian is one of them. */
+static bool
+may_connect(struct sp_vaultd *v, uid_t uid)
+{
+	size_t guests = 0, own = guests_of(v, uid);
+
+	if (is_master(v, uid))
+		return true;
+	if (v->ceremony.what == 0 || own >= SP_GUESTS_OF_UID ||
+	    stranger(v, uid)->n_bad >= SP_BAD_SHARES_MAX)
+		return false;
+	for (size_t i = 0; i < v->n_ctl; i++)
+		guests += v->ctl[i].is_guest && v->ctl[i].due_us > 0;
+	return guests < SP_GUESTS_MAX || (own == 0 && make_room(v));
 }
 
 /* Once a minute for each: a loop of connects must not fill the audit log. */
 static void
 refused(struct sp_vaultd *v, uid_t uid)
 {
-	int64_t now = sp_boot_us();
+	struct sp_stranger *u = stranger(v, uid);
 	char detail[64];
 
-	if (uid == v->refused_uid && v->refused_us != 0 &&
-	    now - v->refused_us < SP_CONTROL_IDLE_US)
+	if (u->is_told)
 		return;
-	v->refused_uid = uid;
-	v->refused_us = now;
+	u->is_told = true;
 	snprintf(detail, sizeof(detail), "uid=%ju", (uintmax_t)uid);
 	sp_vaultd_event(v, "control_peer_refused", NULL, detail);
 }

@@ -46,7 +46,9 @@
 #define SP_EVENTS_MAX 256	/* kept while no broker is there */
 
 #define SP_GUESTS_MAX 8
+#define SP_GUESTS_OF_UID 2
 #define SP_BAD_SHARES_MAX 8	/* of one link, then it is closed */
+#define SP_STRANGERS_MAX 32	/* remembered */
 
 struct sp_control {
 	struct sp_link link;
@@ -55,6 +57,15 @@ struct sp_control {
 	uint64_t serial;	/* never given twice */
 	unsigned n_bad;
 	int64_t due_us;
+};
+
+/* What is remembered of a stranger for a minute: wrong shares, of all links of
+ * that user (too many: no link is taken), and that a refusal was told of. */
+struct sp_stranger {
+	uid_t uid;
+	unsigned n_bad;
+	bool is_told;
+	int64_t since_us;	/* 0: free */
 };
 
 struct sp_event {
@@ -67,8 +78,7 @@ struct sp_vaultd {
 	int dir_fd;			/* -1: nothing can be written */
 	struct sp_ceremony ceremony;
 	uint64_t next_serial;
-	uid_t refused_uid;		/* the last stranger, told of once */
-	int64_t refused_us;
+	struct sp_stranger strangers[SP_STRANGERS_MAX];
 	const char *state_fault;	/* NULL: `state` is there */
 	bool is_demo;			/* a demo key file was found */
 	bool has_told_keys;		/* the supervisor, our public ones */
@@ -142,6 +152,8 @@ SP_MUST enum sp_err sp_control_rotate(struct sp_vaultd *v, struct sp_control *c,
 SP_MUST enum sp_err sp_broker_rewrap(struct sp_vaultd *v, struct sp_packet *p);
 SP_MUST enum sp_err sp_broker_row_renew(struct sp_vaultd *v, struct sp_packet *p);
 void sp_control_accept(struct sp_vaultd *v);
+/* A wrong share, or what is no message: false when it was one too many. */
+bool sp_control_bad_share(struct sp_vaultd *v, struct sp_control *c);
 void sp_control_add(struct sp_vaultd *v, int fd, uid_t uid);
 /* false: drop it */
 bool sp_control_serve(struct sp_vaultd *v, struct sp_control *c);

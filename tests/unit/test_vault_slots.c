@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -603,6 +604,99 @@ Test(vault_slots, a_custodian_without_an_account_gives_a_share_and_no_more)
 	cr_assert_eq(answer(&p.ctl).given, 1);
 	cr_assert(give(&p.ctl, t.text[1]).is_over);
 	cr_assert(!vp_status(&p).sealed);
+	vp_end(&p);
+}
+
+/* Users of this machine who hold connections open, and give wrong shares on new
+ * ones as fast as they can; one byte to fd for each answer that says no. */
+#define FLOODERS 6
+static void
+flooder(struct proc *p, uid_t uid, const char *own, int fd)
+{
+	static const char *const bad[] = {"SPS1-AAAA", "no share at all",
+	    "SPS2-AAAQE", ""};
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+
+	if (setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0 ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+		_exit(98);
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", p->sock);
+	/* A test that fails leaves nobody behind: the pipe breaks. */
+	for (size_t i = 0;; i++) {
+		struct sp_msg_vc_share m = {.share = sp_span_str(i % 5 == 4 ? own :
+		    bad[i % 5])};
+		struct sp_link l;
+		struct sp_packet k;
+		/* every fourth is kept, and says nothing */
+		int c = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+		if (c < 0 || connect(c, (struct sockaddr *)&a, sizeof(a)) != 0)
+			_exit(97);
+		if (i % 4 == 0 && i < 400)
+			continue;
+		if (sp_link_init(&l, c, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY) !=
+		    SP_OK)
+			_exit(99);
+		if (sp_send_vc_share(&l, 1, &m, NULL) == SP_OK)
+			(void)!sp_link_wait(&l, &k, WAIT_MS);
+		sp_link_fini(&l);
+		if (write(fd, "x", 1) != 1)
+			_exit(0);
+	}
+}
+
+static void
+tries_seen(int fd, unsigned n)
+{
+	char c;
+
+	while (n-- > 0)
+		cr_assert_eq(read(fd, &c, 1), 1);
+}
+
+/* Whoever floods has no share in the ceremony: it ends well, what was given is
+ * kept, others are served meanwhile, and the audit gets a few events of each. */
+Test(vault_slots, a_flood_of_wrong_shares_costs_nothing)
+{
+	struct texts t, second;
+	struct proc p;
+	pid_t pid[FLOODERS];
+	unsigned before;
+	int tell[2];
+
+	if (geteuid() != 0)
+		cr_skip_test("needs other users");
+	vp_begin(&p, true, false);
+	cr_assert_eq(chmod(p.dir, 0711), 0);
+	cr_assert_eq(chmod(p.sock, 0666), 0);
+	add_and_prove(&p, 2, 2, &second);
+	add_and_prove(&p, 3, 3, &t);
+	vp_seal(&p);
+	OK(begin(&p.ctl, SP_CEREMONY_UNSEAL, 0).err);
+	OK(give(&p.ctl, t.text[0]).err);
+	(void)vp_status(&p);
+	before = p.n_events;
+	cr_assert_eq(pipe(tell), 0);
+	for (uid_t i = 0; i < FLOODERS; i++)
+		if ((pid[i] = fork()) == 0)
+			flooder(&p, 64001 + i, second.text[0], tell[1]);
+	close(tell[1]);
+	tries_seen(tell[0], 2000);
+	cr_assert_eq(run_stranger(&p, t.text[1]), 4, "a custodian gets through");
+	cr_assert_eq(answer(&p.ctl).given, 2, "and what was given is kept");
+	tries_seen(tell[0], 2000);
+	cr_assert_eq(vp_status(&p).sealed, 1, "the broker is served");
+	cr_assert(give(&p.ctl, t.text[2]).is_over);
+	cr_assert_eq(vp_status(&p).sealed, 0);
+	for (int i = 0; i < FLOODERS; i++) {
+		kill(pid[i], SIGKILL);
+		cr_assert_eq(waitpid(pid[i], NULL, 0), pid[i]);
+	}
+	(void)vp_status(&p);
+	/* Of each: eight and one more a minute, and its links of then. */
+	cr_assert_leq(p.n_events - before, 3 * 16 * (FLOODERS + 1),
+	    "%u events", p.n_events - before);
+	close(tell[0]);
 	vp_end(&p);
 }
 
