@@ -6,9 +6,14 @@
  *   bench_vault cert SECONDS    the same with a certificate that is minted for it
  *   bench_vault mint SECONDS    certificates alone
  *   bench_vault agent SOCKET SECONDS   signatures of the agent there, one client
- * Prints one line of JSON. The vault is in this process: its messages pass the
- * same sockets, without the switch to another process.
+ *   bench_vault host KEYFILE SECONDS   signatures over key exchanges, asked of
+ *                               another process as an ingress asks the vault
+ *   bench_vault serve FD        a vault for the broker at FD: says on stdout what
+ *                               a v_lease of its own asks for, in hex, and serves
+ * Prints one line of JSON. With the first three the vault is in this process: its
+ * messages pass the same sockets, without the switch to another process.
  */
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,9 +23,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/text.h"
 #include "tests/unit/vault_kit.h"
+#include "vault/front.h"
 #include "vault/sshcert.h"
+#include "vault/vaultd.h"
+
+#define TOOK_MAX 4000000
+static uint32_t *took_us;
 
 static double
 cpu_us(void)
@@ -37,6 +48,26 @@ say(uint64_t n, int64_t t0, double c0)
 {
 	printf("{\"per_s\": %.0f, \"cpu_us\": %.1f}\n", (double)n * 1e6 /
 	    (double)(sp_boot_us() - t0), (cpu_us() - c0) / (double)n);
+}
+
+static int
+by_size(const void *x, const void *y)
+{
+	uint32_t a = *(const uint32_t *)x, c = *(const uint32_t *)y;
+
+	return a < c ? -1 : a > c;
+}
+
+/* The same with what each one took. */
+static void
+say_took(uint64_t n, int64_t t0)
+{
+	int64_t all = sp_boot_us() - t0;
+
+	SP_ASSERT(n > 0 && n <= TOOK_MAX);
+	qsort(took_us, n, sizeof(*took_us), by_size);
+	printf("{\"per_s\": %.0f, \"p50_us\": %u, \"p99_us\": %u}\n",
+	    (double)n * 1e6 / (double)all, took_us[n / 2], took_us[n * 99 / 100]);
 }
 
 static bool
@@ -184,7 +215,6 @@ theirs(const char *path, int64_t seconds)
 	SP_BUF_AUTO blob = {.max = 8192};
 	SP_BUF_AUTO data = {.max = 16384};
 	int64_t t0 = sp_boot_us(), end = t0 + seconds * 1000000;
-	double c0 = cpu_us();
 	uint8_t id[32] = {0};
 	uint64_t n = 0;
 
@@ -194,17 +224,162 @@ theirs(const char *path, int64_t seconds)
 	first_blob(fd, NULL, &blob);
 	kit_userauth(&data, sp_span_of(id, 32), "admin", "ssh-connection",
 	    "publickey", sp_buf_span(&blob));
-	for (; sp_boot_us() < end; n++)
+	for (; sp_boot_us() < end && n < TOOK_MAX; n++) {
+		int64_t at = sp_boot_us();
+
 		sign(fd, NULL, sp_buf_span(&blob), sp_buf_span(&data));
-	say(n, t0, c0);
+		took_us[n] = (uint32_t)(sp_boot_us() - at);
+	}
+	say_took(n, t0);
 	close(fd);
+}
+
+/* ------------------------------------------------- the vault as another process */
+
+static void
+open_vault(struct sp_vaultd *v)
+{
+	SP_ASSERT(sp_vaultd_init(v) == SP_OK);
+	kit_state(&v->state);
+	v->state_fault = NULL;
+	SP_ASSERT(sp_vaultd_unseal(v, sp_span_str(KIT_PASSPHRASE)) == SP_OK);
+}
+
+static void
+serve(int fd)
+{
+	static struct sp_vaultd v;
+	static struct kit k;
+	SP_BUF_AUTO body = {.max = 16384};
+	struct sp_msg_v_lease m;
+
+	open_vault(&v);
+	kit_host_make(&k.host, 7);
+	sp_buf_init(&k.sealed, 8192);
+	k.root = v.root;
+	m = kit_wish(&k, SP_CRED_SSH_PASSWORD, 60000000);
+	SP_ASSERT(sp_enc_v_lease(&body, &m) == SP_OK);
+	for (size_t i = 0; i < body.len; i++)
+		printf("%02x", sp_buf_span(&body).p[i]);
+	printf("\n");
+	fflush(stdout);
+	sp_broker_attach(&v, fd);
+	while (v.brk.fd >= 0 && sp_vaultd_turn(&v, -1) == SP_OK)
+		;
+}
+
+/* A key exchange, as the hash is made over it. */
+static void
+exchange(struct sp_buf *b, struct sp_span blob)
+{
+	uint8_t init[80] = {20}, x[32], secret[32] = {0x31};
+	struct sp_span part[8] = {sp_span_str("SSH-2.0-OpenSSH_9.2p1"),
+	    sp_span_str("SSH-2.0-Sallyport"), sp_span_of(init, sizeof(init)),
+	    sp_span_of(init, sizeof(init)), blob, sp_span_of(x, 32),
+	    sp_span_of(x, 32), sp_span_of(secret, 32)};
+
+	randombytes_buf(x, sizeof(x));
+	for (int i = 0; i < 8; i++)
+		SP_ASSERT(sp_buf_put_ssh_string(b, part[i]) == SP_OK);
+}
+
+static void
+vault_process(int fd, const char *key_file)
+{
+	static struct sp_vaultd v;
+	int key = open(key_file, O_RDONLY | O_CLOEXEC);
+
+	open_vault(&v);
+	SP_ASSERT(key >= 0 && sp_link_init(&v.sup, fd, SP_ROLE_VLT, SP_ROLE_SUP,
+	    SP_ST_READY) == SP_OK);
+	sp_fronts_key_file(v.fronts, key);
+	while (sp_vaultd_turn(&v, -1) == SP_OK)
+		;
+	_exit(0);
+}
+
+/* The public half that stands beside it, as a blob. */
+static void
+public_of(const char *key_file, struct sp_buf *blob)
+{
+	char path[512], text[512], *b64;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s.pub", key_file);
+	f = fopen(path, "re");
+	SP_ASSERT(f != NULL && fgets(text, sizeof(text), f) != NULL &&
+	    (b64 = strchr(text, ' ')) != NULL);
+	fclose(f);
+	b64++;
+	SP_ASSERT(sp_unbase64(blob, sp_span_of(b64, strcspn(b64, " \n"))) == SP_OK);
+}
+
+/* One connection's link; a handful of signatures is all that it may ask at once. */
+#define OF_A_LINK 32
+static uint64_t
+ask_host(struct sp_link *sup, struct sp_span blob, uint64_t n, int64_t end)
+{
+	struct sp_msg_ingress_link in = {.conn = n + 1};
+	struct sp_link l;
+	int pair[2];
+
+	SP_ASSERT(sp_link_pair(pair) == SP_OK &&
+	    sp_send_ingress_link(sup, 0, &in, &pair[1]) == SP_OK &&
+	    sp_link_init(&l, pair[0], SP_ROLE_ING, SP_ROLE_VLT, SP_ST_READY) ==
+	    SP_OK);
+	for (int i = 0; i < OF_A_LINK && n < TOOK_MAX && sp_boot_us() < end; i++) {
+		SP_BUF_AUTO x = {.max = 65536};
+		struct sp_msg_host_sign m = {.sha512 = 0};
+		struct sp_msg_host_sign_r r;
+		struct sp_packet p;
+		int64_t at;
+
+		exchange(&x, blob);
+		m.exchange = sp_buf_span(&x);
+		at = sp_boot_us();
+		SP_ASSERT(sp_send_host_sign(&l, 1, &m, NULL) == SP_OK &&
+		    sp_link_wait(&l, &p, 10000) == SP_OK &&
+		    sp_dec_host_sign_r(p.body, &r) == SP_OK && r.ok == 1);
+		if (n > 0 || i > 0)	/* the first one reads the key's file */
+			took_us[n++] = (uint32_t)(sp_boot_us() - at);
+	}
+	sp_link_fini(&l);
+	return n;
+}
+
+static void
+host(const char *key_file, int64_t seconds)
+{
+	SP_BUF_AUTO blob = {.max = 512};
+	struct sp_link sup;
+	int64_t t0, end;
+	uint64_t n = 0;
+	int pair[2];
+
+	public_of(key_file, &blob);
+	SP_ASSERT(sp_link_pair(pair) == SP_OK);
+	if (fork() == 0) {
+		close(pair[0]);
+		vault_process(pair[1], key_file);
+	}
+	close(pair[1]);
+	SP_ASSERT(sp_link_init(&sup, pair[0], SP_ROLE_SUP, SP_ROLE_VLT,
+	    SP_ST_READY) == SP_OK);
+	t0 = sp_boot_us();
+	end = t0 + seconds * 1000000;
+	while (sp_boot_us() < end && n < TOOK_MAX)
+		n = ask_host(&sup, sp_buf_span(&blob), n, end);
+	say_took(n, t0);
+	sp_link_fini(&sup);
 }
 
 int
 main(int argc, char **argv)
 {
-	if (sodium_init() < 0 || argc < 3)
+	took_us = calloc(TOOK_MAX, sizeof(*took_us));
+	if (sodium_init() < 0 || argc < 3 || took_us == NULL)
 		return 2;
+	sp_log_init("bench", false);
 	if (strcmp(argv[1], "sign") == 0)
 		ours(SP_CRED_SSH_KEY, strtoll(argv[2], NULL, 10));
 	else if (strcmp(argv[1], "cert") == 0)
@@ -213,6 +388,10 @@ main(int argc, char **argv)
 		mint(strtoll(argv[2], NULL, 10));
 	else if (strcmp(argv[1], "agent") == 0 && argc == 4)
 		theirs(argv[2], strtoll(argv[3], NULL, 10));
+	else if (strcmp(argv[1], "host") == 0 && argc == 4)
+		host(argv[2], strtoll(argv[3], NULL, 10));
+	else if (strcmp(argv[1], "serve") == 0)
+		serve((int)strtol(argv[2], NULL, 10));
 	else
 		return 2;
 	return 0;
