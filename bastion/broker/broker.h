@@ -125,6 +125,8 @@ struct sp_conduit *sp_conduit_new(struct sp_broker *b, int fd,
  * then the viewer is dropped). */
 void sp_conduit_write(struct sp_conduit *c, uint32_t chan, uint8_t lane,
     struct sp_span bytes);
+/* Bytes that the user side has not taken. */
+size_t sp_conduit_waiting(const struct sp_conduit *c);
 /* EOF, EXIT_STATUS, CLOSE, then the conduit is freed when all is written. */
 void sp_conduit_finish(struct sp_conduit *c, uint32_t chan, uint32_t exit_status);
 /* HANDOVER, then freed when written: the channel goes on elsewhere. */

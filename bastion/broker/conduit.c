@@ -450,6 +450,12 @@ sp_conduit_write(struct sp_conduit *c, uint32_t chan, uint8_t lane,
 	push(c);
 }
 
+size_t
+sp_conduit_waiting(const struct sp_conduit *c)
+{
+	return c->waiting + sp_stream_pending(&c->s);
+}
+
 static void
 leave(struct sp_conduit *c, uint32_t chan, enum tail tail, uint32_t status)
 {

@@ -80,6 +80,21 @@ void sp_session_each_held(struct sp_broker *b, sp_held_cb cb, void *arg);
 /* deed: enum sp_steer. The caller has judged who, and writes it down. */
 void sp_session_steer(struct sp_session *s, uint8_t deed, uint64_t number,
     const char *who, const char *text);
+/* A deed that is written down: release and the like, or a note (steer 0). */
+struct sp_deed {
+	const char *verb, *event;
+	uint8_t steer;		/* enum sp_steer; 0: a note */
+	bool decides;		/* something that waits */
+	const char *state, *did;
+};
+/* The caller has judged who. text: the note, or why; may be NULL. */
+void sp_session_deed(struct sp_session *s, const char *who,
+    const struct sp_deed *d, uint64_t number, const char *text);
+void sp_session_times(const struct sp_session *s, int64_t *since_us,
+    int64_t *ends_us);
+const char *sp_session_end_text(const struct sp_session *s);
+/* What the bastion says, onto the user's terminal and into the record. */
+void sp_session_say(struct sp_session *s, const char *text);
 /* Onto the user's terminal and into the record. */
 void sp_session_note(struct sp_session *s, const char *who, const char *text);
 
@@ -93,6 +108,9 @@ typedef void (*sp_play_cb)(void *arg, enum sp_err e, int stream, const char *tex
 void sp_session_play(struct sp_broker *b, const struct sp_actor *who,
     const uint8_t session[static 16], const struct sp_msg_play_start *how,
     sp_play_cb cb, void *arg);
+/* To the player of the viewing that was begun with this arg and still goes on. */
+void sp_session_play_live(struct sp_broker *b, const void *arg,
+    const uint8_t session[static 16], const struct sp_msg_play_live *m);
 /* The same with what play_rows carries (mode TIMELINE), which is copied; more:
  * there were rows that did not fit. */
 #define SP_PLAY_ROWS_MAX 61440u

@@ -40,7 +40,8 @@ event_of(const struct play *v)
 {
 	return v->how.mode == SP_PLAY_VERIFY ? "verify" :
 	    v->how.mode == SP_PLAY_REPLAY ? "replay" :
-	    v->how.mode == SP_PLAY_TIMELINE ? "timeline" : "export";
+	    v->how.mode == SP_PLAY_TIMELINE ? "timeline" :
+	    v->how.mode == SP_PLAY_WATCH ? "watch" : "export";
 }
 
 /* For the audit: what was taken away. */
@@ -183,6 +184,20 @@ start(struct play *v)
 	tell(v, SP_OK, fd, "");
 }
 
+void
+sp_session_play_live(struct sp_broker *b, const void *arg,
+    const uint8_t session[static 16], const struct sp_msg_play_live *m)
+{
+	for (struct play *v = b->sessions->plays; v != NULL; v = v->next)
+		if (v->arg == arg && v->how.mode == SP_PLAY_WATCH &&
+		    memcmp(v->session, session, 16) == 0 &&
+		    v->state == PLAY_RUNNING && v->peer != NULL) {
+			sp_peer_sent(v->peer, sp_send_play_live(&v->peer->link, 0,
+			    m, NULL));
+			return;
+		}
+}
+
 static void
 granted(void *arg, enum sp_err e, struct sp_packet *reply)
 {
@@ -315,6 +330,7 @@ written(void *arg, enum sp_err e)
 	} else {
 		sp_ledger_act(v->b->ledger, v->how.mode == SP_PLAY_VERIFY ?
 		    SP_ACT_VERIFY : v->how.mode == SP_PLAY_REPLAY ? SP_ACT_REPLAY :
+		    v->how.mode == SP_PLAY_WATCH ? SP_ACT_WATCH :
 		    SP_ACT_EXPORT, v->who.name, v->session, v->has_audit_head ?
 		    v->audit_head : NULL, v->who.addr, logged, v);
 	}

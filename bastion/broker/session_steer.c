@@ -78,6 +78,47 @@ sp_session_note(struct sp_session *s, const char *who, const char *text)
 		sp_peer_sent(s->rec, sp_send_rec_note(&s->rec->link, 0, &m, NULL));
 }
 
+void
+sp_session_deed(struct sp_session *s, const char *who,
+    const struct sp_deed *d, uint64_t number, const char *text)
+{
+	struct json_object *o = sp_detail();
+
+	sp_detail_str(o, "text", text);
+	if (number != 0)
+		sp_detail_i64(o, "number", (int64_t)number);
+	sp_detail_str(o, "person", s->who.name);
+	sp_detail_str(o, "target", s->ask.target_name);
+	sp_flow_audit(s->b, d->event, who, s->id, o);
+	if (d->steer == 0)
+		sp_session_note(s, who, text == NULL ? "" : text);
+	else
+		sp_session_steer(s, d->steer, number, who, text == NULL ? "" : text);
+}
+
+void
+sp_session_say(struct sp_session *s, const char *text)
+{
+	struct sp_msg_rec_note m = {.show = 1, .text = sp_span_str(text)};
+
+	if (sp_session_is_live(s))
+		sp_peer_sent(s->rec, sp_send_rec_note(&s->rec->link, 0, &m, NULL));
+}
+
+void
+sp_session_times(const struct sp_session *s, int64_t *since_us,
+    int64_t *ends_us)
+{
+	*since_us = s->started_us;
+	*ends_us = s->ends_us;
+}
+
+const char *
+sp_session_end_text(const struct sp_session *s)
+{
+	return s->state >= SESS_ENDING ? s->end_text : "";
+}
+
 bool
 sess_on_held(struct sp_session *s, const struct sp_msg_rec_held *m)
 {

@@ -95,6 +95,8 @@ const struct sp_verb sp_verbs[] = {
 	    "SESSION [--reason TEXT]", "a frozen session goes on"),
 	ROW("note", NULL, SP_MAY_WATCH, "", 2, 40, steer, "SESSION TEXT",
 	    "a line onto the terminal of a session's user"),
+	ROW("watch", NULL, SP_MAY_WATCH, "", 1, 1, watch, "SESSION",
+	    "see a running session, and freeze, end or release it"),
 	PLAY("replay", SP_MAY_WATCH, "speed= at= idle=", 1, 1, replay,
 	    "SESSION [--speed 2] [--at 1m30s] [--idle 2s]", "watch a recording"),
 	PLAY("search", SP_MAY_WATCH, "user= target= since= until= lane= limit= "

@@ -20,11 +20,12 @@ static const struct sp_col session_cols[] = {
 	{"grant", NULL, SP_COL_TEXT}, {"node", NULL, SP_COL_TEXT},
 	{"head", NULL, SP_COL_TEXT}, {"allows", "ALLOWS", SP_COL_TEXT},
 	{"kind", NULL, SP_COL_TEXT}, {"reason", "ENDED BECAUSE", SP_COL_TEXT},
+	{"watched_by", "WATCHED BY", SP_COL_TEXT},
 };
 #define N_SESSION_COLS (sizeof(session_cols) / sizeof(session_cols[0]))
 
 static void
-add_session(struct sp_broker *b, struct sp_list *l, const struct sp_rows *r,
+add_session(const struct sp_call *c, struct sp_list *l, const struct sp_rows *r,
     size_t i)
 {
 	const char *head = sp_rows_get(r, i, "head");
@@ -33,10 +34,13 @@ add_session(struct sp_broker *b, struct sp_list *l, const struct sp_rows *r,
 	const char *state = sp_rows_get(r, i, "state");
 	const struct sp_session *s = NULL;
 	uint8_t id[16];
-	char where[160];
+	char where[160], watchers[400] = "";
 
 	if (sp_rows_get(r, i, "ended_us") == NULL && sp_rows_uuid(r, i, "id", id))
-		s = sp_session_find(b, id);
+		s = sp_session_find(c->b, id);
+	if (s != NULL && (c->b->cfg.watch_told == 1 ||
+	    sp_actor_may_audit(&c->who)))
+		sp_watchers_of(id, watchers, sizeof(watchers));
 	if (s != NULL && sp_session_is_frozen(s))
 		state = "frozen";
 	else if (s != NULL && (sp_session_held(s, 0)->number != 0 ||
@@ -55,7 +59,8 @@ add_session(struct sp_broker *b, struct sp_list *l, const struct sp_rows *r,
 	    sp_rows_get(r, i, "policy_hash"), sp_rows_get(r, i, "grant_id"),
 	    sp_rows_get(r, i, "node"), head != NULL && head[0] == '\\' ?
 	    head + 2 : head, sp_rows_get(r, i, "rules"),
-	    sp_rows_get(r, i, "kind"), sp_rows_get(r, i, "reason")});
+	    sp_rows_get(r, i, "kind"), sp_rows_get(r, i, "reason"),
+	    watchers[0] == '\0' ? NULL : watchers});
 }
 
 static void
@@ -67,7 +72,7 @@ sessions_print(struct sp_call *c)
 	char limit[24];
 
 	for (size_t i = 0; i < n; i++)
-		add_session(c->b, l, c->rows[0], i);
+		add_session(c, l, c->rows[0], i);
 	sp_call_list(c, l, sp_call_has(c, "all") ? "No sessions." :
 	    "No running sessions. sessions --all shows those that are over.");
 	sp_list_free(l);
@@ -165,7 +170,7 @@ session_print(struct sp_call *c)
 	    (sp_rows_n(c->rows[0]) == 1 && sp_session_is_mine(c, 0))))
 		return;
 	l = sp_list_new(session_cols, N_SESSION_COLS);
-	add_session(c->b, l, c->rows[0], 0);
+	add_session(c, l, c->rows[0], 0);
 	if (c->style.json)
 		sp_call_json(c, sp_list_json_row(l, 0));
 	else if (sp_list_print_row(l, 0, &c->style, &out) == SP_OK)
@@ -199,6 +204,7 @@ kill_it(struct sp_call *c)
 	char text[512], *detail;
 
 	if (!sp_session_found(c, sp_actor_may_admin(&c->who) ||
+	    (sp_actor_may_watch(&c->who) && c->who.mfa >= SP_MFA_TOTP) ||
 	    (sp_rows_n(c->rows[0]) == 1 && sp_session_is_mine(c, 0))))
 		return;
 	(void)sp_rows_uuid(c->rows[0], 0, "id", id);

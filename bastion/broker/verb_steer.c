@@ -11,13 +11,7 @@
 
 #define TEXT_MAX 400	/* bytes of a note, of a reason */
 
-struct deed {
-	const char *verb, *event;
-	uint8_t steer;		/* enum sp_steer; 0: a note */
-	bool decides;
-	const char *state, *did;
-};
-static const struct deed deeds[] = {
+static const struct sp_deed deeds[] = {
 	{"note", "session_note", 0, false, "told", "your note is on the terminal"},
 	{"freeze", "session_freeze", SP_STEER_FREEZE, false, "frozen",
 	    "frozen; nothing passes until you say: resume"},
@@ -29,14 +23,20 @@ static const struct deed deeds[] = {
 	    "what waited goes no further"},
 };
 
-static const struct deed *
-deed_of(const struct sp_call *c)
+const struct sp_deed *
+sp_deed_named(const char *verb)
 {
 	size_t i = sizeof(deeds) / sizeof(deeds[0]) - 1;
 
-	while (i > 0 && strcmp(deeds[i].verb, c->verb->name) != 0)
+	while (i > 0 && strcmp(deeds[i].verb, verb) != 0)
 		i--;
 	return &deeds[i];
+}
+
+static const struct sp_deed *
+deed_of(const struct sp_call *c)
+{
+	return sp_deed_named(c->verb->name);
 }
 
 /* The number that was said, or the only one that waits; 0: the call ended. */
@@ -64,8 +64,8 @@ number_of(struct sp_call *c, const struct sp_session *s)
 	return n;
 }
 
-static struct sp_session *
-running(struct sp_call *c)
+struct sp_session *
+sp_session_running(struct sp_call *c)
 {
 	const char *id = sp_rows_get(c->rows[0], 0, "id");
 	uint8_t uuid[16];
@@ -82,23 +82,6 @@ running(struct sp_call *c)
 		sp_call_fail(c, SP_EXIT_LATER, "session %.8s is only beginning, or "
 		    "ending", id);
 	return s != NULL && sp_session_is_live(s) ? s : NULL;
-}
-
-static void
-write_down(struct sp_call *c, const struct deed *d, const char *text,
-    uint64_t number)
-{
-	const char *person = sp_rows_get(c->rows[0], 0, "person_name");
-	const char *target = sp_rows_get(c->rows[0], 0, "target_name");
-	char n[24], *detail;
-	uint8_t id[16];
-
-	(void)sp_rows_uuid(c->rows[0], 0, "id", id);
-	snprintf(n, sizeof(n), "%llu", (unsigned long long)number);
-	detail = sp_call_detail("text", text, "number", number == 0 ? NULL : n,
-	    "person", person, "target", target, NULL);
-	sp_audit(c->b->store, d->event, c->who.name, id, detail, NULL, NULL);
-	free(detail);
 }
 
 /* A note's words, which the shell of whoever typed them took apart. */
@@ -123,7 +106,7 @@ text_of(const struct sp_call *c, char dst[static TEXT_MAX + 1])
 static void
 do_it(struct sp_call *c)
 {
-	const struct deed *d = deed_of(c);
+	const struct sp_deed *d = deed_of(c);
 	char room[TEXT_MAX + 1];
 	const char *text = text_of(c, room), *person = NULL, *id;
 	struct sp_session *s;
@@ -138,15 +121,10 @@ do_it(struct sp_call *c)
 		    "somebody else may do that", id);
 		return;
 	}
-	if ((s = running(c)) == NULL ||
+	if ((s = sp_session_running(c)) == NULL ||
 	    (d->decides && (number = number_of(c, s)) == 0))
 		return;
-	write_down(c, d, text, number);
-	if (d->steer == 0)
-		sp_session_note(s, c->who.name, text);
-	else
-		sp_session_steer(s, d->steer, number, c->who.name,
-		    text == NULL ? "" : text);
+	sp_session_deed(s, c->who.name, d, number, text);
 	sp_call_did(c, id, d->state, "Session %.8s of %s: %s.", id,
 	    sp_vis_str(person), d->did);
 }

@@ -118,6 +118,19 @@ canvas_term(struct canvas *c, const struct sp_term *t, unsigned x0, unsigned y0,
 		    SP_ATTR_INVERSE;
 }
 
+unsigned
+canvas_follow(unsigned from, unsigned room, unsigned size, unsigned at,
+    bool is_panned)
+{
+	unsigned most = size > room ? size - room : 0;
+
+	if (!is_panned && at < from)
+		from = at;
+	if (!is_panned && at >= from + room)
+		from = at - room + 1;
+	return from < most ? from : most;
+}
+
 /* The text of a row and the column of each of its bytes. */
 static size_t
 row_text(const struct canvas *c, unsigned y, struct sp_buf *text,

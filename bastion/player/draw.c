@@ -267,19 +267,6 @@ events_page(struct show *s)
 
 /* --------------------------------------------------------------- picture */
 
-/* Where a view of `room` over `size` must begin to show `at`. */
-static unsigned
-follow(unsigned from, unsigned room, unsigned size, unsigned at, bool is_panned)
-{
-	unsigned most = size > room ? size - room : 0;
-
-	if (!is_panned && at < from)
-		from = at;
-	if (!is_panned && at >= from + room)
-		from = at - room + 1;
-	return from < most ? from : most;
-}
-
 static void
 screen(struct show *s, unsigned shown)
 {
@@ -289,9 +276,9 @@ screen(struct show *s, unsigned shown)
 
 	if (t != NULL) {
 		sp_term_cursor(t, &x, &y, &is_visible);
-		s->vx = follow(s->vx, s->canvas.cols, sp_term_cols(t), x,
+		s->vx = canvas_follow(s->vx, s->canvas.cols, sp_term_cols(t), x,
 		    s->is_panned);
-		s->vy = follow(s->vy, shown, sp_term_rows(t), y, s->is_panned);
+		s->vy = canvas_follow(s->vy, shown, sp_term_rows(t), y, s->is_panned);
 	}
 	canvas_term(&s->canvas, t, s->vx, s->vy, shown);
 	if (s->find.has_match)

@@ -15,7 +15,7 @@
 #include "bastion/player/events.h"
 #include "bastion/player/page.h"
 #include "bastion/player/search.h"
-#include "bastion/player/show.h"
+#include "bastion/player/watch.h"
 #include "common/log.h"
 #include "common/parent.h"
 #include "common/sandbox.h"
@@ -105,6 +105,14 @@ ask_keys(struct player *p)
 static uint32_t
 not_ours(struct player *p)
 {
+	if (p->start.mode == SP_PLAY_WATCH) {
+		if (viewer_text(&p->view, 2, "What is recorded here is sealed to "
+		    "auditors alone: this bastion cannot open it, so nobody can "
+		    "watch it live.\nfreeze, resume, note, kill, held, release and "
+		    "refuse work without seeing it.\n") != SP_OK)
+			return 1;
+		return 1;
+	}
 	if (viewer_text(&p->view, 2, "This recording is sealed to auditors: this "
 	    "bastion cannot open it.\nOn a machine with its file and an identity "
 	    "that it is sealed to:\n  sallyport replay FILE --identity IDENTITY\n") !=
@@ -166,6 +174,8 @@ play_mode(struct player *p)
 		return play_timeline(p);
 	case SP_PLAY_COMMANDS:
 		return play_commands(p);
+	case SP_PLAY_WATCH:
+		return play_watch(p);
 	case SP_PLAY_TEXT:
 		return play_plain(p);
 	case SP_PLAY_HTML:
@@ -188,7 +198,8 @@ play(struct player *p)
 	    16) != 0)
 		return fail(p, "this is not the recording of that session",
 		    SP_ERR_NOTFOUND);
-	if (!verdict_is_good(p->report.verdict)) {
+	if (!verdict_is_good(p->report.verdict) &&
+	    p->start.mode != SP_PLAY_WATCH) {
 		snprintf(text, sizeof(text), "verdict on this recording: %s: %s\n",
 		    sp_rec_verdict_name(p->report.verdict), p->report.text);
 		if (viewer_text(&p->view, 2, text) != SP_OK)

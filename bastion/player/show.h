@@ -201,6 +201,9 @@ void canvas_fini(struct canvas *c);
 /* The part of a terminal from (x, y) on, in the first `rows` rows. */
 void canvas_term(struct canvas *c, const struct sp_term *t, unsigned x,
     unsigned y, unsigned rows);
+/* Where a view of `room` over `size` must begin to show `at`. */
+unsigned canvas_follow(unsigned from, unsigned room, unsigned size, unsigned at,
+    bool is_panned);
 /* Inverts what matches in the first `rows` rows. */
 void canvas_mark(struct canvas *c, const struct match *m, unsigned rows);
 /* A row of text (UTF-8), from column x to the right edge. */
