@@ -121,6 +121,8 @@ state_of(struct sp_watch *w, struct sp_msg_play_live *m, char text[3][1201])
 	if (h == NULL || h->number != w->held) {
 		w->held = h == NULL ? 0 : h->number;
 		w->held_us = sp_boot_us();
+		if (h != NULL)
+			w->say_until_us = 0;	/* what waits is the news */
 	}
 	say_text(w, m, text[2], 1000);
 	if (s == NULL) {

@@ -69,7 +69,9 @@ right_text(const struct watch *w, char *o, size_t cap, unsigned shown)
 	unsigned cols = w->canvas.cols, n = stage_n_channels(now);
 	char part[64] = "", chan[48] = "", left[48] = "", span[24];
 
-	if (t != NULL && (sp_term_rows(t) > shown || sp_term_cols(t) > cols))
+	/* A row or two under these lines is no news. */
+	if (t != NULL && (w->is_panned ? sp_term_rows(t) > shown :
+	    sp_term_rows(t) > w->canvas.rows || sp_term_cols(t) > cols))
 		snprintf(part, sizeof(part), " at %u,%u of %ux%u", w->vx + 1,
 		    w->vy + 1, sp_term_cols(t), sp_term_rows(t));
 	if (n > 1)
