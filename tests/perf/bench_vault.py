@@ -29,13 +29,13 @@ PASSPHRASE = b"a passphrase of this measurement\n"
 PLAIN = """
 BEGIN;
 INSERT INTO plain.sessions VALUES (md5(:client_id || 'a' || random())::uuid, 'bench', 'admin', 'core-01', 'bench', 1, NULL) RETURNING id AS sid \\gset
-INSERT INTO plain.leases VALUES (:'sid'::uuid, :'sid'::uuid, 1, 'admin', 'core-01', 1, 2, NULL);
-INSERT INTO plain.audit (event, actor, session_id, detail) VALUES ('session_open', 'bench', :'sid'::uuid, '{"account": "admin"}');
+INSERT INTO plain.leases VALUES (:sid::uuid, :sid::uuid, 1, 'admin', 'core-01', 1, 2, NULL);
+INSERT INTO plain.audit (event, actor, session_id, detail) VALUES ('session_open', 'bench', :sid::uuid, '{"account": "admin"}');
 COMMIT;
 BEGIN;
-UPDATE plain.sessions SET ended_us = 1 WHERE id = :'sid'::uuid;
-UPDATE plain.leases SET ended_us = 1 WHERE id = :'sid'::uuid;
-INSERT INTO plain.audit (event, actor, session_id, detail) VALUES ('session_close', 'bench', :'sid'::uuid, '{"account": "admin"}');
+UPDATE plain.sessions SET ended_us = 1 WHERE id = :sid::uuid;
+UPDATE plain.leases SET ended_us = 1 WHERE id = :sid::uuid;
+INSERT INTO plain.audit (event, actor, session_id, detail) VALUES ('session_close', 'bench', :sid::uuid, '{"account": "admin"}');
 COMMIT;
 """
 TABLES = """
@@ -204,7 +204,7 @@ def leases(sp, o):
     out["rss_kib_before"] = broker_rss(sp)
     for pid in sp.pids("broker")[0]:
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: sp.host("status").code == 0, 60, "the broker")
+    wait_for(lambda: sp.host("leases", "--limit", "1", "--json").code == 0, 60, "the broker, and its database")
     sp.fresh_code("ann")
     wait_for(lambda: sp.ssh("ann", "bastion", "whoami").code == 0, 60, "a login")
     out["many"] = first_grant(sp)
