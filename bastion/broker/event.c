@@ -114,3 +114,21 @@ sp_event_hash(uint8_t hash[static 32], const uint8_t prev[static 32],
 	crypto_hash_sha256_update(&st, s.p, s.n);
 	crypto_hash_sha256_final(&st, hash);
 }
+
+enum sp_err
+sp_event_row_canon(struct sp_buf *b, const struct sp_rows *r, size_t i)
+{
+	struct sp_event ev = {.at_us = sp_rows_i64(r, i, "at_us"),
+	    .has_session = sp_rows_get(r, i, "session_id") != NULL};
+	const char *node = sp_rows_get(r, i, "node");
+
+	/* Only read; its struct owns them elsewhere. */
+	ev.event = (char *)(uintptr_t)sp_rows_get(r, i, "event");
+	ev.actor = (char *)(uintptr_t)sp_rows_get(r, i, "actor");
+	ev.detail = (char *)(uintptr_t)sp_rows_get(r, i, "detail");
+	ev.rows = (char *)(uintptr_t)sp_rows_get(r, i, "rows");
+	if (node == NULL || ev.event == NULL || ev.actor == NULL ||
+	    (ev.has_session && !sp_rows_uuid(r, i, "session_id", ev.session)))
+		return SP_ERR_INVAL;
+	return canon(b, node, (uint64_t)sp_rows_i64(r, i, "seq"), &ev);
+}

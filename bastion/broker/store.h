@@ -89,6 +89,10 @@ SP_MUST enum sp_err sp_select_text(struct sp_buf *b, enum sp_table t,
 void sp_store_query(struct sp_store *s, const char *sql,
     const char *const *params, size_t n, sp_rows_cb cb, void *arg);
 uint64_t sp_rows_affected(const struct sp_rows *r);
+/* A row of the audit (all of its columns): the bytes that its hash covers behind
+ * the hash before it. SP_ERR_INVAL: it lacks something. */
+SP_MUST enum sp_err sp_event_row_canon(struct sp_buf *b,
+    const struct sp_rows *r, size_t i);
 
 /* ---------------------------------------------------------------- writing
  * A change is one transaction: rows inserted or updated with fresh seals, plain

@@ -155,7 +155,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(sessions) X(sessions_show) X(files) X(kill) X(steer) X(held)        \
 	X(watch)                                                              \
 	X(replay) X(search) X(verify) X(export)                               \
-	X(log_status) X(log_rows) X(audit) X(audit_verify)                                              \
+	X(log_status) X(log_rows) X(evidence_rows) X(evidence_seal) X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \
 	X(users_enable) X(users_key_add) X(users_key_remove)                  \

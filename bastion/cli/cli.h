@@ -171,6 +171,9 @@ int sp_cmd_rule(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_file(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_verify_all(struct sp_cli *c, int argc, char **argv);
 int sp_cmd_log(struct sp_cli *c, int argc, char **argv);
+int sp_cmd_evidence(struct sp_cli *c, int argc, char **argv);
+/* The audit key, from the vault that runs here. */
+int sp_cli_audit_key(const struct sp_cli *c, char hex[static 65]);
 /* The supervisor's pid while it runs, 0 otherwise; *pidfd if not NULL. */
 pid_t sp_cli_daemon(const struct sp_cli *c, int *pidfd);
 

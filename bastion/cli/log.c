@@ -37,9 +37,8 @@ run(struct args *a)
 	return sp_cli_fail(SP_EXIT_REFUSED, "%s: %s", exe, strerror(errno));
 }
 
-/* The audit key, from the vault that runs here. */
-static int
-own_key(const struct sp_cli *c, char hex[static 65])
+int
+sp_cli_audit_key(const struct sp_cli *c, char hex[static 65])
 {
 	struct sp_msg_vc_status_r m;
 	struct sp_packet p;
@@ -159,7 +158,7 @@ sp_cmd_verify_all(struct sp_cli *c, int argc, char **argv)
 	if (argc != 1)
 		return sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport verify --all "
 		    "[--key HEX|FILE] [--expect CHECKPOINT] [--no-rows] [--json]");
-	if (key == NULL && (rc = own_key(c, hex)) != SP_EXIT_OK)
+	if (key == NULL && (rc = sp_cli_audit_key(c, hex)) != SP_EXIT_OK)
 		return rc;
 	sp_cli_path(c, log, "tlog");
 	sp_cli_path(c, recordings, "recordings");
@@ -201,7 +200,7 @@ sp_cmd_log(struct sp_cli *c, int argc, char **argv)
 	int rc;
 
 	(void)sp_cli_flag(&argc, argv, "--json");
-	if (key == NULL && (rc = own_key(c, hex)) != SP_EXIT_OK)
+	if (key == NULL && (rc = sp_cli_audit_key(c, hex)) != SP_EXIT_OK)
 		return rc;
 	sp_cli_path(c, log, "tlog");
 	for (int i = 0; i < argc && i < 4; i++)

@@ -171,6 +171,8 @@ static const struct command {
 	    "\n  backup --verify FILE"},
 	{"restore", sp_cmd_restore, "restore FILE DIR [--database CONNINFO] "
 	    "[--end-leases]"},
+	{"evidence", sp_cmd_evidence, "evidence SESSION --out FILE "
+	    "[--key HEX|FILE] [--json]"},
 	{"identity", sp_cmd_identity, "identity new|show FILE"},
 	{"doctor", sp_cmd_doctor, "doctor [--json | --repair "
 	    "[TABLE/ID=accept|drop]...]"},

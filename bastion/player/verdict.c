@@ -105,6 +105,8 @@ print_json(const struct sp_rec_report *r, struct sp_buf *o)
 		SP_TRY(field(o, "opened", when));
 		sp_time_text(when, r->last_us, true);
 		SP_TRY(field(o, "last", when));
+		if (r->verdict == SP_REC_CUT && r->chunks > 0)
+			SP_TRY(field(o, "cut_at", when));
 		SP_TRY(field(o, "head", head));
 		SP_TRY(sealed_json(r, o));
 	}
@@ -155,11 +157,14 @@ verdict_print(const struct sp_rec_report *r, bool json, struct sp_buf *o)
 	    [SP_REC_CUT] = "CUT", [SP_REC_FORGED] = "FORGED",
 	    [SP_REC_UNKNOWN] = "UNKNOWN", [SP_REC_MISSING] = "MISSING",
 	    [SP_REC_RECOVERED] = "RECOVERED", [SP_REC_OPEN] = "OPEN"};
+	char when[SP_TIME_TEXT] = "";	/* of the last good chunk */
 
 	if (json)
 		return print_json(r, o);
-	SP_TRY(sp_buf_printf(o, "%s: %s\n", (size_t)r->verdict <
+	if (r->verdict == SP_REC_CUT && r->chunks > 0)
+		sp_time_text(when, r->last_us, true);
+	SP_TRY(sp_buf_printf(o, "%s%s%s: %s\n", (size_t)r->verdict <
 	    sizeof(loud) / sizeof(loud[0]) ? loud[r->verdict] : "UNKNOWN",
-	    r->text));
+	    when[0] != '\0' ? " at " : "", when, r->text));
 	return r->has_header ? print_details(r, o) : SP_OK;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bastion/verify/bundle.h"
 #include "bastion/verify/verify.h"
 #include "common/sandbox.h"
 
@@ -111,5 +112,9 @@ main(int argc, char **argv)
 		return verify_all(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "log") == 0)
 		return log_verbs(argc - 1, argv + 1);
-	return fail("usage: sallyport-verify file|all|log ...");
+	if (argc >= 2 && strcmp(argv[1], "bundle") == 0)
+		return bundle_verify(argc - 1, argv + 1);
+	if (argc >= 2 && strcmp(argv[1], "collect") == 0)
+		return bundle_collect(argc - 1, argv + 1);
+	return fail("usage: sallyport-verify file|all|log|bundle ...");
 }

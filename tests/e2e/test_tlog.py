@@ -184,6 +184,11 @@ class Lies(unittest.TestCase):
     def test_cut_file(self):
         os.truncate(self.file, os.path.getsize(self.file) - 10)
         self.found(self.s, "cut")
+        argv = [sp.dir + "/opt/libexec/sallyport/sallyport-verify", "file", self.file, "--key", key.hex()]
+        r = subprocess.run(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
+        self.assertRegex(r.stdout.decode(), r"\ACUT at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z: ")
+        r = subprocess.run(argv + ["--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
+        self.assertRegex(json.loads(r.stdout)["cut_at"], r"Z$")
 
     def test_old_copy_put_back(self):
         """An earlier state of the same recording, whole in itself: its OPEN and the chunk behind it."""
