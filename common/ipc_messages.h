@@ -119,6 +119,7 @@ enum sp_link_state {
 	M(egress_link, 0x0038, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 2)      \
 	M(player_link, 0x0039, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)      \
 	M(vault_keys, 0x01d0, SP_ROLE_VLT, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(host_key_kept, 0x0128, SP_ROLE_VLT, SP_ROLE_SUP, SP_ST_READY, 0)    \
 	M(vault_credential, 0x0100, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1) \
 	M(ingress_link, 0x0122, SP_ROLE_SUP, SP_ROLE_VLT, SP_ST_READY, 1)     \
 	/* -- ingress and broker: logging in -- */                            \
@@ -319,8 +320,8 @@ enum sp_link_state {
 
 /* First word of every executed process: the hash of this table, its sandbox. */
 #define SP_FIELDS_hello(F) F(h32, table, 0) F(str, sandbox, 128)
-/* fds: its directory, the listening vault control socket, the host key file
- * (OpenSSH private key form) */
+/* fds: its directory, the listening vault control socket, a file with a host key to
+ * be taken into its state (OpenSSH private key form), empty: there is none */
 #define SP_FIELDS_start_vault(F) F(str, config, 32768)
 /* fds: the listening control socket, its files heads and reserve. `db` is the libpq connection string;
  * `host_key` the line of keys/ssh_host_ed25519_key.pub, empty if unreadable. */
@@ -619,6 +620,8 @@ enum sp_link_state {
 #define SP_FIELDS_vault_credential(F)
 /* Its public keys, each time it opens: for the recorders. */
 #define SP_FIELDS_vault_keys(F) F(h32, audit_key, 0) F(h32, recording_key, 0)
+/* The private half of this host key is in the vault's state: the file is over. */
+#define SP_FIELDS_host_key_kept(F) F(h32, host_key, 0)
 #define SP_FIELDS_v_status(F)
 #define SP_FIELDS_v_status_r(F)                                               \
 	F(u8, sealed, 0) F(u8, demo, 0) F(h32, audit_key, 0)                  \
