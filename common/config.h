@@ -59,6 +59,7 @@
 	X(text, log_timestamp, "", 0, 0,                                      \
 	    "command that takes an RFC 3161 request and gives the answer; empty: no time stamps") \
 	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \
+	X(number, rotations_held, "0", 0, 1, "1: no rotation begins by itself; what is due is owed until it is 0. A restored bastion begins so") \
 	X(number, rotation_keep, "5", 1, 1000, "former versions of a secret that are kept") \
 	X(number, alive_s, "60", 0, 86400, "seconds of silence after which a client or a target is asked whether it lives; 0: never") \
 	X(number, alive_tries, "3", 1, 100, "such questions without an answer, then the connection ends") \

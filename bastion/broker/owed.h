@@ -12,5 +12,10 @@ void sp_owe_rotation(struct sp_change *ch, const char *account,
 /* The same with the row given by its place. SIZE_MAX: none. */
 void sp_owe_rotation_at(struct sp_change *ch, const char *account,
     const struct sp_rows *rows, size_t row, const char *why);
+/* It is to be rotated each `seconds` (0: at no interval). The first time is an
+ * interval from now: nothing is changed at a target because somebody typed a
+ * number here. */
+void sp_plan_rotation(struct sp_change *ch, const char *account,
+    const struct sp_rows *rows, size_t row, int64_t seconds, bool after_use);
 
 #endif

@@ -16,6 +16,11 @@
 #define HELD                                                                  \
 	"EXISTS (SELECT FROM sessions s WHERE s.ended_us IS NULL AND "        \
 	"s.account_name = a.name AND s.target_name = t.name AND s.kind IS NULL)"
+/* Nobody has signed for it (release.h): it is owed, and listed, until the rule is
+ * taken off. */
+#define RULED                                                                 \
+	"EXISTS (SELECT FROM secrets x WHERE x.id = a.secret_id AND "         \
+	"x.rule IS NOT NULL)"
 
 bool
 sp_rotation_is_running(const struct sp_broker *b,
@@ -109,6 +114,7 @@ sp_rotation_poke(struct sp_broker *b)
 	const char *p[1] = {b->node};
 
 	if (b->rotations == NULL || b->stopping || b->rotations->is_asking ||
+	    b->cfg.rotations_held != 0 ||
 	    b->rotations->n >= AT_ONCE || !sp_store_is_up(b->store) ||
 	    !sp_vault_is_open(b->vault) || !b->sessions->is_recovered)
 		return;
@@ -119,7 +125,7 @@ sp_rotation_poke(struct sp_broker *b)
 	    "JOIN accounts a ON a.id = r.id JOIN targets t ON t.id = a.target_id "
 	    "WHERE r.due_us <= now_us() AND t.enabled AND (r.state <> 'running' OR "
 	    "r.node = $1 OR r.claimed_us < now_us() - 900000000) AND NOT " HELD
-	    " ORDER BY r.due_us LIMIT 300", p, 1, got_due, b);
+	    " AND NOT " RULED " ORDER BY r.due_us LIMIT 300", p, 1, got_due, b);
 }
 
 static void

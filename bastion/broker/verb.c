@@ -253,8 +253,9 @@ const struct sp_verb sp_verbs[] = {
 	ROW("account", "rotate", SP_MAY_ADMIN, "force later", 1, 1, account_rotate,
 	    "ACCOUNT@TARGET [--force | --later]",
 	    "change its password or key now, at the target and here"),
-	ROW("account", "rotation", SP_MAY_AUDIT, "failed", 0, 0, account_rotation,
-	    "[--failed]", "when secrets were changed, and what went wrong"),
+	ROW("account", "rotation", SP_MAY_AUDIT, "failed owed after= limit=", 0, 0,
+	    account_rotation, "[--failed] [--owed] [--after ACCOUNT@TARGET] "
+	    "[--limit N]", "when secrets were changed, and what went wrong"),
 	ROW("target", "reconcile", SP_MAY_ADMIN, "", 2, 2, target_reconcile,
 	    "TARGET ACCOUNT|none",
 	    "the account that sets a password there when its own login fails"),

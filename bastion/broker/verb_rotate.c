@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bastion/broker/flow.h"
+#include "bastion/broker/owed.h"
 #include "bastion/broker/rotate.h"
 #include "bastion/broker/verb_int.h"
 #include "common/kinds.h"
@@ -147,6 +148,13 @@ rotate_now(struct sp_call *c)
 		return;
 	}
 	snprintf(why, sizeof(why), "by hand, %.63s", c->who.name);
+	if (sp_rows_n(c->rows[1]) == 1 &&
+	    sp_rows_get(c->rows[1], 0, "rule") != NULL) {
+		sp_call_fail(c, SP_EXIT_REFUSED, "%s has a release rule, and nobody "
+		    "has signed for a rotation: sallyport secret rule %s --none, "
+		    "account rotate, and the rule again", c->pos[0], c->pos[0]);
+		return;
+	}
 	if (sp_call_has(c, "later")) {
 		sp_rotation_owe(c->b, id, why, on_owed, c);
 		return;
@@ -169,7 +177,9 @@ sp_verb_account_rotate(struct sp_call *c)
 	a = c->state;
 	sp_call_load(c, 0, (struct sp_need[]){{.t = SP_T_ACCOUNTS,
 	    .where = "WHERE id IN " ACCOUNT_OF, .p = {a->account, a->target},
-	    .n = 2}}, 1, rotate_now);
+	    .n = 2}, {.t = SP_T_SECRETS, .where = "WHERE id IN (SELECT secret_id "
+	    "FROM accounts WHERE id IN " ACCOUNT_OF ")",
+	    .p = {a->account, a->target}, .n = 2}}, 2, rotate_now);
 }
 
 /* ------------------------------------------------------------- account rotation */
@@ -179,6 +189,7 @@ static const struct sp_col cols[] = {
 	{"target", "TARGET", SP_COL_TEXT}, {"rotate", "ROTATE", SP_COL_TEXT},
 	{"state", "STATE", SP_COL_TEXT}, {"last", "LAST", SP_COL_TIME},
 	{"next", "NEXT", SP_COL_TIME}, {"failures", "FAILURES", SP_COL_NUMBER},
+	{"owed", "OWED", SP_COL_BOOL}, {"waits_for", "WAITS FOR", SP_COL_TEXT},
 	{"why", "WHY", SP_COL_TEXT}, {"versions", NULL, SP_COL_NUMBER},
 	{"helper", NULL, SP_COL_TEXT},
 };
@@ -191,18 +202,24 @@ helper_of(struct sp_call *c, const char *target)
 	const char *id = i == SIZE_MAX ? NULL :
 	    sp_rows_get(c->rows[0], i, "reconcile");
 
-	return id == NULL ? NULL : sp_rows_name(c->rows[1], id, "name");
+	return id == NULL ? NULL : sp_rows_name(c->rows[4], id, "name");
 }
 
 static void
 add_row(struct sp_call *c, struct sp_list *l, size_t i)
 {
 	const struct sp_rows *a = c->rows[1], *r = c->rows[2];
-	const char *id = sp_rows_get(a, i, "id");
+	const char *id = sp_rows_get(a, i, "id"), *waits = NULL;
 	size_t at = sp_rows_find(r, "id", id);
 	size_t n = sp_rows_find(c->rows[3], "account_id", id);
 	bool is_there = at != SIZE_MAX;
+	int64_t due = is_there ? sp_rows_i64(r, at, "due_us") : 0;
+	bool owed = due > 0 && due <= c->style.now_us;
 
+	if (n != SIZE_MAX && sp_rows_get(c->rows[3], n, "ruled") != NULL)
+		waits = "release rule";
+	else if (c->b->cfg.rotations_held != 0)
+		waits = "rotations_held";
 	sp_list_add(l, (const char *[]){id, sp_rows_get(a, i, "name"),
 	    sp_rows_name(c->rows[0], sp_rows_get(a, i, "target_id"), "name"),
 	    sp_rows_get(a, i, "rotate"),
@@ -210,6 +227,7 @@ add_row(struct sp_call *c, struct sp_list *l, size_t i)
 	    is_there ? sp_rows_get(r, at, "last_us") : NULL,
 	    is_there ? sp_rows_get(r, at, "due_us") : NULL,
 	    is_there ? sp_rows_get(r, at, "failures") : "0",
+	    owed ? "t" : "f", owed ? waits : NULL,
 	    is_there ? sp_rows_get(r, at, "why") : NULL,
 	    n == SIZE_MAX ? "1" : sp_rows_get(c->rows[3], n, "n"),
 	    helper_of(c, sp_rows_get(a, i, "target_id"))});
@@ -220,35 +238,77 @@ rotation_print(struct sp_call *c)
 {
 	struct sp_list *l = sp_list_new(cols, N_COLS);
 	const struct sp_rows *a = c->rows[1];
+	size_t n = sp_rows_n(a);
+	char last[2 * SP_NAME_MAX + 2] = "";
 
-	for (size_t i = 0; i < sp_rows_n(a); i++) {
-		bool is_listed = sp_kind_is(sp_rows_i64(a, i, "kind"),
-		    SP_KIND_ROTATES);
-		const char *state = is_listed && sp_rows_find(c->rows[2], "id",
-		    sp_rows_get(a, i, "id")) != SIZE_MAX ? sp_rows_get(c->rows[2],
-		    sp_rows_find(c->rows[2], "id", sp_rows_get(a, i, "id")),
-		    "state") : "never";
-
-		if (is_listed && (!sp_call_has(c, "failed") ||
-		    strcmp(state, "failed") == 0 ||
-		    strcmp(state, "out_of_sync") == 0))
-			add_row(c, l, i);
-	}
-	sp_call_end_list(c, l, sp_call_has(c, "failed") ? "No rotation has failed." :
+	for (size_t i = 0; i < n; i++)
+		add_row(c, l, i);
+	sp_call_list(c, l, sp_call_has(c, "failed") ? "No rotation has failed." :
+	    sp_call_has(c, "owed") ? "No rotation is owed." :
 	    "No account has a password or a key. account add ACCOUNT@TARGET "
 	    "--kind password");
+	sp_list_free(l);
+	if (n > 0)
+		snprintf(last, sizeof(last), "%s@%s", sp_rows_get(a, n - 1, "name"),
+		    sp_rows_name(c->rows[0], sp_rows_get(a, n - 1, "target_id"),
+		    "name"));
+	sp_call_more(c, a, "account rotation", last);
+	sp_call_end(c, SP_EXIT_OK);
+}
+
+/* Only what can be rotated, a page of it, by the names that a person reads. */
+#define KINDS_THAT_ROTATE "a.kind = ANY ($1::bigint[])"
+#define LISTED                                                                \
+	"(SELECT a.id FROM accounts a JOIN targets t ON t.id = a.target_id "  \
+	"LEFT JOIN rotations r ON r.id = a.id WHERE " KINDS_THAT_ROTATE       \
+	" AND ($2 = '' OR r.state IN ('failed', 'out_of_sync')) "             \
+	"AND ($3 = '' OR r.due_us <= now_us()) "                              \
+	"AND (t.name, a.name) > ($4, $5) ORDER BY t.name, a.name LIMIT $6)"
+
+static void
+kinds_that_rotate(char *dst, size_t cap)
+{
+	size_t at = 1;
+
+	snprintf(dst, cap, "{");
+	for (int64_t k = 0; k < 64; k++)
+		if (sp_kind_is(k, SP_KIND_ROTATES) && at + 8 < cap)
+			at += (size_t)snprintf(dst + at, cap - at, "%s%d",
+			    at > 1 ? "," : "", (int)k);
+	snprintf(dst + at, cap - at, "}");
 }
 
 void
 sp_verb_account_rotation(struct sp_call *c)
 {
+	char kinds[256], account[SP_NAME_MAX + 1] = "", target[SP_NAME_MAX + 1] = "";
+	const char *after = sp_call_opt(c, "after");
+	char limit[24];
+	const char *const p[6] = {kinds, sp_call_has(c, "failed") ? "1" : "",
+	    sp_call_has(c, "owed") ? "1" : "", target, account, limit};
+#define PAGE(...) {__VA_ARGS__, .p = {p[0], p[1], p[2], p[3], p[4], p[5]}, .n = 6}
+
+	if (!sp_call_limit(c, limit))
+		return;
+	if (after != NULL && !sp_split_ask(after, account, target)) {
+		sp_call_fail(c, SP_EXIT_USAGE, "--after ACCOUNT@TARGET");
+		return;
+	}
+	kinds_that_rotate(kinds, sizeof(kinds));
 	sp_call_load(c, 0, (struct sp_need[]){
-	    {.t = SP_T_TARGETS, .where = "ORDER BY name"},
-	    {.t = SP_T_ACCOUNTS, .where = "ORDER BY target_id, name"},
-	    {.t = SP_T_ROTATIONS, .where = ""},
-	    {.sql = "SELECT account_id, count(*) AS n FROM secrets "
-	    "WHERE account_id IS NOT NULL GROUP BY account_id"}}, 4,
-	    rotation_print);
+	    PAGE(.t = SP_T_TARGETS, .where = "WHERE id IN (SELECT target_id FROM "
+	    "accounts WHERE id IN " LISTED ")"),
+	    PAGE(.t = SP_T_ACCOUNTS, .where = "WHERE id IN " LISTED " ORDER BY "
+	    "(SELECT t.name FROM targets t WHERE t.id = target_id), name"),
+	    PAGE(.t = SP_T_ROTATIONS, .where = "WHERE id IN " LISTED),
+	    PAGE(.sql = "SELECT x.id AS account_id, count(*) AS n, max(CASE "
+	    "WHEN s.rule IS NOT NULL AND x.secret_id = s.id THEN 1 END) AS ruled "
+	    "FROM secrets s JOIN accounts x ON x.id = s.account_id OR "
+	    "x.secret_id = s.id WHERE x.id IN " LISTED " GROUP BY x.id"),
+	    PAGE(.t = SP_T_ACCOUNTS, .where = "WHERE id IN (SELECT reconcile FROM "
+	    "targets WHERE id IN (SELECT target_id FROM accounts WHERE id IN "
+	    LISTED "))")}, 5, rotation_print);
+#undef PAGE
 }
 
 /* ------------------------------------------------------------------ account set */
@@ -260,30 +320,6 @@ set_done(struct sp_call *c)
 	sp_rotation_poke(c->b);
 	sp_call_did(c, sp_rows_get(c->rows[0], 0, "id"), "set", "%s is set.",
 	    c->pos[0]);
-}
-
-/* The first time is an interval from now: nothing is changed at a target because
- * somebody typed a number here. */
-static void
-put_due(struct sp_call *c, struct sp_change *ch, const uint8_t id[static 16],
-    int64_t seconds, bool after_use)
-{
-	char due[SP_NUM_TEXT], why[128];
-	const char *when = seconds == 0 ? NULL :
-	    sp_i64_text(due, sp_now_us() + seconds * 1000000);
-	struct sp_vals v;
-
-	snprintf(why, sizeof(why), "%s", seconds == 0 && !after_use ?
-	    "it is not rotated any more" : "its time has come");
-	if (sp_rows_n(c->rows[1]) == 0) {
-		sp_change_insert(ch, SP_T_ROTATIONS, id,
-		    (const char *[SP_COLS_MAX]){"idle", why, when, NULL, "0"});
-		return;
-	}
-	sp_vals_from(&v, SP_T_ROTATIONS, c->rows[1], 0);
-	sp_vals_set(&v, "due_us", when);
-	sp_vals_set(&v, "why", why);
-	sp_change_update(ch, SP_T_ROTATIONS, id, sp_rows_ver(c->rows[1], 0), v.v);
 }
 
 static void
@@ -318,7 +354,8 @@ set_account(struct sp_call *c)
 	ch = sp_change_new(c->b->store);
 	sp_change_update(ch, SP_T_ACCOUNTS, id, sp_rows_ver(c->rows[0], 0), v.v);
 	if (rotate != NULL)
-		put_due(c, ch, id, seconds, after_use);
+		sp_plan_rotation(ch, sp_rows_get(c->rows[0], 0, "id"), c->rows[1],
+		    sp_rows_n(c->rows[1]) == 0 ? SIZE_MAX : 0, seconds, after_use);
 	detail = sp_call_detail("account", c->pos[0], "rotate", rotate,
 	    "password_rule", rule, NULL);
 	sp_change_audit(ch, "account_set", c->who.name, NULL, detail);

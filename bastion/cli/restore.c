@@ -237,6 +237,9 @@ config(struct restore *r)
 	 * there would be two of one name. */
 	snprintf(cfg.log_origin, sizeof(cfg.log_origin),
 	    "sallyport/restored-%lld", (long long)(sp_now_us() / 1000000));
+	/* The bastion that the backup is of may be there still: two that change
+	 * passwords lock each other out. */
+	cfg.rotations_held = 1;
 	SP_TRY(sp_config_dump(&cfg, &text));
 	return sp_cli_write(r->c, "sallyport.conf", sp_buf_span(&text));
 }

@@ -62,6 +62,7 @@ class Backup(unittest.TestCase):
         read_until(p.stdout, b"in\n", 60)
         running = sp.sessions(all=False)[0]["id"]
         serial = int(sp.psql("SELECT last_value FROM sallyport.cert_serials"))
+        self.owe_one()
         path = backup("rehearsal.spb")
         events = len(sp.audit(limit=10000))
         code = sp.psql("SELECT max(last_step) FROM sallyport.totp_spent")
@@ -78,6 +79,40 @@ class Backup(unittest.TestCase):
             self.rehearse(there, port, old, running, number, serial, events, code)
         finally:
             cli("stop", directory=there)
+
+    def owe_one(self):
+        """A rotation of a target that is switched off: it waits there."""
+        with open(sp.dir + "/target/host_key.pub") as f:
+            pub = " ".join(f.read().split()[:2])
+        sp.host("target", "add", "away", "--addr", "127.0.0.1:%d" % free_port(), "--tag", "t", "--host-key", pub, check=True)
+        sp.host("account", "add", "svc@away", "--kind", "password", "--password-stdin", input=b"as it was\n", check=True)
+        sp.host("target", "disable", "away", check=True)
+        sp.host("account", "rotate", "svc@away", "--later", check=True)
+
+    def held(self, there, host):
+        """What was due when the backup was made changes nothing at a target until somebody says so."""
+        def row():
+            return [r for r in host("account", "rotation") if (r["account"], r["target"]) == ("svc", "away")][0]
+        self.assertEqual(cli("target", "enable", "away", directory=there).code, 0)
+        events = len([e for e in host("audit", "--limit", "10000") if e["event"].startswith("rotation")])
+        self.assertEqual([(r["owed"], r["waits_for"]) for r in host("account", "rotation", "--owed") if r["target"] == "away"],
+                         [(True, "rotations_held")])
+        r = cli("doctor", directory=there)
+        self.assertRegex(r.text, r"rotation +1 are owed and held since the restore: svc@away\n")
+        self.assertNotEqual(cli("account", "rotate", "svc@away", directory=there).code, 0, "by hand; nobody is there")
+        self.assertEqual((row()["failures"], row()["state"]), (1, "failed"))
+        with open(there + "/sallyport.conf") as f:
+            text = f.read()
+        self.assertIn("\nrotations_held 1\n", text)
+        self.assertEqual(cli("account", "rotate", "svc@away", "--later", directory=there).code, 0)
+        self.assertEqual(row()["failures"], 1)
+        with open(there + "/sallyport.conf", "w") as f:
+            f.write(text.replace("\nrotations_held 1\n", "\nrotations_held 0\nrotation_retry_s 1\n").replace("\nrotation_retry_s 60\n", "\n"))
+        self.assertEqual(cli("reload", directory=there).code, 0)
+        wait_for(lambda: row()["failures"] > 1, 60, "the bastion to begin by itself")
+        self.assertIsNone(row()["waits_for"])
+        self.assertNotIn("held since", cli("doctor", directory=there).text)
+        self.assertGreater(len([e for e in host("audit", "--limit", "10000") if e["event"].startswith("rotation")]), events)
 
     def rehearse(self, there, port, old, running, number, serial, events, code):
         def host(*args):
@@ -102,6 +137,7 @@ class Backup(unittest.TestCase):
         self.assertEqual(cli("verify", old[0], directory=there).code, 0)
         r = cli("verify", "--all", directory=there)
         self.assertIn(running[:8], r.text)
+        self.held(there, host)
         # people come in, with the same host key and a code that is not spent; the grant holds
         with open("%s/people/oscar/ssh_config" % sp.dir) as f:
             text = f.read().replace("Port %d" % sp.port, "Port %d" % port)
@@ -127,7 +163,15 @@ class Backup(unittest.TestCase):
         return Result(p.returncode, p.stdout, p.stderr)
 
     def test_ways_to_the_key(self):
-        """The instance's own vault, a passphrase of the backup, a slot's passphrase on a machine that has nothing."""
+        """The instance's own vault, a passphrase of the backup; and on a machine that has nothing what opens a slot of the vault: a
+        passphrase, shares of custodians, the credential that systemd hands over."""
+        shares = sp.host("vault", "slots", "add", "shares", "--k", "2", "--n", "3", "--label", "bank", "--json", check=True).json()
+        shares, slot = [s.encode() for s in shares["shares"]], [s["id"] for s in sp.host("vault", "slots", "--json").json()
+                                                                  if s["type"] == "shares"][0]
+        sp.host("vault", "slots", "verify", str(slot), input=b"\n".join(shares) + b"\n", check=True)
+        with open(top + "/credential", "wb") as f:
+            f.write(os.urandom(48))
+        sp.host("vault", "slots", "add", "credential", "--from", top + "/credential", check=True)
         r = cli("vault", "slots", "add", "passphrase", "--label", "bank", input=SLOT + b"\n")
         self.assertEqual(r.code, 0, r)
         path = backup("ways.spb", "--passphrase-file", top + "/pass")
@@ -135,7 +179,10 @@ class Backup(unittest.TestCase):
         self.assertEqual((r.code, r.json()["state"]), (0, "whole"), r)
         empty = top + "/nothing"
         for args, input, code in ((["--passphrase"], PASS + b"\n", 0), (["--passphrase"], b"another\n", 1),
-                                  (["--demo-key", demo_key()], None, 0), ([], SLOT + b"\n", 0), ([], b"wrong\n", 1)):
+                                  (["--demo-key", demo_key()], None, 0), ([], SLOT + b"\n", 0), ([], b"wrong\n", 1),
+                                  (["--shares"], shares[2] + b"\n" + shares[0] + b"\n", 0),
+                                  (["--shares"], shares[1] + b"\n" + shares[1] + b"\n", 75),
+                                  (["--credential", top + "/credential"], None, 0), (["--credential", top + "/pass"], None, 1)):
             r = cli("backup", "--verify", path, *args, directory=empty, input=input)
             self.assertEqual(r.code, code, (args, r))
         self.assertEqual([d for d in os.listdir("/tmp") if d.startswith("sallyport-vault.") and owned(d)], [])

@@ -94,6 +94,24 @@ class Passwords(unittest.TestCase):
         self.assertEqual(len(two), 2)
         self.assertEqual(sp.psql("SELECT DISTINCT kind FROM sallyport.sessions WHERE person_name = 'rotation'"), "rotation")
 
+    def test_1a_listed_in_pages(self):
+        rot.account("page1")
+        rot.account("page2")
+        def listed(*args):
+            return [(r["account"], r["target"]) for r in sp.host("account", "rotation", *args, "--json", check=True).json()]
+        every, seen, last = listed(), [], ()
+        self.assertEqual(every, sorted(every, key=lambda x: (x[1], x[0])))
+        self.assertGreater(len(every), 2)
+        while page := listed("--limit", "2", *last):
+            seen += page
+            last = ("--after", "%s@%s" % page[-1])
+            self.assertLessEqual(len(page), 2)
+        self.assertEqual(seen, every)
+        self.assertIn("--after", sp.host("account", "rotation", "--limit", "1", check=True).text)
+        self.assertEqual(sp.host("account", "rotation", "--limit", "0").code, 2)
+        self.assertEqual(listed("--owed"), [])
+        self.assertEqual(listed("--failed"), [])
+
     def test_2_the_recording_has_no_secret_and_accounts_for_each(self):
         new = stored.current("svc@rot").decode()
         tag = sp.psql("SET search_path = sallyport; SELECT encode(s.tag, 'hex') FROM secrets s JOIN accounts a ON a.id = s.account_id "
