@@ -43,7 +43,7 @@ struct sp_fronts {
 	int64_t said_us;
 	uint64_t n_refused;
 	struct sp_link link;	/* of whoever is served now: see with_link() */
-	struct sp_secret key;	/* 64 bytes: libsodium's form */
+	bool is_kept;		/* to be told: the file is not needed any more */
 	struct sp_buf blob;
 };
 
@@ -119,7 +119,6 @@ sp_fronts_n(const struct sp_fronts *f)
 void
 sp_fronts_wipe(struct sp_fronts *f)
 {
-	sp_secret_free(&f->key);
 	sp_buf_reset(&f->blob);
 }
 
@@ -170,26 +169,81 @@ read_file(int fd, struct sp_secret *text, size_t *n)
 	return *n > 0 && *n < text->n ? SP_OK : SP_ERR_IO;
 }
 
+/* The seed that stands in the file; SP_ERR_NOTFOUND: nothing does. */
 static enum sp_err
-load_key(struct sp_fronts *f)
+import_seed(struct sp_fronts *f, struct sp_secret *seed)
 {
-	SP_SECRET_AUTO text = {0}, seed = {0}, sk = {0};
-	uint8_t pk[32];
-	size_t n;
+	SP_SECRET_AUTO text = {0};
+	size_t n = 0;
+	enum sp_err e = read_file(f->key_fd, &text, &n);
 
-	if (f->key.p != NULL)
+	if (n > 0 && text.p[0] == 0)	/* its removal was cut short */
+		f->is_kept = true;
+	if (n == 0 || text.p[0] == 0)
+		return SP_ERR_NOTFOUND;
+	SP_TRY(e);
+	SP_TRY(sp_sshkey_import(sp_span_of(text.p, n), sp_span_str(""), seed));
+	/* only Ed25519 is kept so short (sshkey.h) */
+	return seed->n == 32 ? SP_OK : SP_ERR_UNSUPPORTED;
+}
+
+/* Into the state, and on disk there, before anybody hears of it. */
+static enum sp_err
+keep(struct sp_vaultd *v, const struct sp_secret *seed, bool *is_new)
+{
+	v->draft = v->state;
+	SP_TRY(sp_root_put_host(&v->root, seed, &v->draft));
+	*is_new = !v->state.has_host ||
+	    sodium_memcmp(v->draft.host_pk, v->state.host_pk, 32) != 0;
+	if (!*is_new)
 		return SP_OK;
-	SP_TRY(read_file(f->key_fd, &text, &n));
-	SP_TRY(sp_sshkey_import(sp_span_of(text.p, n), sp_span_str(""), &seed));
-	if (seed.n != 32)	/* only Ed25519 is kept so short (sshkey.h) */
-		return SP_ERR_UNSUPPORTED;
-	SP_TRY(sp_secret_new(&sk, 64));
-	if (crypto_sign_seed_keypair(pk, sk.p, seed.p) != 0)
-		return SP_ERR_CRYPTO;
+	SP_TRY(sp_vaultd_save(v));
+	return sp_root_take_host(&v->root, &v->state);
+}
+
+void
+sp_fronts_open(struct sp_vaultd *v)
+{
+	struct sp_fronts *f = v->fronts;
+	SP_SECRET_AUTO seed = {0};
+	bool is_new = false;
+	enum sp_err e = import_seed(f, &seed);
+
 	sp_buf_reset(&f->blob);
-	SP_TRY(sp_ssh_ed25519_blob(&f->blob, pk));
-	sp_secret_move(&f->key, &sk);
-	return SP_OK;
+	if (e == SP_ERR_NOTFOUND) {
+		if (v->root.host.p == NULL)
+			sp_vaultd_event(v, "no_host_key", NULL, "neither the vault nor "
+			    "keys/ssh_host_ed25519_key has the bastion's host key: "
+			    "nobody can log in");
+		return;
+	}
+	if (e == SP_OK)
+		e = keep(v, &seed, &is_new);
+	if (e != SP_OK) {
+		sp_vaultd_event(v, "host_key_not_kept", NULL, e == SP_ERR_FULL ||
+		    e == SP_ERR_IO ? "the state file could not be written: "
+		    "keys/ssh_host_ed25519_key stays as it is" :
+		    "keys/ssh_host_ed25519_key is no Ed25519 key without a "
+		    "passphrase");
+		return;
+	}
+	if (is_new)
+		sp_vaultd_event(v, "host_key_kept", NULL, "the vault has the "
+		    "bastion's host key of keys/ssh_host_ed25519_key in its state");
+	sp_fronts_key_file(f, -1);
+	f->is_kept = true;
+}
+
+/* Whoever has the file removes it. */
+void
+sp_fronts_tell(struct sp_vaultd *v)
+{
+	struct sp_msg_host_key_kept m;
+
+	if (!v->fronts->is_kept || v->sup.fd < 0 || v->root.host.p == NULL)
+		return;
+	memcpy(m.host_key, v->root.host_pk, 32);
+	v->fronts->is_kept = sp_send_host_key_kept(&v->sup, 0, &m, NULL) != SP_OK;
 }
 
 /* ------------------------------------------------------------- what is signed */
@@ -239,15 +293,14 @@ sign(struct sp_vaultd *v, const struct sp_msg_host_sign *m, uint8_t out[static 6
 	struct sp_fronts *f = v->fronts;
 	uint8_t hash[64];
 	size_t n = m->sha512 != 0 ? 64 : 32;
-	enum sp_err e;
+	const struct sp_root *r = &v->root;
 
-	if (!v->root.is_open)
+	if (!r->is_open)
 		return "the vault is sealed";
-	if ((e = load_key(f)) != SP_OK) {
-		sp_log(SP_ERROR, "host_key", NULL, "error=\"%s\"", sp_err_text(e));
-		return "the bastion's host key cannot be read: it must be an "
-		    "Ed25519 key without a passphrase";
-	}
+	if (r->host.p == NULL)
+		return "the vault has no host key of this bastion";
+	if (f->blob.len == 0 && sp_ssh_ed25519_blob(&f->blob, r->host_pk) != SP_OK)
+		return "no memory";
 	if (m->sha512 > 1 ||
 	    sp_exchange_check(m->exchange, sp_buf_span(&f->blob)) != SP_OK)
 		return "that is no key exchange of this bastion";
@@ -255,7 +308,7 @@ sign(struct sp_vaultd *v, const struct sp_msg_host_sign *m, uint8_t out[static 6
 		crypto_hash_sha512(hash, m->exchange.p, m->exchange.n);
 	else
 		crypto_hash_sha256(hash, m->exchange.p, m->exchange.n);
-	return crypto_sign_detached(out, NULL, hash, n, f->key.p) == 0 ? NULL :
+	return crypto_sign_detached(out, NULL, hash, n, r->host.p) == 0 ? NULL :
 	    "signing failed";
 }
 

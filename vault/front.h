@@ -15,9 +15,11 @@
  * message. One of 64 bytes of its own choice, instead of a hash, would be an
  * SSHSIG blob for a namespace of four letters.
  *
- * The file is read when the first signature is asked for, from the descriptor
- * that came with the start, and wiped when the vault seals: a sealed vault signs
- * nothing.
+ * The key is part of the vault's state, sealed as the CA's is: made by `init`, and
+ * wiped when the vault seals, so that a sealed vault signs nothing. A file of the
+ * instance's keys/, whose descriptor came with the start, is taken into the state
+ * when the vault opens, in the place of what is there; then the supervisor is
+ * told, and removes it.
  */
 #define SP_HOST_KEY_FILE_MAX 8192
 
@@ -35,6 +37,10 @@ void sp_fronts_serve(struct sp_vaultd *v);
 int64_t sp_fronts_due_us(const struct sp_fronts *f);
 /* The vault seals. */
 void sp_fronts_wipe(struct sp_fronts *f);
+/* The vault has opened: takes what stands in the file into the state. */
+void sp_fronts_open(struct sp_vaultd *v);
+/* Tells the supervisor that its file is not needed any more, if that is so. */
+void sp_fronts_tell(struct sp_vaultd *v);
 /* Takes the descriptor of the host key's file. */
 void sp_fronts_key_file(struct sp_fronts *f, int fd);
 

@@ -197,6 +197,7 @@ sp_vaultd_open_with(struct sp_vaultd *v, struct sp_secret *root)
 		sp_vaultd_event(v, "release_table_broken", NULL, "the file releases "
 		    "of the vault's directory is not what the vault wrote: no "
 		    "account's credential opens until it is restored");
+	sp_fronts_open(v);
 	return SP_OK;
 }
 
@@ -418,6 +419,7 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	struct pollfd *lease;
 
 	tell_keys(v);
+	sp_fronts_tell(v);
 	poll_link(&pf[0], &v->sup);
 	poll_link(&pf[1], &v->brk);
 	pf[2] = (struct pollfd){.fd = v->listen_fd, .events = POLLIN};

@@ -10,6 +10,7 @@
 
 #define WRAP_LABEL "sallyport kek wrap v1"
 #define MAC_LABEL "sallyport state mac v1"
+#define HOST_LABEL "host ed25519"
 
 static enum sp_err
 kek_aad(const struct sp_kek_row *k, struct sp_buf *b)
@@ -53,6 +54,9 @@ sp_root_wrap_own(const struct sp_root *r, const struct sp_secret *signing,
 	    s->audit_sk));
 	SP_TRY(sp_key_wrap(signing->p, sp_span_str("ca ed25519"), r->ca.p,
 	    s->ca_sk));
+	if (s->has_host)
+		SP_TRY(sp_key_wrap(signing->p, sp_span_str(HOST_LABEL),
+		    r->host.p, s->host_sk));
 	return sp_key_wrap(recordings->p, sp_span_str("recordings x25519"),
 	    r->rec.p, s->rec_sk);
 }
@@ -97,6 +101,8 @@ sp_root_make(struct sp_state *out, struct sp_secret *root)
 	SP_TRY(make_kek(&s, &wrap, SP_KEK_SIGNING, 1, &kek));
 	SP_TRY(make_signer(&kek, "audit ed25519", s.audit_pk, s.audit_sk));
 	SP_TRY(make_signer(&kek, "ca ed25519", s.ca_pk, s.ca_sk));
+	SP_TRY(make_signer(&kek, HOST_LABEL, s.host_pk, s.host_sk));
+	s.has_host = true;
 	*out = s;
 	sp_secret_move(root, &k);
 	return SP_OK;
@@ -175,6 +181,37 @@ open_signer(const struct sp_root *r, const char *label, const uint8_t *wrapped,
 	return SP_OK;
 }
 
+enum sp_err
+sp_root_take_host(struct sp_root *r, const struct sp_state *s)
+{
+	SP_SECRET_AUTO sk = {0};
+
+	SP_TRY(open_signer(r, HOST_LABEL, s->host_sk, s->host_pk, &sk));
+	sp_secret_move(&r->host, &sk);
+	memcpy(r->host_pk, s->host_pk, 32);
+	return SP_OK;
+}
+
+enum sp_err
+sp_root_put_host(const struct sp_root *r, const struct sp_secret *seed,
+    struct sp_state *next)
+{
+	const struct sp_kek *kek = sp_root_kek(r, SP_KEK_SIGNING, 0);
+	SP_SECRET_AUTO sk = {0};
+
+	if (kek == NULL)
+		return SP_ERR_SEALED;
+	if (seed->n != 32)
+		return SP_ERR_UNSUPPORTED;
+	SP_TRY(sp_secret_new(&sk, 64));
+	if (crypto_sign_seed_keypair(next->host_pk, sk.p, seed->p) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_key_wrap(kek->key.p, sp_span_str(HOST_LABEL), seed->p,
+	    next->host_sk));
+	next->has_host = true;
+	return SP_OK;
+}
+
 static enum sp_err
 open_all(struct sp_root *r, const struct sp_state *s,
     const struct sp_secret *root)
@@ -188,6 +225,8 @@ open_all(struct sp_root *r, const struct sp_state *s,
 	SP_TRY(open_signer(r, "audit ed25519", s->audit_sk, s->audit_pk,
 	    &r->audit));
 	SP_TRY(open_signer(r, "ca ed25519", s->ca_sk, s->ca_pk, &r->ca));
+	if (s->has_host)
+		SP_TRY(sp_root_take_host(r, s));
 	SP_TRY(open_below(r, SP_KEK_RECORDINGS, "recordings x25519", s->rec_sk,
 	    &r->rec));
 	if (crypto_scalarmult_base(pk, r->rec.p) != 0 ||
@@ -238,6 +277,7 @@ sp_root_close(struct sp_root *r)
 		sp_secret_free(&r->keks[i].key);
 	sp_secret_free(&r->audit);
 	sp_secret_free(&r->ca);
+	sp_secret_free(&r->host);
 	sp_secret_free(&r->rec);
 	sp_secret_free(&r->root);
 	*r = (struct sp_root){.releases = r->releases};

@@ -26,8 +26,9 @@ struct sp_root {
 	struct sp_kek keks[SP_KEKS_MAX];
 	struct sp_secret root;	/* for new slots and new epochs */
 	struct sp_secret audit, ca;	/* Ed25519 secret keys, 64 bytes */
+	struct sp_secret host;		/* the front's; empty: there is none */
 	struct sp_secret rec;		/* X25519 secret key */
-	uint8_t audit_pk[32], rec_pk[32], ca_pk[32]; /* checked */
+	uint8_t audit_pk[32], rec_pk[32], ca_pk[32], host_pk[32]; /* checked */
 };
 
 /* A fresh hierarchy; the caller adds slots for *root, then sp_root_sign_state. */
@@ -43,6 +44,12 @@ SP_MUST enum sp_err sp_root_open(struct sp_root *r, const struct sp_state *s,
 SP_MUST enum sp_err sp_root_open_with(struct sp_root *r,
     const struct sp_state *s, struct sp_secret *root);
 void sp_root_close(struct sp_root *r);	/* wipes every key */
+
+/* Wraps another host key in *next, a copy of the state that is open; when that is
+ * written, sp_root_take_host has it signed with. Neither changes the other. */
+SP_MUST enum sp_err sp_root_put_host(const struct sp_root *r,
+    const struct sp_secret *seed, struct sp_state *next);
+SP_MUST enum sp_err sp_root_take_host(struct sp_root *r, const struct sp_state *s);
 
 /* A new epoch of every KEK in *next, a copy of the state that is open. What the
  * file itself holds (audit, CA and recording key) is wrapped by the new ones at

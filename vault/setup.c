@@ -34,14 +34,17 @@ static enum sp_err
 print_keys(const struct sp_state *s)
 {
 	char audit[65], rec[65];
-	SP_BUF_AUTO ca = {.max = 256};
+	SP_BUF_AUTO ca = {.max = 256}, host = {.max = 256};
 
 	sp_hex(audit, s->audit_pk, 32);
 	sp_hex(rec, s->rec_pk, 32);
 	SP_TRY(sp_ssh_ed25519_line(&ca, s->ca_pk, "sallyport-ca"));
+	if (s->has_host)
+		SP_TRY(sp_ssh_ed25519_line(&host, s->host_pk, "sallyport"));
 	printf("{\"audit_key\":\"%s\",\"recording_key\":\"%s\","
-	    "\"ca_key\":\"%.*s\",\"slots\":%zu}\n", audit, rec, (int)ca.len,
-	    (const char *)sp_buf_span(&ca).p, s->n_slots);
+	    "\"ca_key\":\"%.*s\",\"host_key\":\"%.*s\",\"slots\":%zu}\n",
+	    audit, rec, (int)ca.len, (const char *)sp_buf_span(&ca).p,
+	    (int)host.len, (const char *)sp_buf_span(&host).p, s->n_slots);
 	return fflush(stdout) == 0 ? SP_OK : SP_ERR_IO;
 }
 

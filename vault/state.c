@@ -34,10 +34,20 @@ put_slot(const struct sp_slot *t, uint32_t format, struct sp_buf *b)
 	    sp_buf_put_bytes(b, sp_span_of(t->extra, t->extra_n));
 }
 
+static enum sp_err
+put_host(const struct sp_state *s, struct sp_buf *b)
+{
+	SP_TRY(sp_buf_put_u8(b, s->has_host));
+	if (!s->has_host)
+		return SP_OK;
+	SP_TRY(sp_buf_put(b, s->host_pk, 32));
+	return sp_buf_put(b, s->host_sk, SP_WRAPPED_KEY);
+}
+
 enum sp_err
 sp_state_body(const struct sp_state *s, struct sp_buf *b)
 {
-	SP_ASSERT(s->format == 1 || s->format == SP_STATE_FORMAT);
+	SP_ASSERT(s->format > 0 && s->format <= SP_STATE_FORMAT);
 	SP_TRY(sp_buf_put(b, magic, sizeof(magic)));
 	SP_TRY(sp_buf_put_u32(b, s->format));
 	SP_TRY(sp_buf_put_u8(b, (uint8_t)s->n_slots));
@@ -54,7 +64,8 @@ sp_state_body(const struct sp_state *s, struct sp_buf *b)
 	SP_TRY(sp_buf_put(b, s->ca_pk, 32));
 	SP_TRY(sp_buf_put(b, s->audit_sk, SP_WRAPPED_KEY));
 	SP_TRY(sp_buf_put(b, s->rec_sk, SP_WRAPPED_KEY));
-	return sp_buf_put(b, s->ca_sk, SP_WRAPPED_KEY);
+	SP_TRY(sp_buf_put(b, s->ca_sk, SP_WRAPPED_KEY));
+	return s->format < 3 ? SP_OK : put_host(s, b);
 }
 
 static enum sp_err
@@ -176,6 +187,21 @@ take_keks(struct sp_span *f, struct sp_state *s)
 }
 
 static enum sp_err
+take_host(struct sp_span *f, struct sp_state *s)
+{
+	uint8_t has;
+
+	SP_TRY(sp_get_u8(f, &has));
+	if (has > 1)
+		return SP_ERR_PROTO;
+	s->has_host = has == 1;
+	if (!s->has_host)
+		return SP_OK;
+	SP_TRY(take(f, s->host_pk, 32));
+	return take(f, s->host_sk, SP_WRAPPED_KEY);
+}
+
+static enum sp_err
 take_rest(struct sp_span *f, struct sp_state *s)
 {
 	SP_TRY(take(f, s->audit_pk, 32));
@@ -184,6 +210,8 @@ take_rest(struct sp_span *f, struct sp_state *s)
 	SP_TRY(take(f, s->audit_sk, SP_WRAPPED_KEY));
 	SP_TRY(take(f, s->rec_sk, SP_WRAPPED_KEY));
 	SP_TRY(take(f, s->ca_sk, SP_WRAPPED_KEY));
+	if (s->format > 2)
+		SP_TRY(take_host(f, s));
 	SP_TRY(take(f, s->mac, 32));
 	return f->n == 0 ? SP_OK : SP_ERR_PROTO;
 }
@@ -196,7 +224,7 @@ take_all(struct sp_span file, struct sp_state *s)
 
 	SP_TRY(sp_get(&file, sizeof(magic), &p));
 	SP_TRY(sp_get_u32(&file, &s->format));
-	if (s->format != 1 && s->format != SP_STATE_FORMAT)
+	if (s->format == 0 || s->format > SP_STATE_FORMAT)
 		return SP_ERR_UNSUPPORTED;
 	SP_TRY(take_slots(&file, s));
 	SP_TRY(take_keks(&file, s));

@@ -7,18 +7,20 @@
 /*
  * The file `state` of the vault's directory. Integers little-endian:
  *
- *   "SPVAULT\0" u32 format = 2
+ *   "SPVAULT\0" u32 format = 3
  *   u8 slots: each u8 id, u8 type, u8 pending, i64 made at, label as u32
  *             length and bytes, u64 ops, u64 mem, salt[16], wrapped[72],
  *             extra as u32 length and bytes
  *   u8 KEKs:  each u8 purpose, u32 epoch, wrapped[72]
  *   audit_pk[32] rec_pk[32] ca_pk[32]         in clear, covered by mac
  *   audit_sk[72] rec_sk[72] ca_sk[72]         wrapped
+ *   u8 has_host: 1: host_pk[32] host_sk[72]   the front's host key; wrapped
  *   mac[32]   BLAKE2b-256 keyed from the root key over all before it
  *   sum[32]   BLAKE2b-256 over all before it: tells a damaged file from a
  *             wrong passphrase; proves nothing
- * Format 1 (slots: u8 type, u64 ops, u64 mem, salt[16], wrapped[72]) is read,
- * and written as format 2 at the next change: its mac covers format 1.
+ * Format 2 has no host key, and format 1 other slots (u8 type, u64 ops, u64 mem,
+ * salt[16], wrapped[72]). Both are read, and written as format 3 at the next
+ * change: the mac covers what stands there.
  *
  * The whole file is replaced at each change: a new one under another name,
  * fsync, rename, fsync of the directory. Whenever the machine stops, what is
@@ -37,7 +39,7 @@ enum sp_kek_purpose {
 #define SP_KEKS_MAX 32
 #define SP_STATE_FILE "state"
 #define SP_STATE_MAX 32768
-#define SP_STATE_FORMAT 2
+#define SP_STATE_FORMAT 3
 
 struct sp_kek_row {
 	uint8_t purpose;
@@ -46,13 +48,15 @@ struct sp_kek_row {
 };
 
 struct sp_state {
-	uint32_t format;	/* 1 or SP_STATE_FORMAT */
+	uint32_t format;	/* 1 to SP_STATE_FORMAT */
 	size_t n_slots, n_keks;
 	struct sp_slot slots[SP_SLOTS_MAX];
 	struct sp_kek_row keks[SP_KEKS_MAX];
 	uint8_t audit_pk[32], rec_pk[32], ca_pk[32];
 	uint8_t audit_sk[SP_WRAPPED_KEY], rec_sk[SP_WRAPPED_KEY];
 	uint8_t ca_sk[SP_WRAPPED_KEY];
+	bool has_host;
+	uint8_t host_pk[32], host_sk[SP_WRAPPED_KEY];
 	uint8_t mac[32];
 };
 

@@ -267,6 +267,22 @@ approved_by(const struct sp_call *c, const char *request, char *dst, size_t cap)
 	}
 }
 
+/* What is approved and has no grant is to be shown, once, in its time. */
+static const char *
+reveal_now(const struct sp_call *c, size_t i, int64_t *until)
+{
+	const struct sp_rows *q = c->rows[0], *d = c->rows[4];
+	const char *id = sp_rows_get(q, i, "id");
+
+	if (sp_rows_get(q, i, "shown_us") != NULL)
+		return "shown";
+	for (size_t k = 0; k < sp_rows_n(d); k++)
+		if (strcmp(sp_rows_get(d, k, "request_id"), id) == 0)
+			*until = sp_rows_i64(d, k, "at_us") +
+			    sp_rows_i64(q, i, "seconds") * 1000000;
+	return *until <= c->style.now_us ? "expired" : "approved";
+}
+
 /* A pending request past its time, or an approved one whose grant is over,
  * says so here even before the row does. */
 static const char *
@@ -282,7 +298,8 @@ state_now(const struct sp_call *c, size_t i, int64_t *until)
 		return *until <= c->style.now_us ? "expired" : s;
 	if (g == SIZE_MAX || s == NULL || strcmp(s, "approved") != 0) {
 		*until = 0;
-		return s;
+		return s == NULL || strcmp(s, "approved") != 0 ? s :
+		    reveal_now(c, i, until);
 	}
 	*until = sp_rows_i64(c->rows[5], g, "ends_us");
 	if (gs != NULL && strcmp(gs, "active") != 0)

@@ -21,7 +21,6 @@ const struct sp_layout_row sp_layout[] = {
 	{"pam.d/sallyport", false, 0644, -1, false},
 	{"pam.d/other", false, 0644, -1, false},
 	{"keys", true, 0700, -1, false},
-	{"keys/ssh_host_ed25519_key", false, 0600, -1, false},
 	{"keys/ssh_host_ed25519_key.pub", false, 0644, -1, false},
 	{"vault", true, 0700, SP_U_VAULT, false},
 	{"tlog", true, 0700, SP_U_NOTARY, false},

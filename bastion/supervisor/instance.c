@@ -348,19 +348,6 @@ find_libexec(struct sp_instance *in)
 	return SP_OK;
 }
 
-/* People are shown it, and the ingress says it; who signs looks at its own. */
-static void
-read_host_key(struct sp_instance *in)
-{
-	ssize_t n = read_file(in->keys, "ssh_host_ed25519_key.pub", in->host_key,
-	    sizeof(in->host_key) - 1);
-
-	if (n < 0 || !sp_utf8_is_valid(sp_span_of(in->host_key, (size_t)n)))
-		n = 0;
-	in->host_key[n] = '\0';
-	in->host_key[strcspn(in->host_key, "\r\n")] = '\0';
-}
-
 /* What is opened once, or known to others, stays as it is. */
 static enum sp_err
 check_fixed(struct sp_instance *t, const struct sp_instance *in)
@@ -419,16 +406,9 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 	SP_TRY(open_dir(in, "vault", 0, &in->vault));
 	SP_TRY(open_dir(in, "keys", 0, &in->keys));
 	SP_TRY(open_dir(in, "pam.d", 0, &in->pam));
-	in->host_key_fd = openat(in->keys, "ssh_host_ed25519_key",
-	    O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (in->host_key_fd < 0) {
-		sp_say(in, "cannot read %s/keys/ssh_host_ed25519_key: %s",
-		    in->path, strerror(errno));
-		return SP_ERR_IO;
-	}
+	SP_TRY(sp_hostkey_open(in));
 	SP_TRY(name_proxies(in));
 	SP_TRY(check_sealto(in));
-	read_host_key(in);
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));

@@ -20,7 +20,7 @@ start_vault(struct sp_sup *s, struct sp_proc *p)
 	struct sp_msg_start_vault m = {.config =
 	    sp_span_of(s->in.conf_text, s->in.conf_len)};
 	int fds[3] = {copy_of(s->in.vault), copy_of(s->in.vault_sock),
-	    copy_of(s->in.host_key_fd)};
+	    copy_of(s->in.host_key_fd >= 0 ? s->in.host_key_fd : s->in.null)};
 
 	if (fds[0] < 0 || fds[1] < 0 || fds[2] < 0) {
 		sp_close_fds(fds, 3);

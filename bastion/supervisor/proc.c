@@ -236,6 +236,7 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 	struct sp_msg_exited exited;
 	struct sp_msg_n_run run;
 	struct sp_msg_n_checkpoint line;
+	struct sp_msg_host_key_kept kept;
 
 	switch (k->type) {
 	case SP_MSG_hello:
@@ -251,6 +252,10 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 	case SP_MSG_vault_keys:
 		SP_TRY(sp_dec_vault_keys(k->body, &s->vault));
 		s->has_vault_keys = true;
+		return SP_OK;
+	case SP_MSG_host_key_kept:
+		SP_TRY(sp_dec_host_key_kept(k->body, &kept));
+		sp_hostkey_kept(&s->in, kept.host_key);
 		return SP_OK;
 	case SP_MSG_n_run:
 		SP_TRY(sp_dec_n_run(k->body, &run));

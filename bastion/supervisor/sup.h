@@ -99,7 +99,7 @@ struct sp_instance {
 	struct sp_config cfg;
 	char *conf_text;
 	size_t conf_len;
-	int host_key_fd;	/* for the vault; the same file in all its lives */
+	int host_key_fd;	/* for the vault to take; -1: it has the key */
 	char host_key[1025];	/* the public half, as in its .pub file */
 	char db[1024], node[65];
 	struct sp_nets proxies;
@@ -113,6 +113,10 @@ struct sp_instance {
 void sp_say(struct sp_instance *in, const char *fmt, ...) SP_PRINTF(2, 3);
 /* Opens everything; what is wrong has been said when it returns an error. */
 SP_MUST enum sp_err sp_instance_open(struct sp_instance *in, const char *dir);
+/* hostkey.c: the front's host key. Its file, if there is one, and its public half.
+ * kept: the vault has it in its state; the file is written over and removed. */
+SP_MUST enum sp_err sp_hostkey_open(struct sp_instance *in);
+void sp_hostkey_kept(struct sp_instance *in, const uint8_t pk[static 32]);
 /* Takes the listening sockets that sd_listen_fds(3) describes, if any; before
  * the process id changes. */
 void sp_instance_activate(struct sp_instance *in);

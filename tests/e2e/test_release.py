@@ -95,6 +95,19 @@ class Release(unittest.TestCase):
         events = [e for e in sp.audit("request_approved") if e["detail"].get("number") == number]
         self.assertEqual(events[0]["detail"]["by"], "signature")
 
+    def test_it_is_not_rotated_by_itself_and_that_is_said(self):
+        def row():
+            return [r for r in sp.host("account", "rotation", "--owed", "--json", check=True).json() if r["account"] == "legacy"]
+        self.addCleanup(sp.host, "account", "set", ACCOUNT, "--rotate", "never")
+        sp.host("account", "set", ACCOUNT, "--rotate", "5s", check=True)
+        wait_for(row, 60, "its time")
+        self.assertEqual([(r["waits_for"], r["failures"], r["last"]) for r in row()], [("release rule", 0, None)])
+        self.assertRegex(sp.host("doctor").text, r"cannot be rotated, as their secret has a release rule: legacy@core-01\n")
+        for args in ((), ("--later",), ("--force",)):
+            r = sp.host("account", "rotate", ACCOUNT, *args)
+            self.assertEqual((r.code, "release rule" in r.text), (1, True), r)
+        self.assertEqual([e for e in sp.audit("rotation_failed") if e["detail"].get("account") == "legacy"], [])
+
     def test_without_a_signature_it_says_what_to_do(self):
         number = self.ask()
         r = sp.ssh("bob", "bastion", "approve", str(number))
@@ -241,6 +254,7 @@ class Reveal(unittest.TestCase):
 
     def test_two_others_once_loud_and_then_rotated(self):
         number = self.ask()
+        self.assertIn("wait for the approval of two: %d\n" % number, sp.host("doctor").text)
         self.assertEqual(self.show(number)[0], 1)
         self.assertEqual(sp.ssh("bob", "bastion", "approve", str(number)).code, 0)
         code, out = self.show(number)
@@ -251,6 +265,7 @@ class Reveal(unittest.TestCase):
         self.assertEqual(r.code, 0, r)
         self.assertEqual(sp.psql("SELECT count(*) FROM sallyport.grants g JOIN sallyport.requests q ON q.id = g.request_id "
                                  "WHERE q.num = %d" % number), "0", "what is to be shown is no grant")
+        self.assertIn("approved and not shown yet: %d\n" % number, sp.host("doctor").text)
         r = sp.host("secret", "reveal", str(number))
         self.assertEqual(r.code, 2, "a pipe is no terminal")
         code, out = self.show(number)
@@ -259,6 +274,8 @@ class Reveal(unittest.TestCase):
         code, out = self.show(number)
         self.assertEqual(code, 1, out)
         self.assertIn("shown already", out)
+        self.assertEqual([r["state"] for r in sp.host("requests", "--all", "--json").json() if r["id"] == number], ["shown"])
+        self.assertNotRegex(sp.host("doctor").text, r"(?m)^\w+ +reveal")
         for event in ("reveal_requested", "reveal_approved", "credential_revealed", "credential_shown"):
             self.assertTrue(sp.audit(event), event)
         owed = sp.psql("SELECT count(*) FROM sallyport.rotations r JOIN sallyport.accounts a USING (id) WHERE a.name = 'shown'")
@@ -388,12 +405,14 @@ class BreakGlass(unittest.TestCase):
         owed = sp.psql("SELECT count(*) FROM sallyport.rotations r JOIN sallyport.accounts a USING (id) WHERE a.name IN ('safe', 'emergency')")
         self.assertEqual(owed, "2")
         self.assertEqual(len(sp.audit("break_glass_opened")), 1)
+        self.assertIn("1 opened, and nobody has reviewed that: %s\n" % row["id"], sp.host("doctor").text)
         self.assertEqual(sp.host("break-glass", "review", row["id"], "--comment", "fine").code, 1, "the host has no name")
         self.assertEqual(sp.ssh("alice", "bastion", "break-glass", "review", row["id"], "--comment", "fine").code, 1)
         r = sp.ssh("carol", "bastion", "break-glass", "review", row["id"], "--comment", "'core was down'")
         self.assertEqual(r.code, 0, r)
         row = [x for x in sp.host("break-glass", "list", "--json", check=True).json() if x["opened_by"]][0]
         self.assertEqual((row["state"], row["reviewed_by"], row["review_owed"]), ("reviewed", "carol", False))
+        self.assertNotIn("nobody has reviewed", sp.host("doctor").text)
 
     def test_5_a_rotated_credential_makes_it_stale(self):
         out, spare = self.kit + "3", "spare@core-01"

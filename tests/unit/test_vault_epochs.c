@@ -69,6 +69,9 @@ Test(vault_epochs, old_and_new_live_together_until_old_is_dropped)
 	    sp_span_of(root.rec.p, 32)));
 	cr_assert(sp_span_eq(sp_span_of(fresh.ca.p, 64),
 	    sp_span_of(root.ca.p, 64)));
+	cr_assert_eq(root.host.n, 64);
+	cr_assert(sp_span_eq(sp_span_of(fresh.host.p, 64),
+	    sp_span_of(root.host.p, 64)));
 
 	cr_assert(opens(&fresh, &old));
 	OK(sp_secret_renew(&fresh, &row, sp_buf_span(&old), 3, false, &state, &now));

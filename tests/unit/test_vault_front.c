@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -363,6 +364,97 @@ Test(vault_front, sealed_signs_nothing_and_has_no_key)
 	cr_expect(is_signed(&f, sp_buf_span(&x)));
 	sp_buf_fini(&x);
 	leave(&f);
+	end(&r);
+}
+
+/* What the supervisor hears on the way; false: nothing of a host key. */
+static bool
+is_told(struct rig *r, uint8_t pk[static 32], int ms)
+{
+	struct sp_msg_host_key_kept m;
+	struct sp_packet k;
+
+	for (;;) {
+		if (sp_link_wait(&r->p.sup, &k, ms) != SP_OK)
+			return false;
+		if (k.type != SP_MSG_host_key_kept)
+			continue;
+		OK(sp_dec_host_key_kept(k.body, &m));
+		memcpy(pk, m.host_key, 32);
+		return true;
+	}
+}
+
+static const struct sp_state *
+state_of(const struct rig *r)
+{
+	static struct sp_state s;
+	int dir = open(r->p.vault, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	cr_assert_geq(dir, 0);
+	OK(sp_state_load(dir, &s));
+	close(dir);
+	return &s;
+}
+
+/* The file is taken into the state, which is on disk before the supervisor is told
+ * to remove it; a state that cannot be written leaves it where it is. */
+Test(vault_front, the_file_goes_into_the_state)
+{
+	char in_its_way[160];
+	uint8_t pk[32], own[32];
+	struct rig r;
+	struct front f;
+	struct sp_buf x;
+
+	begin(&r, false, true);
+	cr_assert(state_of(&r)->has_host, "init makes one");
+	memcpy(own, state_of(&r)->host_pk, 32);
+	cr_assert_arr_neq(own, r.pk, 32);
+	snprintf(in_its_way, sizeof(in_its_way), "%s/.state.new", r.p.vault);
+	cr_assert_eq(mkdir(in_its_way, 0700), 0);
+	OK(vp_unseal(&r.p, r.p.passphrase));
+	(void)vp_status(&r.p);
+	cr_expect_eq(r.p.n_events, 2);	/* that, and unsealed */
+	cr_expect_not(is_told(&r, pk, 200));
+	cr_expect_arr_eq(state_of(&r)->host_pk, own, 32);
+	join(&r, &f);
+	x = exchange(&r, -1, sp_span_str(""));
+	cr_expect_not(is_signed(&f, sp_buf_span(&x)), "not on disk, not in use");
+	vp_seal(&r.p);
+	cr_assert_eq(rmdir(in_its_way), 0);
+	OK(vp_unseal(&r.p, r.p.passphrase));
+	cr_assert(is_told(&r, pk, WAIT_MS));
+	cr_expect_arr_eq(pk, r.pk, 32);
+	cr_expect_arr_eq(state_of(&r)->host_pk, r.pk, 32);
+	cr_expect(is_signed(&f, sp_buf_span(&x)));
+	vp_seal(&r.p);
+	OK(vp_unseal(&r.p, r.p.passphrase));
+	cr_expect_not(is_told(&r, pk, 200), "once");
+	cr_expect(is_signed(&f, sp_buf_span(&x)), "from the state");
+	sp_buf_fini(&x);
+	leave(&f);
+	end(&r);
+}
+
+/* One of zeros is one whose removal was cut short: told again, never imported. */
+Test(vault_front, a_file_that_was_written_over)
+{
+	uint8_t pk[32];
+	struct rig r = {0};
+	FILE *f;
+
+	snprintf(r.dir, sizeof(r.dir), "/tmp/sp-vfront-XXXXXX");
+	cr_assert_not_null(mkdtemp(r.dir));
+	snprintf(r.file, sizeof(r.file), "%s/host", r.dir);
+	cr_assert_not_null(f = fopen(r.file, "we"));
+	for (int i = 0; i < 400; i++)
+		cr_assert_eq(fputc(0, f), 0);
+	fclose(f);
+	vp_key_file = r.file;
+	vp_begin(&r.p, true, false);
+	cr_assert(is_told(&r, pk, WAIT_MS));
+	cr_expect_arr_eq(pk, state_of(&r)->host_pk, 32);
 	end(&r);
 }
 

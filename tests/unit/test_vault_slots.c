@@ -148,7 +148,7 @@ Test(vault_slots, format_1_is_read_and_left_at_the_first_change)
 	add_shares(2, 2);
 	OK(sp_root_sign_state(&r.root, &st));
 	OK(sp_state_encode(&st, &b2));
-	cr_assert_eq(b2.p[b2.off + 8], 2);
+	cr_assert_eq(b2.p[b2.off + 8], SP_STATE_FORMAT);
 	sp_root_close(&r);
 	OK(sp_state_decode(sp_buf_span(&b2), &other));
 	OK(sp_root_open(&r, &other, sp_span_str(KIT_PASSPHRASE)));
