@@ -7,39 +7,75 @@ A further kind joins by a row in KINDS: how it is planted (its secrets are retur
 import base64
 import hashlib
 import hmac
+import json
 import os
+import pwd
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
 from database import Forward, MariaDB, PostgreSQL  # noqa: E402
+from memory import ed25519_of, memory_of, seed_in  # noqa: E402
 from sp import Instance, free_port, main, read_until, wait_for  # noqa: E402
 from target import ROOT, Target, reach  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag t as admin, legacy when source in loopback require mfa totp for 1h
-permit "db" who group operators on tag db as reader, app, old allow sql when source in loopback require mfa totp for 1h
+permit "db" who group operators on tag db as reader, app, old, reports allow sql when source in loopback require mfa totp for 1h
+permit "asked" who group operators on tag t as shown, ruled when source in loopback require approval 1 of approvers, mfa totp for 1h
 permit "core" who group operators on tag core as admin, legacy when source in loopback require mfa totp for 1h
 """
-SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player")
-printed = []
+SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player", "scribe", "notary")
+ROLES = SCANNED + ("vault",)
+HSM = next((p for p in ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so") if os.path.exists(p)), None)
+printed, planted = [], {}
 
 
 def setUpModule():
     global sp, key_target
     sp = Instance(policy=POLICY)
     sp.add_person("oscar", "operators")
+    sp.add_person("dana", "approvers")
+    if ROOT:
+        small_disk()
     key_target = Target(sp, "t-key")
     reach(sp, "oscar", "t-*")
 
 
 def tearDownModule():
+    if ROOT:
+        sp.host("stop", timeout=120)
+        subprocess.run(["umount", "-l", sp.dir + "/recordings"], check=True)
     sp.close()
+
+
+def small_disk():
+    """Recordings on a disk that can be filled."""
+    d = sp.dir + "/recordings"
+    sp.host("stop", check=True, timeout=120)
+    st = os.stat(d)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=%o,uid=%d,gid=%d" % (st.st_mode & 0o777, st.st_uid, st.st_gid),
+                    "recordings", d], stdin=subprocess.DEVNULL, check=True)
+    sp.configure(recording_reserve_mb=8, recording_full_wait_s=1)
+    sp.host("start", check=True, timeout=120)
+
+
+def login():
+    """With a one-time secret of its own, so that nobody waits for the clock; it is planted, too."""
+    if sp.ssh("oscar", "-O", "check", "bastion").code == 0 and sp.ssh("oscar", "bastion", "whoami").code == 0:
+        return
+    sp.end_mux("oscar")
+    wait_for(is_open, 60, "the vault")
+    planted.setdefault("totp", []).extend(plant_totp())
+    r = ssh("bastion", "whoami")
+    assert r.code == 0, r
 
 
 def noted(r):
@@ -73,7 +109,6 @@ def use_password(found):
     assert ssh("legacy@core-01", "true").code != 0
     host("secret", "set", "legacy@core-01", "--password-stdin", input=found[0] + b"\n", check=True)
     assert ssh("legacy@core-01", "echo in").out == b"in\n"
-    die_in("legacy@core-01")
 
 
 def plant_key():
@@ -98,10 +133,13 @@ def plant_key():
 
 def use_key(found):
     assert ssh("legacy@t-key", "echo in").out == b"in\n"
-    die_in("legacy@t-key")
+    with open(key_target.dir + "/keys-legacy") as g:
+        there = g.read()
     with open(key_target.dir + "/keys-legacy", "w") as g:
         g.write("")
     assert ssh("legacy@t-key", "true").code != 0
+    with open(key_target.dir + "/keys-legacy", "w") as g:
+        g.write(there)
 
 
 def plant_totp():
@@ -146,47 +184,24 @@ def use_slot(found):
     assert host("backup", "--verify", sp.dir + "/canary.spb", "--passphrase", input=found[1] + b"\n").code == 0
 
 
-def plant_host():
-    """The bastion's own host key; its file is where it belongs."""
-    path = sp.dir + "/keys/ssh_host_ed25519_key"
-    with open(path, "rb") as f:
-        raw = base64.b64decode(b"".join(f.read().split(b"\n")[1:-2]))
-    with open(path + ".pub") as f:
-        pub = base64.b64decode(f.read().split()[1])[-32:]
-    at = raw.rindex(pub)
-    return [raw[at - 32:at]]
+def plant_made():
+    """What the vault made and shows to nobody is fetched where it is, in the vault's memory, before its public half: the keys of
+    certificates, of the audit chain, and the bastion's own host key; and the key that opens a demonstration."""
+    with open(sp.dir + "/vault/DEMONSTRATION-ONLY.key") as f:
+        demo = [x for x in f.read().split("\n") if x and not x.startswith("#")][-1].split()[-1]
+    found = [demo.encode()] + ([bytes.fromhex(demo)] if re.fullmatch("[0-9a-f]{64}", demo) else [])
+    if ROOT:
+        r = subprocess.run([sp.dir + "/opt/libexec/sallyport/sallyport-vault", "pubkeys", sp.dir + "/vault"], check=True,
+                           stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        keys = json.loads(r.stdout)
+        for pub in (bytes.fromhex(keys["audit_key"]), ed25519_of(keys["ca_key"]), ed25519_of(keys["host_key"])):
+            seed = seed_in(sp.pids("vault")[0][0], pub)
+            assert seed is not None
+            found.append(seed)
+    return found
 
 
-def use_host(found):
-    """A key exchange that the vault does not live to sign."""
-    os.kill(sp.pids("vault")[0][0], signal.SIGKILL)
-    ssh("bastion", "whoami", mux=False)
-    wait_for(is_quiet, 60, "the next vault")
-
-
-def public_of(seed):
-    """OpenSSL's word for which public half belongs to it (RFC 8410)."""
-    r = subprocess.run(["openssl", "pkey", "-inform", "DER", "-pubout", "-outform", "DER"], input=bytes.fromhex(
-        "302e020100300506032b657004220420") + seed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60)
-    return r.stdout[-32:]
-
-
-def plant_ca():
-    """The vault made it and shows it to nobody: it is fetched where it is, in the vault's memory, before its public half."""
-    if not ROOT:
-        return []
-    assert ssh("admin@core-01", "true").code == 0
-    line = [f["content"] for f in host("target", "setup", "core-01", "--json", check=True).json()["files"] if "content" in f and
-            f["path"].endswith("ca.pub")][0]
-    pub = base64.b64decode(line.split()[1])[-32:]
-    for data in memory_of(sp.pids("vault")[0][0]):
-        for m in re.finditer(re.escape(pub), data):
-            if m.start() >= 32 and public_of(data[m.start() - 32:m.start()]) == pub:
-                return [data[m.start() - 32:m.start()]]
-    raise AssertionError("the CA's key is nowhere in the vault")
-
-
-def use_ca(found):
+def use_made(found):
     """Certificates for a target that is another one, that is away, and that is itself again."""
     pin = key_target.pub
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sp.dir + "/people/other"], check=True)
@@ -198,27 +213,43 @@ def use_ca(found):
     assert ssh("admin@t-key", "true").code != 0
     key_target.launch(key_target.dir + "/sshd_config")
     assert ssh("admin@t-key", "echo in").out == b"in\n"
-    die_in("admin@t-key", ("recorder", "vault"))
 
 
 def plant_candidate():
-    """A rotation's new password: the target's reconcile account sets it, and this target tells us."""
-    global taken
+    """A rotation's new passwords: the target's reconcile account sets them, and this target tells us."""
+    global taken, rot
     taken = sp.dir + "/target/home/admin/taken"
-    t = Target(sp, "t-rot", options="Match User admin\nForceCommand tee -a %s >/dev/null\nMatch all" % taken)
+    rot = Target(sp, "t-rot", options="Match User admin\nForceCommand tee -a %s >/dev/null; echo done; cat\nMatch all" % taken)
     old = word()
     host("account", "add", "legacy@t-rot", "--kind", "password", "--password-stdin", input=old + b"\n", check=True)
     host("target", "reconcile", "t-rot", "admin", check=True)
     assert host("account", "rotate", "legacy@t-rot", timeout=120).code != 0     # it took it, and lets nobody in
+    return [old] + candidates()
+
+
+def candidates():
     with open(taken, "rb") as f:
-        new = f.read().split(b"legacy:")[1].split(b"\n")[0]
-    t.remove()
-    os.unlink(taken)
-    return [old, new]
+        return sorted(set(re.findall(rb"legacy:([^\n]+)\n", f.read())))
 
 
 def use_candidate(found):
-    assert host("account", "rotate", "legacy@t-rot", timeout=120).code != 0     # away
+    """In the middle of it egress and vault are killed; then the target is away."""
+    for role in ("egress", "vault"):
+        size = os.path.getsize(taken)
+        p = subprocess.Popen([sp.dir + "/opt/bin/sallyport", "-D", sp.dir, "account", "rotate", "legacy@t-rot"], env=sp.env(),
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sp.started.append(p)
+        wait_for(lambda: os.path.getsize(taken) > size or p.poll() is not None, 60, "a candidate")
+        parents, kids = sp.pids(role)
+        os.kill((kids or parents)[-1], signal.SIGKILL)
+        printed.extend(p.communicate(timeout=120))
+        wait_for(is_open, 60, "the vault")
+    found.extend(c for c in candidates() if c not in found)
+    host("account", "set", "legacy@t-rot", "--rotate", "never", check=True)
+    rot.remove()
+    os.unlink(taken)
+    host("account", "rotate", "legacy@t-rot", timeout=120)      # away
+    host("target", "disable", "t-rot", check=True)
 
 
 def plant_shares():
@@ -234,6 +265,95 @@ def use_shares(found):
     assert host("vault", "unseal", "--shares", input=found[0][:-4] + b"AAAA\n").code != 0
     host("vault", "unseal", "--shares", input=b"\n".join(found) + b"\n", check=True)
     wait_for(is_quiet, 60, "the vault")
+
+
+def plant_token():
+    """The PIN of a token, and what systemd would hand over."""
+    global cred
+    cred, pin, bytes_ = sp.dir + "/people/credential", word(), secrets.token_bytes(40)
+    with open(cred, "wb") as f:
+        f.write(bytes_)
+    if HSM is None or shutil.which("softhsm2-util") is None:
+        return [bytes_]
+    hsm = sp.dir + "/people/hsm"
+    os.mkdir(hsm)
+    with open(hsm + "/conf", "w") as f:
+        f.write("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n" % hsm)
+    with open(hsm + "/aes", "wb") as f:
+        f.write(secrets.token_bytes(16).hex().encode())
+    os.environ["SOFTHSM2_CONF"] = hsm + "/conf"
+    for words in (("--init-token", "--free", "--label", "bank", "--so-pin", "12345678"),
+                  ("--import", hsm + "/aes", "--aes", "--token", "bank", "--label", "wrap", "--id", "a1")):
+        subprocess.run(["softhsm2-util", *words, "--pin", pin.decode()], check=True, stdout=subprocess.DEVNULL, timeout=60)
+    os.unlink(hsm + "/aes")
+    sp.configure(pkcs11_module=HSM)
+    if ROOT:
+        who = pwd.getpwnam("sallyport-token")
+        for at, _, names in os.walk(hsm):
+            for n in [at] + [os.path.join(at, n) for n in names]:
+                os.chown(n, who.pw_uid, who.pw_gid)
+    return [pin, bytes_]
+
+
+def use_token(found):
+    host("vault", "slots", "add", "credential", "--from", cred, check=True)
+    host("vault", "seal", check=True)
+    assert host("vault", "unseal", "--credential", sp.dir + "/opt/bin/sallyport").code != 0
+    host("vault", "unseal", "--credential", cred, check=True)
+    if len(found) < 2:
+        return
+    add = ("vault", "slots", "add", "pkcs11", "--token", "bank", "--key")
+    assert host(*add, "wrap", input=b"not-" + found[0] + b"\n").code == 1
+    assert host(*add, "none", input=found[0] + b"\n").code == 1
+    host(*add, "wrap", "--label", "hsm", input=found[0] + b"\n", check=True)
+    host("vault", "seal", check=True)
+    assert host("vault", "unseal", "--token", input=b"not-" + found[0] + b"\n").code == 1
+    host("vault", "unseal", "--token", input=found[0] + b"\n", check=True)
+    wait_for(is_open, 60, "the vault")
+
+
+def plant_shown():
+    """A credential that a person may see once, and one that needs signatures."""
+    found = [word(), word()]
+    for name, secret in zip(("shown", "ruled"), found):
+        host("account", "add", name + "@t-key", "--kind", "password", "--password-stdin", input=secret + b"\n", check=True)
+    return found
+
+
+def use_shown(found):
+    """Asked for; too early; approved by two; the vault killed before it is shown; shown to a terminal that is none of ours, once."""
+    login()
+    number = str(ssh("bastion", "secret", "reveal", "shown@t-key", "--reason", "down", "--json").json()["id"])
+    for who in ("bob", "dana"):
+        assert on_terminal("secret", "reveal", number)[0] == 1
+        assert noted(sp.ssh(who, "bastion", "approve", number)).code == 0
+    os.kill(sp.pids("vault")[0][0], signal.SIGKILL)
+    wait_for(is_open, 60, "the next vault")
+    code, out = on_terminal("secret", "reveal", number)
+    assert code == 0 and found[0] in out, out
+    code, out = on_terminal("secret", "reveal", number)
+    assert code == 1
+    printed.append(out)
+    host("secret", "rule", "ruled@t-key", "--group", "approvers", "--yes", "--approvals", "2", "--for", "30m", check=True)
+    number = str(ssh("bastion", "request", "ruled@t-key", "--reason", "disk", "--json").json()["id"])
+    printed.append(noted(sp.ssh("bob", "bastion", "challenge", number)).out)
+    assert noted(sp.ssh("bob", "bastion", "approve", number)).code == 1
+    assert host("account", "rotate", "ruled@t-key").code == 1
+
+
+def on_terminal(*args):
+    import pty
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(sp.dir + "/opt/bin/sallyport", ["sallyport", "-D", sp.dir, *args], sp.env())
+    out = b""
+    try:
+        while piece := os.read(fd, 65536):
+            out += piece
+    except OSError:
+        pass
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out
 
 
 def plant_kit():
@@ -292,31 +412,37 @@ def plant_postgresql():
     return [secret, salted, hmac.digest(salted, b"Client Key", "sha256")]
 
 
-def die_with(target, start):
-    """What is at work for it is killed in the middle: the egress, then the broker."""
-    for role in ("egress-sql", "broker"):
-        assert ssh("bastion", "whoami").code == 0
-        f = Forward(sp, "oscar", target)
-        p = start(f)
-        wait_for(lambda: sp.pids("egress-sql")[1] and sp.sessions(False), 60, "the session")
-        parents, kids = sp.pids(role)
-        os.kill((kids or parents)[-1], signal.SIGKILL)
-        printed.extend(p.communicate(timeout=60))
-        wait_for(is_quiet, 60, "the end of it")
+def plant_role():
+    """A role for a session: the vault makes its password, and keeps of it what logs in. It is in its memory alone, where the server's
+    own half of it says which 32 bytes they are."""
+    pg.add_account("maker")
+    pg.sql("ALTER ROLE maker CREATEROLE; CREATE ROLE reporting; GRANT maker TO postgres")
+    host("account", "add", "reports@canary-db", "--kind", "pg-role", "--admin", "maker", "--member", "reporting", check=True)
+    return []
+
+
+def use_role(found):
+    login()
+    f = Forward(sp, "oscar", "reports+canary-db:5432")
+    code, out, err = f.psql("-c", "SELECT current_user", db="postgres")
+    assert out.startswith("sp_"), err
+    printed.append((out + err).encode())
+    f.close()
 
 
 def use_postgresql(found):
     def once(*args):
-        assert ssh("bastion", "whoami").code == 0
+        login()
         f = Forward(sp, "oscar", "reader+canary-db:5432")
         code, out, err = f.psql("-c", "SELECT current_user", db="postgres")
         printed.append((out + err).encode())
         f.close()
         return out
     assert once() == "reader"
-    die_with("reader+canary-db:5432", lambda f: f.start("-c", "SELECT pg_sleep(600)", db="postgres"))
+    was = pg.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'reader'")
     pg.sql("ALTER ROLE reader PASSWORD 'another'")
     assert once() == ""
+    pg.sql("ALTER ROLE reader PASSWORD '%s'" % was)
 
 
 def plant_mariadb():
@@ -332,54 +458,120 @@ def plant_mariadb():
     return [secret, old, hashlib.sha1(old).digest(), bytes(key[1:31]), bytes(key[32:])]
 
 
-def use_mariadb(found):
-    def argv(f, text):
-        return ["mariadb", "--no-defaults", "-N", "-B", "-h", "127.0.0.1", "-P", str(f.port), "-u", "whoever", "-e", text]
+def mariadb(f, text):
+    return ["mariadb", "--no-defaults", "-N", "-B", "-h", "127.0.0.1", "-P", str(f.port), "-u", "whoever", "-e", text]
 
+
+def use_mariadb(found):
     def once(name):
-        assert ssh("bastion", "whoami").code == 0
+        login()
         f = Forward(sp, "oscar", name + "+canary-my:3306")
-        r = subprocess.run(argv(f, "SELECT CURRENT_USER()"), stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
+        r = subprocess.run(mariadb(f, "SELECT CURRENT_USER()"), stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
         printed.append(r.stdout + r.stderr)
         f.close()
         return r.stdout.strip()
-
-    def start(f):
-        p = subprocess.Popen(argv(f, "SELECT SLEEP(60)"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        sp.started.append(p)
-        return p
     assert (once("app"), once("old")) == (b"app@%", b"old@%")
-    die_with("app+canary-my:3306", start)
-    my.sql("ALTER USER app IDENTIFIED VIA ed25519 USING PASSWORD('another'); ALTER USER old IDENTIFIED VIA ed25519 USING PASSWORD('x')")
-    assert (once("app"), once("old")) == (b"", b"")
+    my.sql("ALTER USER old IDENTIFIED VIA ed25519 USING PASSWORD('x')")
+    assert once("old") == b""
 
 
 KINDS = [("password", plant_password, use_password), ("key", plant_key, use_key), ("totp", plant_totp, use_totp),
-         ("slot", plant_slot, use_slot), ("shares", plant_shares, use_shares), ("kit", plant_kit, use_kit),
-         ("candidate", plant_candidate, use_candidate), ("host", plant_host, use_host), ("ca", plant_ca, use_ca),
-         ("databases", plant_databases, use_databases),
-         ("postgresql", plant_postgresql, use_postgresql), ("mariadb", plant_mariadb, use_mariadb)]
+         ("slot", plant_slot, use_slot), ("shares", plant_shares, use_shares), ("token", plant_token, use_token),
+         ("kit", plant_kit, use_kit), ("made", plant_made, use_made), ("databases", plant_databases, use_databases),
+         ("postgresql", plant_postgresql, use_postgresql), ("role", plant_role, use_role), ("mariadb", plant_mariadb, use_mariadb),
+         ("shown", plant_shown, use_shown), ("candidate", plant_candidate, use_candidate)]
+
+
+def is_open():
+    r = sp.host("vault", "status", "--json")
+    return r.code == 0 and r.json()["state"] == "open"
 
 
 def is_quiet():
     """Nothing runs, as far as the bastion can say."""
     r = sp.host("sessions", "--json")
-    return r.code == 0 and r.json() == [] and "open" in sp.host("status").text
+    return r.code == 0 and r.json() == [] and is_open()
 
 
-def die_in(where, roles=("egress", "broker")):
-    """Sessions in the middle of which a process is killed."""
+# ---------------------------------------------------------------------- failures
+class AtWork:
+    """A session with each kind of credential, in its middle."""
+
+    def __init__(self):
+        login()
+        self.ssh, self.sql, self.forwards = [], [], []
+        for where in ("legacy@core-01", "legacy@t-key", "admin@core-01"):
+            p = sp.ssh_start("oscar", where, "echo up; cat", stdin=subprocess.PIPE)
+            read_until(p.stdout, b"up\n", 60)
+            self.ssh.append(p)
+        for account, text in (("reader+canary-db:5432", "SELECT pg_sleep(600)"), ("reports+canary-db:5432", "SELECT pg_sleep(601)")):
+            f = Forward(sp, "oscar", account)
+            self.forwards.append(f)
+            self.sql.append(f.start("-c", text, db="postgres"))
+            wait_for(lambda: pg.sql("SELECT 1 FROM pg_stat_activity WHERE query = '%s'" % text), 60, account)
+        f = Forward(sp, "oscar", "app+canary-my:3306")
+        self.forwards.append(f)
+        p = subprocess.Popen(mariadb(f, "SELECT SLEEP(602)"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sp.started.append(p)
+        self.sql.append(p)
+        wait_for(lambda: "SLEEP(602)" in my.sql("SHOW PROCESSLIST"), 60, "app")
+
+    def end(self):
+        for p in self.ssh:
+            p.stdin.close()
+        for p in self.sql:
+            p.kill()
+            printed.extend(p.communicate(timeout=60))
+        for p in self.ssh:
+            try:
+                p.wait(60)
+                printed.append(p.stdout.read() + p.stderr.read())
+            finally:
+                sp.drop(p)
+        for f in self.forwards:
+            f.close()
+        wait_for(is_quiet, 90, "the end of them")
+
+
+def kill_all(*roles):
     for role in roles:
-        p = sp.ssh_start("oscar", where, "echo up; cat", stdin=subprocess.PIPE)
-        read_until(p.stdout, b"up\n", 60)
         parents, kids = sp.pids(role)
-        os.kill((kids or parents)[-1], signal.SIGKILL)
-        p.stdin.close()         # a vault's end is not the session's
-        p.wait(60)
-        out = p.stdout.read() + p.stderr.read()
-        printed.append(out)
-        sp.drop(p)
-        wait_for(is_quiet, 60, "the end of it")
+        assert parents, role
+        for pid in kids or parents:
+            os.kill(pid, signal.SIGKILL)
+
+
+def refused():
+    """Who comes now: to each kind, and with a one-time code."""
+    for where in ("legacy@core-01", "legacy@t-key", "admin@core-01"):
+        assert ssh(where, "true").code != 0, where
+    ssh("bastion", "whoami", mux=False, opts=["NumberOfPasswordPrompts=1"])
+
+
+def full_disk():
+    room = os.statvfs(sp.dir + "/recordings")
+    with open(sp.dir + "/recordings/.filler", "wb") as f:
+        os.posix_fallocate(f.fileno(), 0, max(0, room.f_bavail * room.f_frsize - (2 << 20)))
+    refused()
+    os.unlink(sp.dir + "/recordings/.filler")
+
+
+def database_away():
+    with open(sp.dir + "/pg/postmaster.pid") as f:
+        first = int(f.readline())
+    os.kill(first, signal.SIGQUIT)
+    wait_for(lambda: not os.path.exists("/proc/%d/exe" % first), 60, "the database's end")
+    refused()
+    who = ["runuser", "-u", "sallyport-db", "--"] if ROOT else []
+    ctl = shutil.which("pg_ctl") or "/usr/lib/postgresql/15/bin/pg_ctl"
+    subprocess.run(who + [ctl, "-D", sp.dir + "/pg", "-s", "-w", "-t", "60", "-l", sp.dir + "/log/postgresql.log", "start"], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
+    wait_for(lambda: sp.host("sessions", "--json").code == 0, 60, "its return")
+
+
+FAILURES = [("egress", lambda: kill_all("egress", "egress-sql")), ("recorder", lambda: kill_all("recorder")),
+            ("vault", lambda: kill_all("vault")), ("broker", lambda: kill_all("broker")), ("database", database_away)] + (
+                [("disk", full_disk)] if ROOT else [])
 
 
 # ---------------------------------------------------------------------- searching
@@ -398,6 +590,10 @@ def forms(secret):
     return found
 
 
+ZERO = b"\0" * 32
+ZEROS = re.compile(ZERO + b"\0+")
+
+
 class Needles:
     """All forms of all secrets."""
 
@@ -406,27 +602,8 @@ class Needles:
         assert all(len(b) >= 16 for _, b in self.all)
 
     def find(self, where, data, hits):
+        data = ZEROS.sub(ZERO, data)        # most of what is searched is nothing
         hits.extend("%s in %s" % (name, where) for name, b in self.all if b in data)
-
-
-def memory_of(pid):
-    """What a process can write to, piece by piece; the pieces overlap by nothing, as no secret crosses two mappings."""
-    with open("/proc/%d/maps" % pid) as f:
-        maps = [m for m in f if " rw" in m and "[vvar" not in m]
-    with open("/proc/%d/mem" % pid, "rb", 0) as mem:
-        for m in maps:
-            lo, hi = (int(x, 16) for x in m.split(" ")[0].split("-"))
-            data = b""
-            try:
-                mem.seek(lo)
-                while len(data) < hi - lo:
-                    piece = mem.read(hi - lo - len(data))
-                    if not piece:
-                        break
-                    data += piece
-            except OSError:
-                pass
-            yield data
 
 
 def files_below(top, skip=()):
@@ -434,13 +611,13 @@ def files_below(top, skip=()):
         dirs[:] = [d for d in dirs if os.path.join(at, d) not in skip]
         for n in names:
             path = os.path.join(at, n)
-            if os.path.isfile(path) and not os.path.islink(path):
+            if os.path.isfile(path) and not os.path.islink(path) and path not in skip:
                 yield path
 
 
 def search_files(needles, hits):
     # what people and targets hold themselves is no part of the bastion; nor is the demonstration's key
-    skip = [sp.dir + "/" + d for d in ("people", "target", "opt", "t-key", "keys")]
+    skip = [sp.dir + "/" + d for d in ("people", "target", "opt", "t-key")] + [sp.dir + "/vault/DEMONSTRATION-ONLY.key"]
     n = 0
     for path in files_below(sp.dir, skip):
         try:
@@ -485,11 +662,26 @@ def search_memory(needles, hits):
     return n
 
 
+class Took:
+    """How long, in the log of the test."""
+
+    def __init__(self, what):
+        self.what = what
+
+    def __enter__(self):
+        self.at = time.monotonic()
+
+    def __exit__(self, *bad):
+        print("%-30s %6.2f s" % (self.what, time.monotonic() - self.at), flush=True)
+
+
 class Cores(unittest.TestCase):
     """What a process holds when it crashes stays in no file."""
+    ROUNDS = (("player", "auth", "notary", "scribe", "egress-sql"), ("egress",), ("recorder",), ("ingress",), ("vault",), ("broker",))
 
     def test_none_is_written(self):
-        for role in ("vault", "ingress", "broker", "recorder", "egress", "player", "auth"):
+        self.assertEqual(sorted(r for some in self.ROUNDS for r in some), sorted(ROLES))
+        for role in ROLES:
             parents, kids = sp.pids(role)
             self.assertTrue(parents, role)
             for pid in parents + kids:
@@ -498,46 +690,85 @@ class Cores(unittest.TestCase):
                 self.assertEqual(core[4:6], ["0", "0"], role)
                 # not dumpable: it belongs to root, whoever it runs as
                 self.assertEqual(os.stat("/proc/%d/mem" % pid).st_uid, 0 if ROOT else os.stat("/proc/%d/mem" % pid).st_uid, role)
-        for role in ("player", "egress", "recorder", "ingress", "auth", "vault", "broker"):
-            p = sp.ssh_start("oscar", "admin@core-01", "echo up; cat", stdin=subprocess.PIPE)
-            read_until(p.stdout, b"up\n", 60)
+        for some in self.ROUNDS:
+            self.crash(some)
+
+    def crash(self, roles):
+        login()
+        p = sp.ssh_start("oscar", "-tt", "admin@core-01", "echo up; cat", stdin=subprocess.PIPE)    # a terminal has a scribe
+        read_until(p.stdout, b"up\r\n", 60)
+        for role in roles:
             parents, kids = sp.pids(role)
             pid = (kids or parents)[-1]
             where = os.readlink("/proc/%d/cwd" % pid)
             os.kill(pid, signal.SIGSEGV)
             wait_for(lambda: not os.path.exists("/proc/%d/exe" % pid), 60, "the end of %s" % role)
-            p.stdin.close()
-            p.wait(60)
-            p.stdout.close()
-            p.stderr.close()
-            sp.drop(p)
-            wait_for(is_quiet, 60, "the next %s" % role)
+        try:
+            p.stdin.write(b"\x04")
+        except BrokenPipeError:
+            pass        # its ingress was among them
+        sp.drop(p)
+        wait_for(is_quiet, 60, "the next %s" % role)
+        for role in roles:
             wait_for(lambda: sp.pids(role)[0], 60, "the next %s" % role)
-            left = [f for d in {where, sp.dir} for f in (files_below(d) if d != "/" else [])
-                    if re.match(r"core(\.\d+)?$|.*\.core$", os.path.basename(f))]
-            self.assertEqual(left, [], role)
+        left = [f for d in {where, sp.dir} for f in (files_below(d) if d != "/" else [])
+                if re.match(r"core(\.\d+)?$|.*\.core$", os.path.basename(f))]
+        self.assertEqual(left, [], roles)
 
 
 class Canary(unittest.TestCase):
     def test_nobody_sings(self):
-        planted = {}
         for name, plant, use in KINDS:
-            planted[name] = plant()
-            use(planted[name])
+            with self.took(name):
+                login()
+                planted.setdefault(name, []).extend(plant())
+                use(planted[name])
+        login()
         self.assertEqual(ssh("admin@core-01", "echo plain").out, b"plain\n")
-        host("audit", "verify")
-        host("doctor")
-        needles, hits = Needles(planted), []
-        self.assertGreater(search_files(needles, hits), 50)
-        self.assertGreater(len(search_database(needles, hits)), 10000)
-        search_recordings(needles, hits)
-        for data in printed:
-            needles.find("what was printed", data, hits)
-        self.assertFalse([f for f in files_below(sp.dir) if re.match(r"core(\.\d+)?$", os.path.basename(f))])
+        hits = []
         if ROOT:
-            self.assertGreaterEqual(search_memory(needles, hits), 6)
+            with self.took("memory after the sessions"):
+                wait_for(is_quiet, 60, "their end")
+                self.assertGreaterEqual(search_memory(Needles(planted), hits), 10)
+        for name, fail in FAILURES:
+            with self.took("failure: " + name):
+                w = AtWork()
+                fail()
+                w.end()
+        host("audit", "verify")
+        host("doctor", timeout=120)
+        needles = Needles(planted)
+        with self.took("search"):
+            self.assertGreater(search_files(needles, hits), 50)
+            self.assertGreater(len(search_database(needles, hits)), 10000)
+            search_recordings(needles, hits)
+            for data in printed:
+                needles.find("what was printed", data, hits)
+            self.assertFalse([f for f in files_below(sp.dir) if re.match(r"core(\.\d+)?$", os.path.basename(f))])
+            if ROOT:
+                login()
+                self.assertGreaterEqual(search_memory(Needles(planted), hits), 10)
         self.assertEqual(hits, [])
         self.proof(needles)
+        if ROOT:
+            self.sealed(Needles(planted))
+
+    def took(self, what):
+        return Took(what)
+
+    def sealed(self, needles):
+        """A vault that seals has no byte of any of them."""
+        pid, hits = sp.pids("vault")[0][0], []
+        for data in memory_of(pid):
+            needles.find("the open vault", data, hits)
+        self.assertTrue(hits, "the search finds its keys")
+        host("vault", "seal", check=True)
+        hits = []
+        for data in memory_of(pid):
+            needles.find("the sealed vault", data, hits)
+        self.assertEqual(hits, [])
+        with open(sp.dir + "/vault/DEMONSTRATION-ONLY.key", "rb") as f:
+            sp.host("vault", "unseal", input=f.read().strip() + b"\n", check=True)
 
     def proof(self, needles):
         """The search finds what is there: each form in a file, a reason in the database, a word in a process's memory."""
