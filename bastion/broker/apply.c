@@ -333,6 +333,7 @@ accounts(struct sp_call *c, const char *target)
 		json_object_object_add(o, "exclusive", json_object_new_boolean(
 		    sp_rows_bool(r, i, "exclusive")));
 		ap_sql_export_account(o, sp_rows_get(r, i, "sql"));
+		ap_rotation_export(c, o, k, i);
 		json_object_object_add(all, sp_rows_get(r, i, "name"), o);
 	}
 	return all;
@@ -370,6 +371,11 @@ target(struct sp_call *c, size_t i)
 	ap_sql_export_target(o, r, i);
 	json_object_object_add(o, "tags", words_of(sp_rows_get(r, i, "tags"), ' '));
 	json_object_object_add(o, "via", via(c, sp_rows_get(r, i, "via")));
+	if (sp_rows_get(r, i, "reconcile") != NULL)
+		json_object_object_add(o, "reconcile", sp_json_text(sp_rows_name(
+		    c->rows[AP_ACCOUNTS], sp_rows_get(r, i, "reconcile"), "name")));
+	else if (sp_rows_get(r, i, "protocol") == NULL)
+		json_object_object_add(o, "reconcile", NULL);
 	json_object_object_add(o, "legacy",
 	    json_object_new_boolean(sp_rows_bool(r, i, "legacy")));
 	json_object_object_add(o, "enabled",

@@ -7,6 +7,7 @@
 #include "bastion/broker/store.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/where.h"
+#include "common/kinds.h"
 
 /*
  * `inventory`: what should be there, as JSON that the CLI made of the file,
@@ -14,7 +15,7 @@
  * The rows of the call:
  */
 enum { AP_PEOPLE, AP_MEMBERSHIPS, AP_KEYS, AP_TARGETS, AP_ACCOUNTS, AP_SECRETS,
-	AP_POLICIES, AP_ROWS };
+	AP_POLICIES, AP_ROTATIONS, AP_ROWS };
 
 #define AP_OPS_MAX 400		/* rows of one transaction */
 #define AP_AUDIT_BYTES 150000	/* of its events */
@@ -70,6 +71,23 @@ void ap_targets(struct sp_apply *a);
 /* apply_accounts.c: those of a target, whose row is SIZE_MAX for a new one. */
 void ap_accounts(struct sp_apply *a, const char *target, const char *id,
     json_object *accounts);
+/* apply_rotation.c: how an account is rotated, and what its release rule should
+ * be. was: its row in AP_ACCOUNTS, SIZE_MAX for a new one. */
+struct sp_vals;
+struct ap_rotation {
+	bool has_rotate, has_rule;
+	const char *rotate, *rule;	/* NULL: never, none */
+};
+void ap_rotation(struct sp_apply *a, json_object *o, const struct sp_kind *k,
+    size_t was, const char *where, const char *path, struct ap_rotation *r);
+void ap_rotation_put(struct sp_apply *a, const struct ap_rotation *r,
+    const char *account, struct sp_vals *v);
+void ap_rotation_export(struct sp_call *c, json_object *o,
+    const struct sp_kind *k, size_t i);
+/* The account that sets another's password there, after all accounts. changed: the
+ * target's row is written in this transaction already. */
+void ap_reconcile(struct sp_apply *a, json_object *o, const char *target,
+    size_t row, bool changed, const char *path);
 /* apply_sql.c, of databases. Each puts the settings that the row will have into
  * dst, which is empty; true: the input named some of them. was: "" for none. */
 #define AP_SQL_TEXT 1024

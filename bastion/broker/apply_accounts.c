@@ -21,6 +21,7 @@ struct account {
 	uint64_t version;
 	bool wants;			/* a secret, of ask or generate */
 	bool has_sql;
+	struct ap_rotation rotation;
 	char sql[AP_SQL_TEXT];
 };
 
@@ -277,6 +278,7 @@ account_put(struct sp_apply *a, const struct account *x)
 		sp_vals_set(&v, "exclusive", x->exclusive[0] == 't' ? "t" : NULL);
 	if (x->has_sql)
 		sp_vals_set(&v, "sql", x->sql[0] == '\0' ? NULL : x->sql);
+	ap_rotation_put(a, &x->rotation, x->id_text, &v);
 	if (x->row == SIZE_MAX)
 		sp_change_insert(a->ch, SP_T_ACCOUNTS, x->id, v.v);
 	else
@@ -311,6 +313,7 @@ account(struct sp_apply *a, const char *name, const char *target,
 	kind_of(a, &x, o);
 	settings_of(a, &x, o);
 	secret_of(a, &x, o);
+	ap_rotation(a, o, x.kind, x.row, x.where, x.path, &x.rotation);
 	if (json_object_array_length(a->errors) == errors && x.wants)
 		sealed_of(a, &x);
 	if (json_object_array_length(a->errors) == errors) {

@@ -371,6 +371,7 @@ walk(struct sp_apply *a, const char *name, json_object *o, unsigned depth)
 	    .depth = depth};
 	size_t errors = json_object_array_length(a->errors);
 	json_object *state = NULL;
+	bool changed;
 
 	snprintf(t.path, sizeof(t.path), "/targets/%.64s", name);
 	if (json_object_object_get_ex(a->done, name, &state)) {
@@ -395,10 +396,12 @@ walk(struct sp_apply *a, const char *name, json_object *o, unsigned depth)
 	if (json_object_array_length(a->errors) > errors)
 		return;
 	target_lines(a, &t);
-	if (ap_change(a, "target", name, t.row == SIZE_MAX ? "add" : "change"))
+	changed = ap_change(a, "target", name, t.row == SIZE_MAX ? "add" : "change");
+	if (changed)
 		target_put(a, &t);
 	a->protocol = sp_sql_protocol(t.protocol);
 	ap_accounts(a, name, t.id_text, t.accounts);
+	ap_reconcile(a, o, name, t.row, changed, t.path);
 	json_object_object_add(a->done, name, json_object_new_boolean(true));
 }
 

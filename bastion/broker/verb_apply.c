@@ -24,7 +24,8 @@ load(struct sp_call *c, void (*then)(struct sp_call *c))
 	    [AP_ACCOUNTS] = {.t = SP_T_ACCOUNTS, .where = "ORDER BY name"},
 	    [AP_SECRETS] = {.t = SP_T_SECRETS, .where = ""},
 	    [AP_POLICIES] = {.t = SP_T_POLICIES, .where =
-	    "ORDER BY seq DESC LIMIT 1"}}, AP_ROWS, then);
+	    "ORDER BY seq DESC LIMIT 1"},
+	    [AP_ROTATIONS] = {.t = SP_T_ROTATIONS, .where = ""}}, AP_ROWS, then);
 }
 
 /* A row whose seal is broken is as if it were not there: what would be planned
@@ -41,7 +42,8 @@ is_whole(struct sp_call *c)
 			    i == AP_PEOPLE ? "people" : i == AP_MEMBERSHIPS ?
 			    "memberships" : i == AP_KEYS ? "keys" :
 			    i == AP_TARGETS ? "targets" : i == AP_ACCOUNTS ?
-			    "accounts" : i == AP_SECRETS ? "secrets" : "policies");
+			    "accounts" : i == AP_SECRETS ? "secrets" :
+			    i == AP_POLICIES ? "policies" : "rotations");
 			return false;
 		}
 	return true;

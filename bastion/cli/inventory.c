@@ -22,14 +22,15 @@ static const struct form account_form[] = {
 	{"kind", TEXT, NULL, false}, {"secret", TEXT, NULL, false},
 	{"enabled", BOOL, NULL, false}, {"exclusive", BOOL, NULL, false},
 	{"admin", TEXT, NULL, false}, {"limit", TEXT, NULL, false},
-	{"members", LIST, NULL, false},
+	{"members", LIST, NULL, false}, {"rotate", TEXT, NULL, false},
+	{"password_rule", TEXT, NULL, true}, {"release", TEXT, NULL, true},
 	{NULL, TEXT, NULL, false}};
 static const struct form target_form[] = {
 	{"addresses", LIST, NULL, false}, {"host_keys", LIST, NULL, false},
 	{"tags", LIST, NULL, false}, {"via", TEXT, NULL, true},
 	{"legacy", BOOL, NULL, false}, {"enabled", BOOL, NULL, false},
 	{"protocol", TEXT, NULL, false}, {"databases", LIST, NULL, false},
-	{"channel_binding", TEXT, NULL, false},
+	{"channel_binding", TEXT, NULL, false}, {"reconcile", TEXT, NULL, true},
 	{"accounts", NAMES, account_form, false}, {NULL, TEXT, NULL, false}};
 static const struct form user_form[] = {
 	{"display", TEXT, NULL, false}, {"enabled", BOOL, NULL, false},

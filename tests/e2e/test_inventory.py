@@ -246,6 +246,58 @@ targets:
         finally:
             other.close()
 
+    def test_rotation_reconcile_and_release(self):
+        """Applied in one file with the accounts that they name; exported the same; set by hand and by file alike."""
+        text = """
+version: 1
+targets:
+  c-rot:
+    addresses: ["192.0.2.30"]
+    host_keys: ["%s"]
+    reconcile: root
+    accounts:
+      root: {kind: cert}
+      svc: {kind: key, secret: generate, rotate: after-use 30d, release: 2 of approvers}
+      app: {kind: password, rotate: 12h, password_rule: length=20 classes=lud}
+""" % key(7)
+        r = self.apply(text, "--plan")
+        self.assertEqual(r.code, 0, r)
+        for line in ("~ reconciled by root@c-rot", "+ rotate after-use 30d", "+ rotate 12h", "+ password rule length=20 classes=lud",
+                     "svc@c-rot should have the release rule 2 of approvers"):
+            self.assertIn(line, r.text)
+        r = self.apply(text, "--yes")
+        self.assertEqual(r.code, 0, r)
+        r = self.apply(text, "--yes", "--json")
+        self.assertEqual((r.code, r.json()["state"], r.json()["changes"]), (0, "unchanged", []), r)
+        rows = {x["account"]: x for x in host("account", "rotation", "--json", check=True).json() if x["target"] == "c-rot"}
+        self.assertEqual({n: (x["rotate"], x["helper"]) for n, x in rows.items()}, {"svc": ("after-use 30d", "root"), "app": ("12h", "root")})
+        self.assertTrue(rows["app"]["next"] and rows["svc"]["next"] > rows["app"]["next"])
+        # what is said once more is planned no sooner and no later
+        self.assertEqual(self.apply(text.replace("12h, password", "12h, exclusive: true, password"), "--yes").code, 0)
+        again = {x["account"]: x for x in host("account", "rotation", "--json", check=True).json() if x["target"] == "c-rot"}
+        self.assertEqual(again["app"]["next"], rows["app"]["next"])
+        before = self.export()
+        for want in ("reconcile: root\n", 'rotate: "after-use 30d"\n', 'rotate: "12h"\n', 'password_rule: "length=20 classes=lud"\n', "rotate: never\n"):
+            self.assertTrue(want in before, want)
+        # by hand, and back by the file
+        host("account", "set", "app@c-rot", "--rotate", "never", "--password-rule", "length=30", check=True)
+        host("target", "reconcile", "c-rot", "none", check=True)
+        self.assertFalse(self.export() == before)
+        r = self.apply(before, "--yes")
+        self.assertEqual(r.code, 0, r)
+        for line in ("- password rule length=30", "+ password rule length=20 classes=lud", "+ rotate 12h", "~ reconciled by root@c-rot"):
+            self.assertIn(line, r.out.decode())
+        self.assertTrue(self.export() == before)
+        # taken away, in the same file as another change of that target
+        r = self.apply("version: 1\ntargets:\n  c-rot: {tags: [x], reconcile: null, accounts: {app: {rotate: never, password_rule: null}}}\n", "--yes")
+        self.assertEqual(r.code, 0, r)
+        row = [x for x in host("account", "rotation", "--json", check=True).json() if (x["account"], x["target"]) == ("app", "c-rot")][0]
+        self.assertEqual((row["rotate"], row["helper"], row["next"]), (None, None, None))
+        for bad, words in (("accounts: {app: {rotate: soon}}", "rotate is after-use"), ("accounts: {root: {rotate: 12h}}", "it has no rotate"),
+                           ("accounts: {app: {password_rule: length=2}}", "password_rule"), ("reconcile: nobody", "no account nobody@c-rot")):
+            r = self.apply("version: 1\ntargets:\n  c-rot: {%s}\n" % bad, "--yes")
+            self.assertEqual((r.code, words in r.text), (2 if r.code == 2 else 1, True), r)
+
     def test_wrong_files(self):
         """Each is refused with its line, and nothing is changed."""
         before = self.export()
