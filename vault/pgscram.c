@@ -127,6 +127,8 @@ count_of(struct sp_span text, uint32_t *iterations)
 {
 	uint64_t v = 0;
 
+	if (text.n > 0 && text.p[0] == '0')	/* RFC 5802, posit-number */
+		return SP_ERR_SYNTAX;
 	SP_TRY(sp_u64_parse(text, SP_SCRAM_ITERATIONS_MAX, &v));
 	*iterations = (uint32_t)v;
 	return v == 0 ? SP_ERR_SYNTAX : SP_OK;

@@ -43,10 +43,11 @@ rule_and_challenge(struct sp_span in)
 	SP_BUF_AUTO again = {.max = 2 * SP_RULE_MAX};
 	SP_BUF_AUTO text = {.max = SP_CHALLENGE_TEXT_MAX};
 	struct sp_span first;
+	bool is_rule;
 
 	if (sp_get_bytes(&in, SP_CHALLENGE_MAX, &first) != SP_OK)
 		return;
-	if (sp_rule_decode(in, &r) == SP_OK) {
+	if ((is_rule = sp_rule_decode(in, &r) == SP_OK)) {
 		SP_ASSERT(sp_rule_encode(&again, &r) == SP_OK &&
 		    sp_span_eq(sp_buf_span(&again), in));
 		for (size_t i = 0; i < r.n; i++)
@@ -58,7 +59,7 @@ rule_and_challenge(struct sp_span in)
 	SP_ASSERT(sp_challenge_body(&again, &c) == SP_OK &&
 	    sp_buf_put(&again, c.mac, 32) == SP_OK &&
 	    sp_span_eq(sp_buf_span(&again), first));
-	if (r.n > 0 && sp_challenge_text(&text, &c, &r) == SP_OK)
+	if (is_rule && sp_challenge_text(&text, &c, &r) == SP_OK)
 		is_printable(sp_buf_span(&text));
 }
 
