@@ -18,7 +18,7 @@ identity(struct sp_lease *l)
 
 	SP_TRY(sp_secret_unseal(l->table->root, &l->row, sp_buf_span(&l->sealed),
 	    &kept));
-	SP_TRY(sp_sshkey_blob(&kept, &l->blob));
+	SP_TRY(sp_sshkey_open(&kept, &l->blob));
 	sp_secret_move(&l->key, &kept);
 	return SP_OK;
 }

@@ -19,6 +19,13 @@ const struct sp_sshkey_curve sp_sshkey_curves[3] = {
     {"ecdsa-sha2-nistp521", "nistp521", "secp521r1", 66, EVP_sha512},
 };
 
+/* As sp_sshkey_open leaves an Ed25519 key. DER of a key is never so short. */
+static bool
+is_pair(const struct sp_secret *kept)
+{
+	return kept->n == crypto_sign_SECRETKEYBYTES;
+}
+
 static bool
 is_seed(const struct sp_secret *kept)
 {
@@ -191,6 +198,23 @@ sp_sshkey_blob(const struct sp_secret *kept, struct sp_buf *out)
 	return e;
 }
 
+enum sp_err
+sp_sshkey_open(struct sp_secret *kept, struct sp_buf *blob)
+{
+	SP_SECRET_AUTO sk = {0};
+	uint8_t public[32];
+
+	if (!is_seed(kept))
+		return sp_sshkey_blob(kept, blob);
+	SP_TRY(sp_secret_new(&sk, crypto_sign_SECRETKEYBYTES));
+	if (crypto_sign_seed_keypair(public, sk.p, kept->p) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_buf_put_ssh_string(blob, sp_span_str("ssh-ed25519")));
+	SP_TRY(sp_buf_put_ssh_string(blob, sp_span_of(public, 32)));
+	sp_secret_move(kept, &sk);
+	return SP_OK;
+}
+
 /* ------------------------------------------------------------------- signing */
 
 static const EVP_MD *
@@ -258,18 +282,28 @@ sign_with(EVP_PKEY *pk, struct sp_span algo, struct sp_span data,
 }
 
 static enum sp_err
+sign_with_pair(const struct sp_secret *sk, struct sp_span data,
+    struct sp_buf *signature)
+{
+	uint8_t sig[64];
+
+	if (crypto_sign_detached(sig, NULL, data.p, data.n, sk->p) != 0)
+		return SP_ERR_CRYPTO;
+	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_str("ssh-ed25519")));
+	return sp_buf_put_ssh_string(signature, sp_span_of(sig, sizeof(sig)));
+}
+
+static enum sp_err
 sign_with_seed(const struct sp_secret *kept, struct sp_span data,
     struct sp_buf *signature)
 {
 	SP_SECRET_AUTO sk = {0};
-	uint8_t public[32], sig[64];
+	uint8_t public[32];
 
-	SP_TRY(sp_secret_new(&sk, 64));
-	if (crypto_sign_seed_keypair(public, sk.p, kept->p) != 0 ||
-	    crypto_sign_detached(sig, NULL, data.p, data.n, sk.p) != 0)
+	SP_TRY(sp_secret_new(&sk, crypto_sign_SECRETKEYBYTES));
+	if (crypto_sign_seed_keypair(public, sk.p, kept->p) != 0)
 		return SP_ERR_CRYPTO;
-	SP_TRY(sp_buf_put_ssh_string(signature, sp_span_str("ssh-ed25519")));
-	return sp_buf_put_ssh_string(signature, sp_span_of(sig, sizeof(sig)));
+	return sign_with_pair(&sk, data, signature);
 }
 
 enum sp_err
@@ -279,9 +313,12 @@ sp_sshkey_sign(const struct sp_secret *kept, struct sp_span algo,
 	EVP_PKEY *pk;
 	enum sp_err e;
 
-	if (is_seed(kept))
-		return sp_span_is(algo, "ssh-ed25519") ?
-		    sign_with_seed(kept, data, signature) : SP_ERR_UNSUPPORTED;
+	if (is_seed(kept) || is_pair(kept)) {
+		if (!sp_span_is(algo, "ssh-ed25519"))
+			return SP_ERR_UNSUPPORTED;
+		return is_pair(kept) ? sign_with_pair(kept, data, signature) :
+		    sign_with_seed(kept, data, signature);
+	}
 	if ((pk = load(kept)) == NULL)
 		return SP_ERR_CRYPTO;
 	e = sign_with(pk, algo, data, signature);

@@ -24,6 +24,9 @@ SP_MUST enum sp_err sp_sshkey_check(const struct sp_secret *kept);
 /* The public key blob (RFC 4253, 6.6; RFC 5656; RFC 8709). */
 SP_MUST enum sp_err sp_sshkey_blob(const struct sp_secret *kept,
     struct sp_buf *out);
+/* For a lease: the same, and what is to sign later stays without a second
+ * computation of the public half: of an Ed25519 seed the pair. Not for storing. */
+SP_MUST enum sp_err sp_sshkey_open(struct sp_secret *kept, struct sp_buf *blob);
 /* May a key whose blob has this type sign with that algorithm? Never ssh-rsa. */
 bool sp_sshkey_may_sign(struct sp_span type, struct sp_span algo);
 /* string algorithm, string signature */
