@@ -30,18 +30,49 @@ sp_aside_put(struct sp_relay *r, uint8_t lane, uint8_t kind, uint32_t chan,
 		    kind, sp_err_text(e));
 }
 
+#define GATHER 256
+#define GATHER_BYTES (32u << 10)
+
+/* Lines of one channel that become one record; they point into the message. */
+static struct {
+	uint32_t chan;
+	size_t n, bytes;
+	struct sp_view_line l[GATHER];
+} gathered;	/* one process has one session */
+
+static void
+put_lines(struct sp_relay *r)
+{
+	SP_BUF_AUTO b = {.max = 2 * GATHER_BYTES + GATHER * 16};
+	enum sp_err e = gathered.n == 0 ? SP_OK : gathered.n == 1 ?
+	    sp_view_line_encode(&b, &gathered.l[0]) :
+	    sp_view_lines_encode(&b, gathered.l, gathered.n);
+
+	if (e != SP_OK)
+		sp_log(SP_ERROR, "lines_left_out", r->session, "error=\"%s\"",
+		    sp_err_text(e));
+	else if (gathered.n > 0)
+		sp_aside_put(r, SP_LANE_VIEW, gathered.n == 1 ? SP_VIEW_LINE :
+		    SP_VIEW_LINES, gathered.chan, sp_buf_span(&b));
+	gathered.n = gathered.bytes = 0;
+}
+
 static enum sp_err
 one_line(struct sp_relay *r, const struct sp_rec_record *d, uint64_t ago)
 {
-	SP_BUF_AUTO b = {.max = SP_VIEW_LINE_MAX + 64};
 	struct sp_view_line v;
 
 	SP_TRY(sp_view_line_decode(d->data, &v));
 	if (v.ago_us != 0 || v.text.n == 0)
 		return SP_ERR_PROTO;
 	v.ago_us = ago;
-	SP_TRY(sp_view_line_encode(&b, &v));
-	sp_aside_put(r, SP_LANE_VIEW, SP_VIEW_LINE, d->chan, sp_buf_span(&b));
+	if (gathered.n > 0 && (gathered.chan != d->chan || gathered.n == GATHER ||
+	    gathered.bytes + v.text.n > GATHER_BYTES ||
+	    gathered.l[gathered.n - 1].ago_us < ago))
+		put_lines(r);
+	gathered.chan = d->chan;
+	gathered.bytes += v.text.n;
+	gathered.l[gathered.n++] = v;
 	return SP_OK;
 }
 
@@ -75,12 +106,12 @@ one_secret(struct sp_relay *r, const struct sp_rec_record *d)
 }
 
 static enum sp_err
-derived(struct sp_relay *r, struct sp_span body, const char **fault)
+take_derived(struct sp_relay *r, struct sp_span body, const char **fault)
 {
 	struct sp_aside *a = &r->aside;
 	struct sp_msg_scribe_derived m;
 	struct sp_rec_record d;
-	uint64_t ago = 0;
+	uint64_t now = sp_aside_now(r), ago;
 	enum sp_err e;
 
 	SP_TRY(sp_dec_scribe_derived(body, &m));
@@ -92,8 +123,9 @@ derived(struct sp_relay *r, struct sp_span body, const char **fault)
 	while ((e = sp_rec_record_get(&m.records, &d)) == SP_OK) {
 		if (sp_aside_term(a, d.chan) == NULL || d.at_us > a->sent_us)
 			return SP_ERR_PROTO;
-		ago = sp_aside_now(r);
-		ago = ago > d.at_us ? ago - d.at_us : 0;
+		ago = now > d.at_us ? now - d.at_us : 0;
+		if (d.kind != SP_VIEW_LINE)
+			put_lines(r);
 		e = d.kind == SP_VIEW_LINE ? one_line(r, &d, ago) :
 		    d.kind == SP_VIEW_COMMAND ? one_command(r, &d, ago) :
 		    d.kind == SP_VIEW_SECRET ? one_secret(r, &d) : SP_ERR_PROTO;
@@ -106,6 +138,15 @@ derived(struct sp_relay *r, struct sp_span body, const char **fault)
 		    m.until >= a->t[i].closed_us)
 			sp_aside_forget(&a->t[i]);
 	return SP_OK;
+}
+
+static enum sp_err
+derived(struct sp_relay *r, struct sp_span body, const char **fault)
+{
+	enum sp_err e = take_derived(r, body, fault);
+
+	put_lines(r);
+	return e;
 }
 
 /* ---------------------------------------------------------- keyframes */

@@ -213,7 +213,7 @@ warm_zstd(void)
 	if (z == NULL)
 		return SP_ERR_NOMEM;
 	ZSTD_CCtx_setParameter(z, ZSTD_c_compressionLevel, 1);
-	ZSTD_CCtx_setParameter(z, ZSTD_c_windowLog, SP_REC_WINDOW_LOG);
+	ZSTD_CCtx_setParameter(z, ZSTD_c_windowLog, 15);
 	left = ZSTD_compressStream2(z, &o, &i, ZSTD_e_flush);
 	ZSTD_freeCCtx(z);
 	return ZSTD_isError(left) ? SP_ERR_IO : SP_OK;

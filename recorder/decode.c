@@ -5,6 +5,7 @@
 
 #include "recorder/pack.h"
 #include "recorder/read.h"
+#include "recorder/view.h"
 
 /* Places to come back to; every other one goes when the table is full. */
 #define PLACES_MAX 4096
@@ -18,6 +19,20 @@ struct lane {
 	struct sp_rec_unpack unpack;
 };
 
+/* Chunks of one batch stand one behind the other, a lane each: their records are
+ * handed out in the order of their times. */
+#define PARTS_MAX 8
+#define ROWS_MAX (2 * SP_REC_RAW_MAX)	/* of what was in columns */
+
+struct part {
+	struct sp_buf text;
+	struct sp_span left;		/* behind next */
+	struct sp_rec_record next;
+	uint64_t base_us;		/* what its us count from */
+	bool has_next, is_delta;
+	uint8_t lane;
+};
+
 struct sp_rec_decoder {
 	struct sp_rec_file *f;
 	struct sp_rec_crypto crypto;
@@ -26,10 +41,18 @@ struct sp_rec_decoder {
 	size_t n_places;
 	unsigned stride, passed;	/* one of so many segments is kept */
 	bool is_skim;
-	struct sp_buf clear, raw;
-	struct sp_span left;		/* records not handed out yet */
-	struct sp_rec_chunk_header at;
-	struct sp_rec_place segment;	/* where the one being read begins */
+	struct sp_buf clear, rows;
+	struct part part[PARTS_MAX];
+	size_t n_parts;
+	enum sp_err late;		/* what came after them */
+	struct sp_rec_chunk ahead;	/* the chunk after them */
+	bool has_ahead;
+	struct sp_rec_place ahead_place; /* before it */
+	struct sp_rec_place segment;	/* where that of the last chunk begins */
+	struct sp_rec_place now;	/* where that of the parts begins */
+	struct sp_view_lines lines;	/* being handed out one by one */
+	struct sp_rec_record lines_of;
+	struct sp_buf line;
 };
 
 enum sp_err
@@ -79,6 +102,15 @@ rewind_lane(struct lane *l)
 }
 
 static void
+forget(struct sp_rec_decoder *d)
+{
+	d->n_parts = 0;
+	d->late = SP_OK;
+	d->has_ahead = false;
+	d->lines.n = 0;
+}
+
+static void
 take_keys(struct sp_rec_decoder *d, const struct sp_rec_lane_keys *keys)
 {
 	for (size_t i = 0; i < SP_REC_LANES; i++) {
@@ -99,8 +131,11 @@ sp_rec_decoder_new(int fd, const struct sp_rec_lane_keys *keys,
 		return SP_ERR_NOMEM;
 	d->stride = 1;
 	sp_buf_init(&d->clear, SP_REC_BODY_MAX);
+	sp_buf_init(&d->rows, ROWS_MAX);
+	sp_buf_init(&d->line, SP_VIEW_LINE_MAX + 64);
 	/* One more than a chunk can hold: a full one is no bomb. */
-	sp_buf_init(&d->raw, SP_REC_RAW_MAX + 1);
+	for (size_t i = 0; i < PARTS_MAX; i++)
+		sp_buf_init(&d->part[i].text, SP_REC_BODY_MAX);
 	e = sp_rec_crypto_init(&d->crypto);
 	if (e == SP_OK)
 		e = sp_rec_file_open(fd, &d->f);
@@ -117,8 +152,8 @@ enum sp_err
 sp_rec_decoder_reopen(struct sp_rec_decoder *d, int fd,
     const struct sp_rec_lane_keys *keys, uint32_t lanes)
 {
-	d->left = (struct sp_span){0};
-	d->segment = (struct sp_rec_place){0};
+	forget(d);
+	d->segment = d->now = (struct sp_rec_place){0};
 	d->n_places = 0;
 	d->stride = 1;
 	d->passed = 0;
@@ -140,7 +175,10 @@ sp_rec_decoder_free(struct sp_rec_decoder *d)
 	for (size_t i = 0; i < SP_REC_LANES; i++)
 		sp_rec_unpack_fini(&d->lane[i].unpack);
 	sp_buf_fini(&d->clear);
-	sp_buf_fini(&d->raw);
+	sp_buf_fini(&d->rows);
+	sp_buf_fini(&d->line);
+	for (size_t i = 0; i < PARTS_MAX; i++)
+		sp_buf_fini(&d->part[i].text);
 	sp_rec_file_close(d->f);
 	sp_rec_crypto_fini(&d->crypto);
 	free(d->place);
@@ -183,6 +221,7 @@ step(struct sp_rec_decoder *d, struct sp_rec_chunk *c)
 	struct sp_rec_place before;
 
 	sp_rec_file_tell(d->f, &before);
+	d->ahead_place = before;
 	switch (sp_rec_file_next(d->f, c)) {
 	case SP_REC_STEP_CHUNK:
 		break;
@@ -234,7 +273,7 @@ check_commitment(const struct lane *l, const struct sp_rec_chunk_header *h,
 }
 
 static enum sp_err
-decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
+unseal(struct sp_rec_decoder *d, const struct sp_rec_chunk *c, struct sp_buf *out)
 {
 	struct lane *l = &d->lane[c->h.lane - 1];
 	struct sp_span body = c->body;
@@ -249,43 +288,173 @@ decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
 		SP_TRY(check_commitment(l, &c->h, &body));
 	n = body.n - SP_REC_TAG;
 	SP_TRY(sp_rec_chunk_key(l->state, c->h.lane, c->h.segment, key));
-	sp_buf_reset(&d->clear);
-	sp_buf_reset(&d->raw);
-	SP_TRY(sp_buf_reserve(&d->clear, n + 1, &at));
+	sp_buf_reset(out);
+	SP_TRY(sp_buf_reserve(out, n + 1, &at));
 	e = sp_rec_unseal(&d->crypto, key, c->prev, &c->h, body, at);
 	sodium_memzero(key, sizeof(key));
 	SP_TRY(e);
-	sp_buf_commit(&d->clear, n);
-	if ((c->h.flags & SP_REC_F_ZSTD) == 0) {
-		d->left = sp_buf_span(&d->clear);
-	} else {
-		SP_TRY(sp_rec_unpack(&l->unpack, sp_buf_span(&d->clear), &d->raw));
-		d->left = sp_buf_span(&d->raw);
-	}
-	if (d->left.n > SP_REC_RAW_MAX)
-		return SP_ERR_TOOBIG;
-	d->at = c->h;
+	sp_buf_commit(out, n);
 	return SP_OK;
+}
+
+/* What VIEW repeats of OUT stands in OUT's stream. */
+static enum sp_err
+unpack(struct sp_rec_decoder *d, const struct sp_rec_chunk *c, struct sp_buf *out)
+{
+	struct lane *l = &d->lane[c->h.lane - 1];
+
+	sp_buf_reset(out);
+	out->max = SP_REC_RAW_MAX + 1;
+	if ((c->h.flags & SP_REC_F_WITH_OUT) != 0) {
+		l = &d->lane[SP_LANE_OUT - 1];
+		if (!l->has)
+			return SP_ERR_NOTFOUND;
+		SP_TRY(go_to_segment(l, SP_LANE_OUT, c->h.segment));
+	}
+	return sp_rec_unpack(&l->unpack, sp_buf_span(&d->clear), out);
+}
+
+/* The next record of a part. */
+static enum sp_err
+fetch(struct part *p)
+{
+	enum sp_err e = sp_rec_record_get(&p->left, &p->next);
+
+	p->has_next = e == SP_OK;
+	if (e != SP_OK)
+		return e == SP_ERR_EOF ? SP_OK : e;
+	if (p->next.at_us > SP_REC_TIME_MAX) {
+		p->has_next = false;
+		return SP_ERR_PROTO;
+	}
+	p->next.lane = p->lane;
+	p->next.at_us += p->base_us;
+	if (p->is_delta)
+		p->base_us = p->next.at_us;
+	return p->base_us > 2 * SP_REC_TIME_MAX ? SP_ERR_PROTO : SP_OK;
+}
+
+static enum sp_err
+decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
+{
+	bool is_packed = (c->h.flags & SP_REC_F_ZSTD) != 0;
+	struct part *p = &d->part[d->n_parts];
+
+	p->text.max = SP_REC_BODY_MAX;
+	SP_TRY(unseal(d, c, is_packed ? &d->clear : &p->text));
+	if (is_packed)
+		SP_TRY(unpack(d, c, &p->text));
+	if (p->text.len > SP_REC_RAW_MAX)
+		return SP_ERR_TOOBIG;
+	if ((c->h.flags & SP_REC_F_COLUMNS) != 0) {
+		struct sp_buf columns = p->text;
+
+		p->text = d->rows;
+		d->rows = columns;
+		p->text.max = ROWS_MAX;
+		SP_TRY(sp_rec_from_columns(sp_buf_span(&d->rows), &p->text));
+	}
+	p->left = sp_buf_span(&p->text);
+	p->lane = c->h.lane;
+	p->base_us = c->h.at_us;
+	p->is_delta = sp_rec_file_header(d->f)->version >= 4;
+	if (d->n_parts++ == 0)
+		d->now = d->segment;
+	return fetch(p);
+}
+
+static bool
+is_ours(const struct sp_rec_decoder *d, const struct sp_rec_chunk_header *h)
+{
+	return h->type == SP_REC_DATA_CHUNK && h->lane >= 1 &&
+	    h->lane <= SP_REC_LANES && d->lane[h->lane - 1].has;
+}
+
+/* One chunk, or those of one batch; what does not fit ends it. */
+static enum sp_err
+fill(struct sp_rec_decoder *d)
+{
+	const struct sp_rec_chunk_header *h = &d->ahead.h;
+	bool in_batches = sp_rec_file_header(d->f)->version >= 4;
+	uint64_t at_us = 0;
+	uint32_t segment = 0;
+
+	d->n_parts = 0;
+	for (;;) {
+		if (!d->has_ahead)
+			SP_TRY(step(d, &d->ahead));
+		d->has_ahead = true;
+		if (d->n_parts > 0 && (h->type != SP_REC_DATA_CHUNK ||
+		    h->at_us != at_us || h->segment != segment ||
+		    d->n_parts == PARTS_MAX))
+			return SP_OK;
+		d->has_ahead = false;
+		if (!is_ours(d, h))
+			continue;
+		at_us = h->at_us;
+		segment = h->segment;
+		SP_TRY(decode_chunk(d, &d->ahead));
+		if (!in_batches)
+			return SP_OK;
+	}
+}
+
+static struct part *
+earliest(struct sp_rec_decoder *d)
+{
+	struct part *p = NULL;
+
+	for (size_t i = 0; i < d->n_parts; i++)
+		if (d->part[i].has_next && (p == NULL ||
+		    d->part[i].next.at_us < p->next.at_us))
+			p = &d->part[i];
+	return p;
+}
+
+/* Lines that were written as one record are handed out as if each were one. */
+static bool
+next_line(struct sp_rec_decoder *d, struct sp_rec_record *r)
+{
+	struct sp_view_line l;
+
+	if (!sp_view_lines_next(&d->lines, &l))
+		return false;
+	sp_buf_reset(&d->line);
+	if (sp_view_line_encode(&d->line, &l) != SP_OK)
+		return false;
+	*r = d->lines_of;
+	r->kind = SP_RECORD_LINE;
+	r->data = sp_buf_span(&d->line);
+	return true;
 }
 
 enum sp_err
 sp_rec_decoder_next(struct sp_rec_decoder *d, struct sp_rec_record *r)
 {
-	struct sp_rec_chunk c;
+	struct part *p;
 	enum sp_err e;
 
-	while ((e = sp_rec_record_get(&d->left, r)) == SP_ERR_EOF) {
-		SP_TRY(step(d, &c));
-		if (c.h.type == SP_REC_DATA_CHUNK && c.h.lane >= 1 &&
-		    c.h.lane <= SP_REC_LANES && d->lane[c.h.lane - 1].has)
-			SP_TRY(decode_chunk(d, &c));
+	for (;;) {
+		if (next_line(d, r))
+			return SP_OK;
+		while ((p = earliest(d)) == NULL) {
+			e = d->late;
+			d->late = SP_OK;
+			SP_TRY(e);
+			e = fill(d);
+			if (earliest(d) == NULL)
+				SP_TRY(e);
+			else
+				d->late = e;
+		}
+		*r = p->next;
+		if ((e = fetch(p)) != SP_OK)
+			d->late = e;
+		if (r->kind != SP_RECORD_LINES || r->lane != SP_LANE_VIEW ||
+		    sp_view_lines_begin(r->data, &d->lines) != SP_OK)
+			return SP_OK;
+		d->lines_of = *r;
 	}
-	SP_TRY(e);
-	if (r->at_us > SP_REC_TIME_MAX)
-		return SP_ERR_PROTO;
-	r->at_us += d->at.at_us;
-	r->lane = d->at.lane;
-	return SP_OK;
 }
 
 enum sp_err
@@ -296,7 +465,11 @@ sp_rec_decoder_scan(struct sp_rec_decoder *d, uint64_t *end_us)
 	uint64_t end;
 	enum sp_err e;
 
-	sp_rec_file_tell(d->f, &here);
+	if (d->has_ahead)
+		here = d->ahead_place;
+	else
+		sp_rec_file_tell(d->f, &here);
+	d->has_ahead = false;
 	end = here.at_us;
 	while ((e = step(d, &c)) == SP_OK)
 		end = c.h.at_us;
@@ -324,13 +497,13 @@ sp_rec_decoder_seek(struct sp_rec_decoder *d, uint64_t at_us)
 void
 sp_rec_decoder_tell(const struct sp_rec_decoder *d, struct sp_rec_place *p)
 {
-	*p = d->segment;
+	*p = d->now;
 }
 
 void
 sp_rec_decoder_go(struct sp_rec_decoder *d, const struct sp_rec_place *p)
 {
-	d->left = (struct sp_span){0};
+	forget(d);
 	sp_rec_file_seek(d->f, p);
 	/* A stream is decodable from the first chunk of a segment only. */
 	for (size_t l = 0; l < SP_REC_LANES; l++)

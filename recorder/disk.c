@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/text.h"
+#include "recorder/format.h"
 
 #define STEP_MIN (128u << 10)
 #define STEP_MAX (8u << 20)
@@ -52,8 +53,8 @@ bool
 sp_rec_disk_is_short(struct sp_rec_disk *d)
 {
 	int64_t now = sp_boot_us();
-	uint64_t above = UINT64_MAX, ahead = d->allocated > d->off ?
-	    d->allocated - d->off : 0;
+	uint64_t above = UINT64_MAX, end = d->off + SP_REC_GAP + d->tail;
+	uint64_t ahead = d->allocated > end ? d->allocated - end : 0;
 
 	if (d->looked_us != 0 && now - d->looked_us < LOOK_US)
 		return d->is_short;
@@ -95,7 +96,8 @@ grow(struct sp_rec_disk *d, uint64_t want, uint64_t above)
 enum sp_err
 sp_rec_disk_room(struct sp_rec_disk *d, size_t n)
 {
-	uint64_t want = d->off + n + SP_REC_TAIL_BYTES, above;
+	uint64_t want = d->off + SP_REC_GAP + d->tail + n + SP_REC_END_BYTES;
+	uint64_t above;
 	bool must_grow = !d->no_fallocate && want > d->allocated;
 	int64_t now = sp_boot_us();
 
@@ -106,11 +108,9 @@ sp_rec_disk_room(struct sp_rec_disk *d, size_t n)
 	return must_grow ? grow(d, want, above) : SP_OK;
 }
 
-enum sp_err
-sp_rec_disk_append(struct sp_rec_disk *d, struct sp_span s)
+static enum sp_err
+write_at(struct sp_rec_disk *d, struct sp_span s, uint64_t at)
 {
-	uint64_t at = d->off;
-
 	while (s.n > 0) {
 		ssize_t n = pwrite(d->fd, s.p, s.n, (off_t)at);
 
@@ -125,7 +125,35 @@ sp_rec_disk_append(struct sp_rec_disk *d, struct sp_span s)
 		s.p += n;
 		s.n -= (size_t)n;
 	}
-	d->off = at;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_append(struct sp_rec_disk *d, struct sp_span s)
+{
+	SP_TRY(write_at(d, s, d->off));
+	d->off += s.n;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_append_packed(struct sp_rec_disk *d, struct sp_span s)
+{
+	size_t n = SP_REC_CHUNK_HEADER;
+
+	SP_ASSERT(s.n > n);
+	SP_TRY(write_at(d, sp_span_of(s.p + n, s.n - n), d->off + n));
+	SP_TRY(sp_rec_disk_sync(d));
+	SP_TRY(write_at(d, sp_span_of(s.p, n), d->off));
+	d->off += s.n;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_append_tail(struct sp_rec_disk *d, struct sp_span s)
+{
+	SP_TRY(write_at(d, s, d->off + SP_REC_GAP + d->tail));
+	d->tail += s.n;
 	return SP_OK;
 }
 
@@ -147,8 +175,8 @@ sp_rec_disk_sync(struct sp_rec_disk *d)
 	return SP_OK;
 }
 
-enum sp_err
-sp_rec_disk_finish(struct sp_rec_disk *d)
+static enum sp_err
+cut_at_end(struct sp_rec_disk *d)
 {
 	int r;
 
@@ -158,5 +186,27 @@ sp_rec_disk_finish(struct sp_rec_disk *d)
 	if (r != 0)
 		return SP_ERR_IO;
 	d->is_dirty = true;
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_drop_tail(struct sp_rec_disk *d)
+{
+	if (d->tail == 0)
+		return SP_OK;
+	SP_TRY(sp_rec_disk_sync(d));
+	SP_TRY(cut_at_end(d));
+	d->tail = 0;
+	d->allocated = d->off;
+	/* Without it the next batch asks, and is told. */
+	(void)!sp_rec_disk_room(d, 0);
+	return SP_OK;
+}
+
+enum sp_err
+sp_rec_disk_finish(struct sp_rec_disk *d)
+{
+	SP_ASSERT(d->tail == 0);
+	SP_TRY(cut_at_end(d));
 	return sp_rec_disk_sync(d);
 }

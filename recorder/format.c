@@ -17,6 +17,18 @@ sp_rec_kind_name(uint8_t kind)
 	}
 }
 
+unsigned
+sp_rec_known_flags(uint8_t version)
+{
+	static const unsigned known[] = {0, SP_REC_F_ZSTD,
+	    SP_REC_F_ZSTD | SP_REC_F_BEHIND,
+	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME,
+	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME |
+	    SP_REC_F_WITH_OUT | SP_REC_F_COLUMNS};
+
+	return version <= SP_REC_VERSION ? known[version] : 0;
+}
+
 static void
 le_put(uint8_t *o, uint64_t v, size_t n)
 {

@@ -20,17 +20,18 @@
 #define SP_REC_CHAIN 32
 #define SP_REC_TAG 16
 #define SP_REC_SIG 64
+#define SP_REC_TOTALS 24	/* what a checkpoint begins with */
 #define SP_REC_COMMIT 32
 #define SP_REC_SEAL (SP_REC_TAG + SP_REC_COMMIT) /* chained for a body */
 #define SP_REC_HASHES_MAX 1024	/* of one chunk */
 #define SP_REC_OVERHEAD (SP_REC_CHUNK_HEADER + SP_REC_CHAIN)
 #define SP_REC_RAW_MAX (512u << 10)	/* records of one chunk */
 #define SP_REC_BODY_MAX (576u << 10)	/* what stands in the file for it */
-#define SP_REC_SEGMENT_BYTES (256u << 10)
-#define SP_REC_SEGMENT_US INT64_C(30000000)
+#define SP_REC_SEGMENT_BYTES (8u << 20)
+#define SP_REC_SEGMENT_US INT64_C(60000000)
 #define SP_REC_CHECKPOINT_BYTES (1u << 20)
 #define SP_REC_CHECKPOINT_US INT64_C(5000000)
-#define SP_REC_WINDOW_LOG 15
+#define SP_REC_WINDOW_LOG 21	/* before version 4: 15 */
 #define SP_REC_REASON_MAX 512
 #define SP_REC_TIME_MAX (INT64_C(1) << 53) /* us; sums cannot overflow */
 
@@ -45,6 +46,12 @@ enum sp_rec_chunk_type {
 #define SP_REC_F_ZSTD 1u
 #define SP_REC_F_BEHIND 2u	/* the hash of the body comes behind */
 #define SP_REC_F_KEYFRAME 4u	/* its first record is a KEYFRAME */
+#define SP_REC_F_WITH_OUT 8u	/* VIEW: it is compressed behind lane OUT */
+#define SP_REC_F_COLUMNS 16u	/* its records stand in columns */
+/* A tail stands so far behind the end of the body; what is packed fits between. */
+#define SP_REC_GAP (128u << 10)
+#define SP_REC_HEAD 16	/* bytes that name a chain */
+#define SP_REC_HEADS_MAX 16	/* signed in a tail, named when it is packed */
 
 /* Kinds of records inside a lane. The bytes of each are in the document. */
 #define SP_REC_KINDS(K)                                                       \
@@ -78,13 +85,16 @@ enum sp_rec_chunk_type {
 	K(COMMAND, 42, "command")                                             \
 	K(NOECHO, 43, "noecho")                                               \
 	K(GAP, 44, "gap")                                                     \
-	K(BODY, 45, "body")
+	K(BODY, 45, "body")                                                   \
+	K(LINES, 46, "lines")
 
 enum sp_rec_kind {
 #define SP_REC_KIND_ENUM(name, num, text) SP_RECORD_##name = (num),
 	SP_REC_KINDS(SP_REC_KIND_ENUM)
 #undef SP_REC_KIND_ENUM
 };
+/* The flags of a DATA chunk that a version has. */
+unsigned sp_rec_known_flags(uint8_t version);
 const char *sp_rec_kind_name(uint8_t kind); /* "unknown" if unknown */
 
 struct sp_rec_chunk_header {
@@ -106,8 +116,9 @@ SP_MUST enum sp_err sp_rec_varint_put(struct sp_buf *b, uint64_t v);
 SP_MUST enum sp_err sp_rec_varint_get(struct sp_span *s, uint64_t max,
     uint64_t *v);
 
-/* A record: varint dt_us since the chunk's at_us, u8 kind, varint channel,
- * varint length, bytes. */
+/* A record: varint dt_us since the record before it in its chunk (the first, and
+ * all before version 4: since the chunk's at_us), u8 kind, varint channel, varint
+ * length, bytes. */
 struct sp_rec_record {
 	uint64_t at_us;		/* since t0 */
 	uint8_t lane, kind;
@@ -120,6 +131,13 @@ SP_MUST enum sp_err sp_rec_record_put(struct sp_buf *b, uint64_t dt_us,
 /* Moves s forward; r->at_us is dt_us here. SP_ERR_EOF at the end. */
 SP_MUST enum sp_err sp_rec_record_get(struct sp_span *s,
     struct sp_rec_record *r);
+
+/* Whole records as columns, and back; out is emptied. SP_ERR_TOOBIG: a time that
+ * does not fit, or out->max; SP_ERR_PROTO: no columns of ours. */
+SP_MUST enum sp_err sp_rec_to_columns(struct sp_span records,
+    struct sp_buf *out);
+SP_MUST enum sp_err sp_rec_from_columns(struct sp_span columns,
+    struct sp_buf *out);
 
 /* ---------------------------------------------------------- cryptography */
 

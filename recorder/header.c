@@ -88,7 +88,7 @@ sp_rec_header_encode(struct sp_buf *b, const struct sp_rec_header *h)
 		return SP_ERR_INVAL;
 	SP_TRY(put_lanes(&lanes, h, most, is_old));
 	SP_TRY(sp_buf_put(b, SP_REC_MAGIC, SP_REC_MAGIC_BYTES));
-	SP_TRY(sp_buf_put_u8(b, is_old ? h->version : SP_REC_VERSION));
+	SP_TRY(sp_buf_put_u8(b, h->version != 0 ? h->version : SP_REC_VERSION));
 	SP_TRY(sp_buf_put_u8(b, SP_REC_SUITE));
 	SP_TRY(sp_buf_put_u16(b, 0));
 	SP_TRY(sp_buf_put_u32(b, (uint32_t)(SP_REC_HEADER_FIXED +

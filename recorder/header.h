@@ -11,12 +11,12 @@
 
 /*
  * The header of a recording: what it is, and who can open which lane
- * (doc/recording-format.md, "Header"). Version 3 is what is written; 1 and 2
- * are read: they had three lanes, each for every recipient.
+ * (doc/recording-format.md, "Header"). Version 4 is what is written; 3 is as it
+ * but for its chunks; 1 and 2 had three lanes, each for every recipient.
  */
 #define SP_REC_MAGIC "SPREC1\r\n"
 #define SP_REC_MAGIC_BYTES 8
-#define SP_REC_VERSION 3
+#define SP_REC_VERSION 4
 #define SP_REC_SUITE 1
 #define SP_REC_LANES 5		/* that we know: enum sp_lane */
 #define SP_REC_LANES_OLD 3	/* of versions 1 and 2 */

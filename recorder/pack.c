@@ -7,7 +7,21 @@
 #define JUDGE_FROM 2048		/* a chunk that says something about the stream */
 #define BACKOFF_MAX 64
 #define UNPACK_STEP (64u << 10)
-#define WORTH_IT 4096		/* a stream that has said less needs no context */
+#define MINUTE_BYTES (32u << 10)
+/* Bulk must not wait; what was gathered over seconds may take its time. */
+static const struct {
+	ZSTD_cParameter what;
+	int fast, thorough;
+} tuning[] = {
+	{ZSTD_c_compressionLevel, 1, 16},
+	{ZSTD_c_windowLog, SP_REC_WINDOW_LOG, 18},
+	{ZSTD_c_hashLog, 14, 15},
+	{ZSTD_c_chainLog, 14, 15},
+	/* The lines of bulk are told up to 1 MiB after it was said. */
+	{ZSTD_c_enableLongDistanceMatching, 1, 0},
+	{ZSTD_c_ldmHashLog, 16, 0},
+	{ZSTD_c_ldmMinMatch, 32, 0},
+};
 
 void
 sp_rec_pack_fini(struct sp_rec_pack *k)
@@ -23,21 +37,21 @@ sp_rec_pack_new_segment(struct sp_rec_pack *k)
 }
 
 static enum sp_err
-start(struct sp_rec_pack *k)
+start(struct sp_rec_pack *k, size_t first)
 {
 	size_t bad = 0;
 
-	if (k->z == NULL) {
-		if ((k->z = ZSTD_createCCtx()) == NULL)
-			return SP_ERR_NOMEM;
+	if (k->z == NULL && (k->z = ZSTD_createCCtx()) == NULL)
+		return SP_ERR_NOMEM;
+	bad |= ZSTD_isError(ZSTD_CCtx_reset(k->z,
+	    ZSTD_reset_session_and_parameters));
+	for (size_t i = 0; i < sizeof(tuning) / sizeof(tuning[0]); i++)
+		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, tuning[i].what,
+		    k->is_thorough ? tuning[i].thorough : tuning[i].fast));
+	/* The little that is typed in a minute: a few ms, once. */
+	if (k->is_thorough && first < MINUTE_BYTES)
 		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
-		    ZSTD_c_compressionLevel, 1));
-		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
-		    ZSTD_c_windowLog, SP_REC_WINDOW_LOG));
-		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
-		    ZSTD_c_hashLog, 13));
-	}
-	bad |= ZSTD_isError(ZSTD_CCtx_reset(k->z, ZSTD_reset_session_only));
+		    ZSTD_c_compressionLevel, 19));
 	k->is_started = true;
 	return bad == 0 ? SP_OK : SP_ERR_IO;
 }
@@ -58,12 +72,8 @@ sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
 		k->skip--;
 		return SP_OK;
 	}
-	/* A context is a quarter of a MiB, touched as it is made: a session that
-	 * only waits at its prompt has none. */
-	if (k->z == NULL && k->said < WORTH_IT && (k->said += in.n) < WORTH_IT)
-		return SP_OK;
 	if (!k->is_started)
-		SP_TRY(start(k));
+		SP_TRY(start(k, in.n));
 	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));
 	o = (ZSTD_outBuffer){at, ZSTD_compressBound(in.n) + 64, 0};
 	/* The bound leaves room for a whole flush: anything left is a bug. */
@@ -96,7 +106,7 @@ sp_rec_unpack_new_segment(struct sp_rec_unpack *k)
 		if ((k->z = ZSTD_createDCtx()) == NULL)
 			return SP_ERR_NOMEM;
 		if (ZSTD_isError(ZSTD_DCtx_setParameter(k->z,
-		    ZSTD_d_windowLogMax, SP_REC_WINDOW_LOG + 1)))
+		    ZSTD_d_windowLogMax, SP_REC_WINDOW_LOG)))
 			return SP_ERR_IO;
 	}
 	return ZSTD_isError(ZSTD_DCtx_reset(k->z, ZSTD_reset_session_only)) ?

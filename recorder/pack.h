@@ -9,12 +9,13 @@
 
 /*
  * One lane's compressor: a zstd stream for each segment, flushed for each
- * chunk, that leaves what does not shrink alone. No context until needed.
+ * chunk, that leaves what does not shrink alone. No context until needed: it
+ * is about 1 MiB, touched as it is made.
  */
 struct sp_rec_pack {
 	ZSTD_CCtx *z;
+	bool is_thorough;	/* of the stream that begins next: slow and small */
 	unsigned skip, backoff;	/* chunks to leave alone */
-	size_t said;		/* before there was a context */
 	bool is_started;	/* something of this segment went through it */
 };
 void sp_rec_pack_fini(struct sp_rec_pack *k);

@@ -21,6 +21,8 @@ struct sp_rec_file {
 	struct sp_buf in;	/* bytes of the file from at.off on */
 	size_t handed_out;
 	const char *why;
+	bool is_tail;		/* what is read now stands behind the gap */
+	uint64_t packed_off;	/* the last chunk was a checkpoint that names a tail */
 	bool is_skim;
 	uint32_t wanted;	/* is_skim: bit n: lane n */
 };
@@ -102,6 +104,8 @@ sp_rec_file_reopen(struct sp_rec_file *f, int fd)
 	f->fd = fd;
 	f->why = "";
 	f->at = (struct sp_rec_place){0};
+	f->is_tail = false;
+	f->packed_off = 0;
 	f->handed_out = 0;
 	f->in.off = f->in.len = 0;
 	return read_header(f);
@@ -159,6 +163,8 @@ void
 sp_rec_file_seek(struct sp_rec_file *f, const struct sp_rec_place *p)
 {
 	f->at = *p;
+	f->is_tail = false;
+	f->packed_off = 0;
 	f->handed_out = 0;
 	f->in.off = f->in.len = 0;
 }
@@ -169,7 +175,7 @@ odd_header(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
 {
 	if (h->len > SP_REC_BODY_MAX)
 		return "a chunk larger than any";
-	if (h->seq != f->at.seq)
+	if (f->header.version < 4 ? h->seq != f->at.seq : h->seq < f->at.seq)
 		return "a chunk out of sequence";
 	if (h->segment < f->at.segment ||
 	    h->segment - f->at.segment > SEGMENT_SKIP_MAX)
@@ -204,7 +210,7 @@ static void
 went_on(struct sp_rec_file *f, const struct sp_rec_chunk *c)
 {
 	memcpy(f->at.chain, c->chain, 32);
-	f->at.seq++;
+	f->at.seq = c->h.seq + 1;
 	f->at.segment = c->h.segment;
 	f->at.at_us = c->h.at_us;
 }
@@ -234,16 +240,13 @@ is_wanted(const struct sp_rec_file *f, const struct sp_rec_chunk_header *h)
 	    (f->wanted >> h->lane & 1) != 0;
 }
 
-enum sp_rec_step
-sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
+static enum sp_rec_step
+one_chunk(struct sp_rec_file *f, struct sp_rec_chunk *c)
 {
 	const uint8_t *p;
 	const char *odd;
 	enum sp_err e;
 
-	sp_buf_consume(&f->in, f->handed_out);
-	f->at.off += f->handed_out;
-	f->handed_out = 0;
 	if ((e = need(f, SP_REC_OVERHEAD)) != SP_OK)
 		return e == SP_ERR_EOF && f->in.len == 0 ? SP_REC_STEP_END :
 		    of_need(e);
@@ -271,4 +274,92 @@ sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 	f->handed_out = (size_t)c->size;
 	went_on(f, c);
 	return SP_REC_STEP_CHUNK;
+}
+
+/* ------------------------------------------------- while it is written */
+
+/* Are there only zeros from `from` to `to`, or to the end of the file? */
+static bool
+is_hole(const struct sp_rec_file *f, uint64_t from, uint64_t to)
+{
+	uint8_t b[4096];
+
+	while (from < to) {
+		size_t n = to - from < sizeof(b) ? (size_t)(to - from) : sizeof(b);
+		ssize_t got = pread(f->fd, b, n, (off_t)from);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got == 0;
+		for (ssize_t i = 0; i < got; i++)
+			if (b[i] != 0)
+				return false;
+		from += (uint64_t)got;
+	}
+	return true;
+}
+
+/* The last chunk took the place of a tail that the writer could not cut off any
+ * more: it begins where that chunk says. */
+static bool
+has_old_tail(const struct sp_rec_file *f)
+{
+	uint8_t b[8];
+	uint64_t from = 0;
+
+	if (f->packed_off == 0 || pread(f->fd, b, sizeof(b), (off_t)(f->packed_off +
+	    SP_REC_OVERHEAD + SP_REC_TOTALS)) != sizeof(b))
+		return false;
+	for (size_t i = sizeof(b); i-- > 0;)
+		from = from << 8 | b[i];
+	return from >= f->at.off && from - f->at.off <= SP_REC_GAP &&
+	    is_hole(f, f->at.off, from) &&
+	    !is_hole(f, from, from + SP_REC_CHUNK_HEADER);
+}
+
+/* No chunk stands where the body ends: one of the tail may, behind the gap. */
+static enum sp_rec_step
+in_the_tail(struct sp_rec_file *f, struct sp_rec_chunk *c,
+    enum sp_rec_step here)
+{
+	bool is_gap = is_hole(f, f->at.off, f->at.off + SP_REC_GAP);
+	struct sp_rec_place body = f->at;
+	const char *why = f->why;
+	enum sp_rec_step there;
+
+	f->at.off += SP_REC_GAP;
+	f->in.off = f->in.len = 0;
+	there = one_chunk(f, c);
+	if (there == SP_REC_STEP_CHUNK) {
+		f->is_tail = true;
+		return there;
+	}
+	f->at = body;
+	f->in.off = f->in.len = 0;
+	if (has_old_tail(f))
+		return SP_REC_STEP_END;
+	/* Nothing is what the beginning of a batch may have left. */
+	if (is_gap)
+		return there == SP_REC_STEP_END ? SP_REC_STEP_PARTIAL : there;
+	f->why = why;
+	return here;
+}
+
+enum sp_rec_step
+sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
+{
+	enum sp_rec_step st;
+
+	sp_buf_consume(&f->in, f->handed_out);
+	f->at.off += f->handed_out;
+	f->handed_out = 0;
+	st = one_chunk(f, c);
+	if (f->header.version >= 4 && !f->is_tail &&
+	    (st == SP_REC_STEP_PARTIAL || st == SP_REC_STEP_BROKEN))
+		st = in_the_tail(f, c, st);
+	if (st == SP_REC_STEP_CHUNK)
+		f->packed_off = c->h.type == SP_REC_CHECKPOINT_CHUNK &&
+		    c->h.len > SP_REC_TOTALS + SP_REC_SIG ? c->off : 0;
+	return st;
 }

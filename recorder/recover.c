@@ -15,7 +15,9 @@
 
 struct found {
 	bool has_header, is_opened, is_closed;
-	uint64_t good, size, cut, chunks, at_us;
+	uint64_t good, size, cut, next_seq, at_us;
+	uint64_t body, tail;	/* where a tail belongs, and stands; 0: none */
+	uint64_t gap;		/* over which it was moved */
 	uint32_t segment;
 	uint8_t head[32];
 	struct sp_msg_rec_point point;	/* of the recording, and its last chunk */
@@ -90,8 +92,15 @@ walk(struct sp_rec_file *f, struct found *o)
 	memcpy(o->head, sp_rec_file_header_hash(f), 32);
 	while (!o->is_closed &&
 	    (st = sp_rec_file_next(f, &c)) == SP_REC_STEP_CHUNK) {
+		if (c.off != o->good) {
+			o->body = o->good;
+			o->tail = c.off;
+		}
+		/* No writer of ours says so much in a tail. */
+		if (o->tail != 0 && c.off + c.size - o->tail > SP_REC_GAP)
+			break;
 		o->good = c.off + c.size;
-		o->chunks++;
+		o->next_seq = c.h.seq + 1;
 		o->at_us = c.h.at_us;
 		o->segment = c.h.segment;
 		if (c.h.type == SP_REC_OPEN_CHUNK)
@@ -129,13 +138,56 @@ look(int fd, const uint8_t session[static 16], struct found *o)
 }
 
 static enum sp_err
+read_tail(int fd, const struct found *o, struct sp_buf *b)
+{
+	size_t n = (size_t)(o->good - o->tail);
+	uint8_t *at;
+
+	SP_TRY(sp_buf_reserve(b, n, &at));
+	while (b->len < n) {
+		ssize_t got = pread(fd, at + b->len, n - b->len,
+		    (off_t)(o->tail + b->len));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return SP_ERR_IO;
+		sp_buf_commit(b, (size_t)got);
+	}
+	return SP_OK;
+}
+
+/* Nobody has the key to pack a tail: its chunks are moved to where the body ends,
+ * as they are. Until they all stand there, the tail is read from its old place. */
+static enum sp_err
+move_tail(int fd, struct found *o)
+{
+	SP_BUF_AUTO b = {.max = SP_REC_GAP};
+	struct sp_rec_disk d;
+	struct sp_span s;
+
+	if (o->tail == 0)
+		return SP_OK;
+	SP_TRY(read_tail(fd, o, &b));
+	s = sp_buf_span(&b);
+	sp_rec_disk_init(&d, fd, 0);
+	d.off = o->body;
+	SP_TRY(sp_rec_disk_append_packed(&d, s));
+	SP_TRY(sp_rec_disk_sync(&d));
+	o->gap = o->tail - o->body;
+	o->good -= o->gap;
+	o->tail = 0;
+	return SP_OK;
+}
+
+static enum sp_err
 cut(int fd, struct found *o)
 {
 	int r;
 
 	if (!o->has_header || o->size == o->good)
 		return SP_OK;
-	o->cut = o->size - o->good;
+	o->cut = o->size - o->gap - o->good;
 	do
 		r = ftruncate(fd, (off_t)o->good);
 	while (r != 0 && errno == EINTR);
@@ -146,7 +198,7 @@ static enum sp_err
 append(int fd, struct found *o, uint8_t type, struct sp_span body)
 {
 	struct sp_rec_chunk_header h = {.type = type, .len = (uint32_t)body.n,
-	    .segment = o->segment, .seq = o->chunks, .at_us = o->at_us};
+	    .segment = o->segment, .seq = o->next_seq, .at_us = o->at_us};
 	SP_BUF_AUTO out = {.max = SP_REC_OVERHEAD + SP_REC_HASHES_MAX * 40};
 	uint8_t head[SP_REC_CHUNK_HEADER], chain[32];
 	struct sp_rec_disk d;
@@ -162,7 +214,7 @@ append(int fd, struct found *o, uint8_t type, struct sp_span body)
 	SP_TRY(sp_rec_disk_append(&d, sp_buf_span(&out)));
 	SP_TRY(sp_rec_disk_finish(&d));
 	o->good = o->size = d.off;
-	o->chunks++;
+	o->next_seq++;
 	memcpy(o->head, chain, 32);
 	return SP_OK;
 }
@@ -196,7 +248,7 @@ report(struct sp_link *l, const uint8_t session[static 16],
     const struct found *o)
 {
 	struct sp_msg_rec_recovered m = {.closed = o->is_closed,
-	    .chunks = o->chunks,
+	    .chunks = o->next_seq,
 	    .cut_bytes = o->cut,
 	    .file_bytes = o->has_header ? o->good : o->size};
 
@@ -214,6 +266,7 @@ recover(int fd, struct sp_link *l, const uint8_t session[static 16],
 
 	SP_TRY(sp_rec_crypto_init(&o->crypto));
 	SP_TRY(look(fd, session, o));
+	SP_TRY(move_tail(fd, o));
 	SP_TRY(cut(fd, o));
 	SP_TRY(append_hashes(fd, o));
 	SP_TRY(tell_point(l, o, true));
@@ -246,7 +299,7 @@ sp_recover_run(int file_fd, int link_fd, const uint8_t session[static 16])
 		e = recover(file_fd, &l, session, &o);
 	sp_log(e == SP_OK ? SP_INFO : SP_ERROR, "recovered", session,
 	    "result=\"%s\" closed=%d chunks=%llu cut_bytes=%llu", sp_err_text(e),
-	    o.is_closed, (unsigned long long)o.chunks,
+	    o.is_closed, (unsigned long long)o.next_seq,
 	    (unsigned long long)o.cut);
 	sp_rec_behind_fini(&o.behind);
 	sp_rec_crypto_fini(&o.crypto);

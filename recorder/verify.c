@@ -9,6 +9,8 @@
 #include "recorder/behind.h"
 #include "recorder/read.h"
 
+#define LOOKS 4	/* at a file that changes under one's eyes */
+
 struct judge {
 	struct sp_rec_file *f;
 	const uint8_t *audit_key, *known;
@@ -114,13 +116,30 @@ take_totals(struct judge *j, struct sp_span *body)
 	return true;
 }
 
+/* What stood in its place, and was signed there: others may know of it. */
+static bool
+take_packed(struct judge *j, struct sp_span body)
+{
+	uint64_t from = 0;
+
+	if (sp_rec_file_header(j->f)->version < 4 ||
+	    sp_get_u64(&body, &from) != SP_OK || body.n % SP_REC_HEAD != 0 ||
+	    body.n > SP_REC_HEAD * SP_REC_HEADS_MAX)
+		return false;
+	for (; body.n > 0; body = sp_span_of(body.p + SP_REC_HEAD,
+	    body.n - SP_REC_HEAD))
+		if (j->known != NULL && memcmp(j->known, body.p, SP_REC_HEAD) == 0)
+			j->is_known_seen = true;
+	return true;
+}
+
 static bool
 judge_checkpoint(struct judge *j, const struct sp_rec_chunk *c)
 {
 	struct sp_span body;
 
 	if (own_signature_fits(j, c, &body) && take_totals(j, &body) &&
-	    body.n == 0)
+	    (body.n == 0 || take_packed(j, body)))
 		return true;
 	say(j->r, SP_REC_FORGED, "the checkpoint %llu has a false signature",
 	    (unsigned long long)c->h.seq);
@@ -183,10 +202,10 @@ judge_recovered(struct judge *j, const struct sp_rec_chunk *c)
 static bool
 judge_data(struct judge *j, const struct sp_rec_chunk *c)
 {
-	unsigned known = sp_rec_file_header(j->f)->version < 3 ?
-	    SP_REC_F_ZSTD | SP_REC_F_BEHIND :
-	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME;
-	bool is_ours = (c->h.flags & ~known) == 0 && c->h.len >= SP_REC_TAG;
+	unsigned known = sp_rec_known_flags(sp_rec_file_header(j->f)->version);
+	bool is_ours = (c->h.flags & ~known) == 0 && c->h.len >= SP_REC_TAG &&
+	    ((c->h.flags & SP_REC_F_WITH_OUT) == 0 || (c->h.lane ==
+	    SP_LANE_VIEW && (c->h.flags & SP_REC_F_ZSTD) != 0));
 
 	if (is_ours && ((c->h.flags & SP_REC_F_BEHIND) == 0 ||
 	    sp_rec_behind_saw(&j->behind, &j->crypto, c->h.seq, c->body) ==
@@ -362,9 +381,9 @@ take_header(struct sp_rec_report *r, const struct sp_rec_file *f)
 	}
 }
 
-enum sp_rec_verdict
-sp_rec_verify(int fd, const uint8_t audit_key[static 32],
-    const uint8_t *known_head, struct sp_rec_report *r)
+static enum sp_rec_verdict
+judge_file(int fd, const uint8_t *audit_key, const uint8_t *known_head,
+    struct sp_rec_report *r)
 {
 	struct judge j = {.audit_key = audit_key, .known = known_head, .r = r};
 	off_t size;
@@ -391,4 +410,20 @@ sp_rec_verify(int fd, const uint8_t audit_key[static 32],
 	sp_rec_crypto_fini(&j.crypto);
 	sp_rec_file_close(j.f);
 	return r->verdict;
+}
+
+/* A running one is packed now and then: who reads at that moment looks again. */
+enum sp_rec_verdict
+sp_rec_verify(int fd, const uint8_t audit_key[static 32],
+    const uint8_t *known_head, struct sp_rec_report *r)
+{
+	for (int i = 1; i < LOOKS; i++) {
+		off_t before = lseek(fd, 0, SEEK_END);
+
+		(void)judge_file(fd, audit_key, known_head, r);
+		if ((r->verdict != SP_REC_CUT && r->verdict != SP_REC_FORGED) ||
+		    lseek(fd, 0, SEEK_END) == before)
+			return r->verdict;
+	}
+	return judge_file(fd, audit_key, known_head, r);
 }

@@ -19,6 +19,7 @@ enum sp_view_kind {
 	SP_VIEW_COMMAND = 42,
 	SP_VIEW_SECRET = 43,	/* META */
 	SP_VIEW_GAP = 44,	/* META */
+	SP_VIEW_LINES = 46,	/* many LINE as one */
 };
 #define SP_VIEW_LINE_MAX 6144	/* bytes of text */
 #define SP_VIEW_COMMAND_MAX 4096
@@ -79,6 +80,24 @@ SP_MUST enum sp_err sp_view_command_decode(struct sp_span s,
     struct sp_view_command *c);
 SP_MUST enum sp_err sp_view_span_decode(struct sp_span s,
     struct sp_view_span *v);
+
+/*
+ * Many lines of one channel as one record: what they have in common costs once, and
+ * their text is what the target sent, which the compressor has just seen. A decoder
+ * gives them out one by one (recorder/read.h).
+ */
+#define SP_VIEW_LINES_MAX 1024
+struct sp_view_lines {
+	uint64_t n, ago_ms;	/* left; of the last */
+	struct sp_span agos, rows, text;
+};
+/* n lines, none later than the one after it. SP_ERR_INVAL, SP_ERR_TOOBIG. */
+SP_MUST enum sp_err sp_view_lines_encode(struct sp_buf *b,
+    const struct sp_view_line *l, size_t n);
+/* Checks all of it: SP_ERR_PROTO, and it->n is 0. The data stay the caller's. */
+SP_MUST enum sp_err sp_view_lines_begin(struct sp_span s,
+    struct sp_view_lines *it);
+bool sp_view_lines_next(struct sp_view_lines *it, struct sp_view_line *l);
 /* Is this text that such a record may have: UTF-8 without controls? It came from
  * a target all the same: whoever shows it uses sp_vis. */
 bool sp_view_is_text(struct sp_span s, size_t max);

@@ -37,7 +37,7 @@ add_hashes(struct sp_rec_writer *w, size_t *n)
 enum sp_err
 sp_rec_writer_hash(struct sp_rec_writer *w, int64_t now)
 {
-	struct sp_rec_cursor before = w->cur;
+	struct sp_rec_cursor before;
 	size_t n = 0;
 	enum sp_err e;
 
@@ -49,10 +49,12 @@ sp_rec_writer_hash(struct sp_rec_writer *w, int64_t now)
 	if (w->behind.n_hashed < w->behind.n &&
 	    w->behind.n_hashed < SP_REC_HASHES_MAX)
 		return SP_OK;
+	SP_TRY(sp_rec_tail_pack(w));
+	before = w->cur;
 	e = add_hashes(w, &n);
 	if (e == SP_OK)
 		e = sp_rec_add_checkpoint(w);
-	SP_TRY(sp_rec_write_out(w, &before, e));
+	SP_TRY(sp_rec_write_out(w, &before, SP_REC_BODY, e));
 	sp_rec_behind_drop(&w->behind, n);
 	w->cur.n_behind = w->behind.n;
 	w->oldest_us = now;

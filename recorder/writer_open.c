@@ -55,6 +55,9 @@ sp_rec_writer_begin(struct sp_rec_writer *w, const struct sp_rec_params *p)
 	memcpy(h->rec_key, w->header.rec_key, 32);
 	h->t0_wall_us = w->header.t0_wall_us;
 	h->t0_boot_us = w->header.t0_boot_us;
+	w->is_shared = p->openers[SP_LANE_OUT - 1].threshold ==
+	    p->openers[SP_LANE_VIEW - 1].threshold &&
+	    p->openers[SP_LANE_OUT - 1].who == p->openers[SP_LANE_VIEW - 1].who;
 	e = seal_lane_keys(w, p, h);
 	if (e == SP_OK)
 		e = sp_rec_header_encode(&b, h);
@@ -62,6 +65,7 @@ sp_rec_writer_begin(struct sp_rec_writer *w, const struct sp_rec_params *p)
 	SP_TRY(e);
 	SP_TRY(sp_rec_sha256(&w->crypto, sp_buf_span(&b), w->header_hash));
 	memcpy(w->cur.chain, w->header_hash, 32);
+	w->body = w->cur;
 	SP_TRY(sp_rec_disk_room(&w->disk, b.len));
 	/* It reaches the disk with OPEN: nothing happens in between. */
 	return sp_rec_disk_append(&w->disk, sp_buf_span(&b));

@@ -47,16 +47,20 @@ thin_out(struct index *x)
 	x->spacing *= 2;
 }
 
-/* The next record is the first of its segment: a place to come back to. */
+/* Before the next record: a place to come back to. Inside of a segment only where
+ * no two records have one time, and they come in its order. */
 static enum sp_err
 maybe_snapshot(struct index *x)
 {
 	const struct stage *now = &x->head.now;
 	struct sp_rec_place at;
 	struct snapshot *s;
+	bool is_inside;
 
 	sp_rec_decoder_tell(x->head.d, &at);
-	if (at.off == x->head.seen_off)
+	is_inside = at.off == x->head.seen_off;
+	if (is_inside && (sp_rec_decoder_header(x->head.d)->version < 4 ||
+	    x->head.next.at_us <= now->at_us))
 		return SP_OK;
 	x->head.seen_off = at.off;
 	if (x->n_snaps > 0 &&
@@ -66,7 +70,8 @@ maybe_snapshot(struct index *x)
 	    x->bytes >= SNAPSHOTS_BYTES))
 		thin_out(x);
 	s = &x->snap[x->n_snaps];
-	*s = (struct snapshot){.place = at, .at_us = now->at_us, .fed = now->fed};
+	*s = (struct snapshot){.place = at, .at_us = now->at_us, .fed = now->fed,
+	    .is_inside = is_inside};
 	SP_TRY(stage_pack(now, &s->state));
 	x->bytes += s->state.cap;
 	x->n_snaps++;

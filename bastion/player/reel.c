@@ -28,7 +28,10 @@ head_fetch(struct head *h)
 
 	if (h->has_next || h->is_over)
 		return SP_OK;
-	e = sp_rec_decoder_next(h->d, &h->next);
+	do
+		e = sp_rec_decoder_next(h->d, &h->next);
+	while (e == SP_OK && h->is_behind && h->next.at_us <= h->passed_us);
+	h->is_behind = false;
 	if (e == SP_ERR_NOMEM || e == SP_ERR_IO)
 		return e;
 	h->has_next = e == SP_OK;
@@ -46,6 +49,8 @@ head_restore(struct head *h, const struct snapshot *s)
 	sp_rec_decoder_go(h->d, &s->place);
 	h->seen_off = s->place.off;
 	h->has_next = h->is_over = false;
+	h->is_behind = s->is_inside;
+	h->passed_us = s->at_us;
 	return SP_OK;
 }
 

@@ -13,6 +13,8 @@
 #define KEYS_LINE_MAX 1024
 #define SPANS_MAX 512
 #define LANE(n) (UINT32_C(1) << (n))
+/* What is looked for in OUT: names of files and commands; or what it drew. */
+enum of_out { OUT_NOT, OUT_NAMES, OUT_COMMANDS, OUT_SCREEN };
 
 struct typed {
 	uint32_t chan;		/* 0: free */
@@ -32,7 +34,7 @@ struct seeker {
 	struct typed typed[STAGE_MAX];
 	struct hits *to;
 	uint64_t now_us;
-	bool has_view, has_gap, has_exec;
+	bool has_view, has_gap, has_exec, has_opened;
 	size_t n_spans;
 	struct span_of {
 		uint32_t chan;
@@ -258,25 +260,27 @@ take_file(struct seeker *s, const struct sp_rec_record *r)
 }
 
 static void
-take_open(struct seeker *s, const struct sp_rec_record *r)
+take_open(struct seeker *s, const struct sp_rec_record *r, bool is_named)
 {
 	struct sp_open o;
 
-	if (!s->has_exec && sp_open_decode(r->data, &o) == SP_OK &&
-	    o.kind == SP_OPEN_EXEC)
+	if (sp_open_decode(r->data, &o) != SP_OK || o.kind != SP_OPEN_EXEC)
+		return;
+	s->has_opened = true;
+	if (is_named)
 		look_at(s, SP_SEARCH_COMMANDS, r->chan, r->at_us, o.command);
 }
 
 static enum sp_err
-take_out(struct seeker *s, const struct sp_rec_record *r, bool has_screen)
+take_out(struct seeker *s, const struct sp_rec_record *r, enum of_out what)
 {
 	bool changed = false;
 
-	if (r->kind == SP_RECORD_FILE)
+	if (what == OUT_NAMES && r->kind == SP_RECORD_FILE)
 		take_file(s, r);
 	if (r->kind == SP_RECORD_OPEN)
-		take_open(s, r);
-	if (!has_screen || r->kind == SP_RECORD_FILE)
+		take_open(s, r, what == OUT_COMMANDS);
+	if (what != OUT_SCREEN || r->kind == SP_RECORD_FILE)
 		return SP_OK;
 	s->now_us = r->at_us;
 	SP_TRY(stage_feed(&s->stage, r, &changed));
@@ -287,7 +291,7 @@ take_out(struct seeker *s, const struct sp_rec_record *r, bool has_screen)
 
 static enum sp_err
 pass(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
-    uint32_t lanes, bool has_screen)
+    uint32_t lanes, enum of_out what)
 {
 	struct sp_rec_record r;
 	enum sp_err e;
@@ -302,7 +306,7 @@ pass(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
 		else if (r.lane == SP_LANE_IN && r.kind == SP_RECORD_IN)
 			take_keys(s, &r);
 		else if (r.lane == SP_LANE_OUT)
-			SP_TRY(take_out(s, &r, has_screen));
+			SP_TRY(take_out(s, &r, what));
 	}
 	return e == SP_ERR_EOF ? SP_OK : e;
 }
@@ -315,23 +319,37 @@ may_see_keys(const struct sp_rec_lane_keys *k)
 }
 
 static enum sp_err
+first(enum sp_err a, enum sp_err b)
+{
+	return a == SP_OK || b == SP_ERR_NOMEM ? b : a;
+}
+
+static enum sp_err
 passes(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys)
 {
 	bool screen = (s->lanes & SP_SEARCH_SCREEN) != 0;
 	bool commands = (s->lanes & SP_SEARCH_COMMANDS) != 0;
+	bool files = (s->lanes & SP_SEARCH_FILES) != 0;
 	bool keyed = (s->lanes & SP_SEARCH_KEYS) != 0;
+	enum sp_err e = SP_OK;
 	bool alone;
 
-	/* Which keys were unseen is written after them. */
-	if (screen || commands || keyed)
-		SP_TRY(pass(s, fd, keys, LANE(SP_LANE_VIEW) |
-		    LANE(SP_LANE_META), false));
-	if (keyed && may_see_keys(keys))
-		SP_TRY(pass(s, fd, keys, LANE(SP_LANE_IN), false));
+	/* VIEW is packed behind OUT. Which keys were unseen is written after them. */
+	if (screen || commands || files)
+		e = pass(s, fd, keys, LANE(SP_LANE_VIEW) |
+		    LANE(SP_LANE_META) | LANE(SP_LANE_OUT), OUT_NAMES);
+	else if (keyed)
+		e = pass(s, fd, keys, LANE(SP_LANE_META), OUT_NOT);
+	/* Where META is damaged, nobody knows which keys were secrets. What stands
+	 * before a damage is looked through all the same. */
+	if (keyed && e == SP_OK && may_see_keys(keys))
+		e = pass(s, fd, keys, LANE(SP_LANE_IN), OUT_NOT);
 	alone = !s->has_view || s->has_gap;
-	if ((s->lanes & SP_SEARCH_FILES) != 0 || (alone && (screen || commands)))
-		SP_TRY(pass(s, fd, keys, LANE(SP_LANE_OUT), screen && alone));
-	return SP_OK;
+	if (commands && s->has_opened && !s->has_exec)
+		e = first(e, pass(s, fd, keys, LANE(SP_LANE_OUT), OUT_COMMANDS));
+	if (screen && alone)
+		e = first(e, pass(s, fd, keys, LANE(SP_LANE_OUT), OUT_SCREEN));
+	return e;
 }
 
 enum sp_err
@@ -382,7 +400,7 @@ seeker_look(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
 	found->n = found->count = 0;
 	found->state = is_sealed(s->lanes, keys) ? SP_SEARCH_SEALED : 0;
 	s->to = found;
-	s->has_view = s->has_gap = s->has_exec = false;
+	s->has_view = s->has_gap = s->has_exec = s->has_opened = false;
 	s->n_spans = 0;
 	for (size_t i = 0; i < STAGE_MAX; i++)
 		s->typed[i].chan = 0;

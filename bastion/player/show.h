@@ -53,6 +53,8 @@ struct head {
 	bool has_next, is_over;
 	enum sp_err why;	/* when is_over: SP_ERR_EOF, or what is damaged */
 	uint64_t seen_off;	/* the segment that the last record came from */
+	bool is_behind;		/* of a snapshot: what is in it is passed over */
+	uint64_t passed_us;	/* up to here */
 };
 SP_MUST enum sp_err head_open(struct head *h, int file,
     const struct sp_rec_lane_keys *keys);
@@ -100,7 +102,8 @@ const struct mark *marks_prev(const struct marks *k, uint64_t at_us, char kind);
 struct index {
 	struct head head;	/* goes ahead of the viewer */
 	struct snapshot {
-		struct sp_rec_place place;
+		struct sp_rec_place place;	/* of its segment */
+		bool is_inside;	/* and not at its beginning */
 		uint64_t at_us, fed;
 		struct sp_buf state;
 	} *snap;

@@ -259,7 +259,7 @@ class SecondReader(unittest.TestCase):
         for name, path in recorded.items():
             data = open(path, "rb").read()
             self.assertEqual(reader.verify(data, bytes.fromhex(audit_key())), "intact", name)
-            self.assertEqual(reader.Header(data).version, 3)
+            self.assertEqual(reader.Header(data).version, 4)
             who = ["ben", "carl"] if name != "forward" else ["anna"]
             r = export(path, who)
             self.assertEqual(r.code, 0, r.err)

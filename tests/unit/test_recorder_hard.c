@@ -179,11 +179,11 @@ flood(struct rig *g)
 	int64_t until = sp_boot_us() + 50000000;
 	size_t sent = 0;
 
-	for (size_t k = 0; k < sizeof(block); k++)
-		block[k] = (uint8_t)rnd(256);
 	while (!rig_is_closed(g) && sp_boot_us() < until) {
 		uint8_t more[4] = {0, 0, 1, 0};
 
+		/* Nothing that a compressor has seen. */
+		randombytes_buf(block, sizeof(block));
 		if (sp_stream_pending(&g->target) < (1u << 20) &&
 		    !g->target.eof && (g->at_user.len > 100000 ||
 		    sent < g->at_user.len + 2 * sizeof(block)) &&
