@@ -53,6 +53,8 @@ struct sp_rec_decoder {
 	struct sp_view_lines lines;	/* being handed out one by one */
 	struct sp_rec_record lines_of;
 	struct sp_buf line;
+	uint64_t seen_us;		/* of the last record handed out */
+	bool comes_again;		/* what was seen, packed */
 };
 
 enum sp_err
@@ -108,6 +110,8 @@ forget(struct sp_rec_decoder *d)
 	d->late = SP_OK;
 	d->has_ahead = false;
 	d->lines.n = 0;
+	d->seen_us = 0;
+	d->comes_again = false;
 }
 
 static void
@@ -234,6 +238,7 @@ step(struct sp_rec_decoder *d, struct sp_rec_chunk *c)
 	default:
 		return SP_ERR_IO;
 	}
+	d->comes_again |= sp_rec_file_went_back(d->f);
 	if (c->h.seq == 0 || c->h.segment != before.segment) {
 		before.at_us = c->h.at_us;
 		d->segment = before;
@@ -450,6 +455,9 @@ sp_rec_decoder_next(struct sp_rec_decoder *d, struct sp_rec_record *r)
 		*r = p->next;
 		if ((e = fetch(p)) != SP_OK)
 			d->late = e;
+		if (d->comes_again && r->at_us <= d->seen_us)
+			continue;
+		d->seen_us = r->at_us;
 		if (r->kind != SP_RECORD_LINES || r->lane != SP_LANE_VIEW ||
 		    sp_view_lines_begin(r->data, &d->lines) != SP_OK)
 			return SP_OK;

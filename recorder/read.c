@@ -22,6 +22,8 @@ struct sp_rec_file {
 	size_t handed_out;
 	const char *why;
 	bool is_tail;		/* what is read now stands behind the gap */
+	struct sp_rec_place body; /* is_tail: where the body ended */
+	bool went_back;		/* since it was last asked */
 	uint64_t packed_off;	/* the last chunk was a checkpoint that names a tail */
 	bool is_skim;
 	uint32_t wanted;	/* is_skim: bit n: lane n */
@@ -104,7 +106,7 @@ sp_rec_file_reopen(struct sp_rec_file *f, int fd)
 	f->fd = fd;
 	f->why = "";
 	f->at = (struct sp_rec_place){0};
-	f->is_tail = false;
+	f->is_tail = f->went_back = false;
 	f->packed_off = 0;
 	f->handed_out = 0;
 	f->in.off = f->in.len = 0;
@@ -163,7 +165,7 @@ void
 sp_rec_file_seek(struct sp_rec_file *f, const struct sp_rec_place *p)
 {
 	f->at = *p;
-	f->is_tail = false;
+	f->is_tail = f->went_back = false;
 	f->packed_off = 0;
 	f->handed_out = 0;
 	f->in.off = f->in.len = 0;
@@ -333,6 +335,7 @@ in_the_tail(struct sp_rec_file *f, struct sp_rec_chunk *c,
 	there = one_chunk(f, c);
 	if (there == SP_REC_STEP_CHUNK) {
 		f->is_tail = true;
+		f->body = body;
 		return there;
 	}
 	f->at = body;
@@ -344,6 +347,37 @@ in_the_tail(struct sp_rec_file *f, struct sp_rec_chunk *c,
 		return there == SP_REC_STEP_END ? SP_REC_STEP_PARTIAL : there;
 	f->why = why;
 	return here;
+}
+
+/* Who follows a running one: was the tail packed meanwhile? Then its records come
+ * once more, from the body. */
+static enum sp_rec_step
+back_to_the_body(struct sp_rec_file *f, struct sp_rec_chunk *c,
+    enum sp_rec_step here)
+{
+	struct sp_rec_place tail = f->at;
+	const char *why = f->why;
+
+	f->at = f->body;
+	f->in.off = f->in.len = 0;
+	if (one_chunk(f, c) == SP_REC_STEP_CHUNK) {
+		f->is_tail = false;
+		f->went_back = true;
+		return SP_REC_STEP_CHUNK;
+	}
+	f->at = tail;
+	f->in.off = f->in.len = 0;
+	f->why = why;
+	return here;
+}
+
+bool
+sp_rec_file_went_back(struct sp_rec_file *f)
+{
+	bool went = f->went_back;
+
+	f->went_back = false;
+	return went;
 }
 
 enum sp_rec_step
@@ -358,6 +392,8 @@ sp_rec_file_next(struct sp_rec_file *f, struct sp_rec_chunk *c)
 	if (f->header.version >= 4 && !f->is_tail &&
 	    (st == SP_REC_STEP_PARTIAL || st == SP_REC_STEP_BROKEN))
 		st = in_the_tail(f, c, st);
+	else if (f->is_tail && st != SP_REC_STEP_CHUNK && st != SP_REC_STEP_IO)
+		st = back_to_the_body(f, c, st);
 	if (st == SP_REC_STEP_CHUNK)
 		f->packed_off = c->h.type == SP_REC_CHECKPOINT_CHUNK &&
 		    c->h.len > SP_REC_TOTALS + SP_REC_SIG ? c->off : 0;

@@ -47,6 +47,9 @@ const uint8_t *sp_rec_file_header_hash(const struct sp_rec_file *f);
 uint64_t sp_rec_file_header_bytes(const struct sp_rec_file *f);
 enum sp_rec_step sp_rec_file_next(struct sp_rec_file *f,
     struct sp_rec_chunk *c);
+/* The file is running, and the tail that was being read has been packed: the last
+ * step was what took its place. Says so once. */
+bool sp_rec_file_went_back(struct sp_rec_file *f);
 /* Why the last step was BROKEN; a static string. */
 const char *sp_rec_file_why(const struct sp_rec_file *f);
 

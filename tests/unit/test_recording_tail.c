@@ -279,6 +279,45 @@ Test(recording_tail, bulk_is_written_once)
 	close(fd);
 }
 
+/* Who follows a running one sees each record once, whatever is packed under it. */
+Test(recording_tail, a_follower_sees_each_once)
+{
+	int fd = (rec_vault_make(&v), rec_file()), seen = 0;
+	struct sp_rec_writer *w = rec_begin(&v, fd, session);
+	struct sp_rec_lane_keys k = rec_keys(&v, fd);
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	char text[32];
+
+	cr_assert_eq(sp_rec_decoder_new(fd, &k, &d), SP_OK);
+	for (int i = 0; i < 240; i += 3) {
+		enum sp_err e;
+
+		say(w, i, i + 3, 2);
+		if (i % 11 == 5)
+			pass_time(w, 6000000);
+		if (i % 7 == 3)
+			pass_time(w, LATER_US);
+		/* Now and then it is late. */
+		while (i % 5 != 1 && (e = sp_rec_decoder_next(d, &r)) == SP_OK) {
+			if (r.kind == SP_RECORD_META)
+				continue;
+			snprintf(text, sizeof(text), "item %d of the session", seen);
+			cr_assert(sp_span_is(r.data, text), "%.*s for %s",
+			    (int)r.data.n, (const char *)r.data.p, text);
+			seen++;
+		}
+		if (i % 5 != 1) {
+			cr_assert_eq(e, SP_ERR_EOF, "%d: %s", i, sp_err_text(e));
+			cr_assert_eq(seen, i + 3);
+		}
+	}
+	cr_assert_geq(seen, 230);
+	sp_rec_decoder_free(d);
+	sp_rec_writer_free(w);
+	close(fd);
+}
+
 /* ------------------------------------------------------------------ lines */
 
 Test(recording_tail, many_lines_are_one_record)
