@@ -413,8 +413,7 @@ def plant_postgresql():
 
 
 def plant_role():
-    """A role for a session: the vault makes its password, and keeps of it what logs in. It is in its memory alone, where the server's
-    own half of it says which 32 bytes they are."""
+    """A role for a session: the vault makes what it logs in with, and nobody can know it: see keys_of_roles()."""
     pg.add_account("maker")
     pg.sql("ALTER ROLE maker CREATEROLE; CREATE ROLE reporting; GRANT maker TO postgres")
     host("account", "add", "reports@canary-db", "--kind", "pg-role", "--admin", "maker", "--member", "reporting", check=True)
@@ -428,6 +427,25 @@ def use_role(found):
     assert out.startswith("sp_"), err
     printed.append((out + err).encode())
     f.close()
+
+
+def key_in(data, stored):
+    """ClientKey, by its hash: StoredKey (RFC 5802, 3)."""
+    for i in range(0, len(data) - 31, 16):
+        if hashlib.sha256(data[i:i + 32]).digest() == stored:
+            return True
+    return False
+
+
+def keys_of_roles():
+    """Where the key is with which the vault logged in as the role that runs: nobody knows it but the vault, and the server has its hash."""
+    verifier = pg.sql("SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'sp\\_%'")
+    stored, hits = base64.b64decode(verifier.split("$")[2].split(":")[0]), []
+    for role in ("vault", "egress-sql", "ingress"):
+        parents, kids = sp.pids(role)
+        for pid in (parents + kids)[:4]:
+            hits += [role for data in memory_of(pid) if data.strip(b"\0") and key_in(data, stored)]
+    return hits
 
 
 def use_postgresql(found):
@@ -733,6 +751,8 @@ class Canary(unittest.TestCase):
         for name, fail in FAILURES:
             with self.took("failure: " + name):
                 w = AtWork()
+                if ROOT and name == FAILURES[0][0]:
+                    self.assertEqual(keys_of_roles(), [], "wiped with its one proof")
                 fail()
                 w.end()
         host("audit", "verify")
@@ -783,6 +803,7 @@ class Canary(unittest.TestCase):
             self.assertIn("%s in %s/log/planted-%d" % (name, sp.dir, i), hits)
             os.unlink("%s/log/planted-%d" % (sp.dir, i))
         self.assertEqual(len(mine.all), 9)
+        self.assertTrue(key_in(bytes(32) + secret[:32] + bytes(40), hashlib.sha256(secret[:32]).digest()))
         sp.host("users", "add", "canary", "--display", secret.decode(), check=True)
         hits = []
         search_database(mine, hits)

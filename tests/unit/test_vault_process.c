@@ -710,10 +710,12 @@ hierarchy(struct proc *p, struct canary *c, size_t *n_kept)
 	keep(&c[n++], "audit seed", r.audit.p, 32);
 	keep(&c[n++], "CA seed", r.ca.p, 32);
 	keep(&c[n++], "recording key", r.rec.p, 32);
+	keep(&c[n++], "host key seed", r.host.p, 32);
 	*n_kept = n;
 	derived(c, &n, root.p, r.audit.p);
 	expanded(c, &n, "audit scalar", r.audit.p);
 	expanded(c, &n, "CA scalar", r.ca.p);
+	expanded(c, &n, "host key scalar", r.host.p);
 	sp_root_close(&r);
 	sp_secret_free(&root);
 	return n;
