@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bastion/player/watch.h"
 
@@ -15,6 +16,7 @@
 #define QUIET_US 2000000
 #define SLOW_US 2000000		/* the watcher's terminal took nothing so long */
 #define NOTICE_US 8000000
+#define STUCK_US 500000		/* the file grew, and nothing came of it */
 #define LAST_US 300000		/* for the last chunk, once it is over */
 
 /* ------------------------------------------------------------- what is told */
@@ -70,11 +72,91 @@ take_notice(struct watch *w)
 	w->changed = true;
 }
 
+/* ------------------------------------------------------ the file as it grows */
+
+static void
+keep_place(struct watch *w)
+{
+	struct sp_rec_place p;
+
+	sp_rec_decoder_tell(w->head.d, &p);
+	if (w->n_places > 0 && p.off == w->place[0].off)
+		return;
+	w->place[1] = w->place[0];
+	w->place[0] = p;
+	w->n_places += w->n_places < 2;
+}
+
+/* A recorder may put what it wrote in small pieces into another form while the
+ * session runs: it says the same, at the same times, at another place. */
+static enum sp_err
+begin_again(struct watch *w)
+{
+	struct head *h = &w->head;
+
+	w->skip_us = h->now.at_us;
+	w->has_skipped = false;
+	h->has_next = h->is_over = false;
+	if (w->tries++ < w->n_places) {
+		sp_rec_decoder_go(h->d, &w->place[w->tries - 1]);
+		return SP_OK;
+	}
+	sp_rec_decoder_free(h->d);
+	h->d = NULL;
+	return sp_rec_decoder_new(w->p->file, &w->p->keys, &h->d);
+}
+
+/* At the end of what can be read. *again: it was not the end. */
+static enum sp_err
+at_end(struct watch *w, bool *again)
+{
+	int64_t now = sp_boot_us();
+	uint64_t size = w->size;
+	off_t end = lseek(w->p->file, 0, SEEK_END);
+	bool is_odd;
+
+	if (end >= 0)
+		size = (uint64_t)end;
+	is_odd = w->head.why != SP_ERR_EOF || (!w->has_skipped &&
+	    (size < w->size || (size != w->size_read &&
+	    now - w->moved_us > STUCK_US)));
+	w->size = size;
+	*again = is_odd && w->there_us != 0 && w->tries <= w->n_places;
+	if (*again)
+		return begin_again(w);
+	w->size_read = size;
+	w->tries = 0;
+	w->has_skipped = false;
+	w->is_there = true;
+	w->there_us = now;
+	return w->head.why == SP_ERR_EOF ? SP_OK : w->head.why;
+}
+
+static enum sp_err
+feed(struct watch *w)
+{
+	struct head *h = &w->head;
+
+	h->has_next = false;
+	if (w->skip_us != 0 && h->next.at_us <= w->skip_us) {
+		w->has_skipped = true;
+		return SP_OK;
+	}
+	w->skip_us = 0;
+	w->tries = 0;
+	w->moved_us = sp_boot_us();
+	take_notice(w);
+	SP_TRY(stage_feed(&h->now, &h->next, &w->changed));
+	keep_place(w);
+	return SP_OK;
+}
+
 enum sp_err
 watch_go(struct watch *w)
 {
 	struct head *h = &w->head;
 	uint64_t until = h->now.fed + SLICE_BYTES;
+	bool again = true;
 
 	w->is_there = false;
 	for (int i = 0; i < SLICE_RECORDS && h->now.fed < until; i++) {
@@ -82,16 +164,13 @@ watch_go(struct watch *w)
 		if (h->is_over && h->why == SP_ERR_EOF)
 			h->is_over = false;
 		SP_TRY(head_fetch(h));
-		if (!h->has_next && h->why != SP_ERR_EOF)
-			return h->why;
-		if (!h->has_next) {
-			w->is_there = true;
-			w->there_us = sp_boot_us();
-			return SP_OK;
+		if (h->has_next) {
+			SP_TRY(feed(w));
+			continue;
 		}
-		take_notice(w);
-		SP_TRY(stage_feed(&h->now, &h->next, &w->changed));
-		h->has_next = false;
+		SP_TRY(at_end(w, &again));
+		if (!again)
+			return SP_OK;
 	}
 	return SP_OK;
 }

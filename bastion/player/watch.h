@@ -22,6 +22,14 @@ struct watch {
 	uint32_t pin;		/* the channel that was chosen; 0: the live one */
 	unsigned vx, vy;
 	bool is_panned, is_help, changed, quit;
+	/* Where to go on from when the file is not as it was read: the segments that
+	 * the last records came from. */
+	struct sp_rec_place place[2];
+	unsigned n_places, tries;
+	uint64_t skip_us;	/* what is not later was fed already */
+	bool has_skipped;	/* some of that: the place was right */
+	uint64_t size, size_read; /* of the file; when its end was reached */
+	int64_t moved_us;	/* boot time of the last record */
 	bool is_there;		/* all that is recorded is on the picture */
 	int64_t there_us;	/* boot time when it last was */
 	int64_t drawn_us, slow_from_us;
