@@ -46,6 +46,8 @@
 	X(text, recording_screen, "", 0, 0, "who opens screens and what happened; empty: as recordings_sealed_to") \
 	X(text, recording_keys, "", 0, 0, "who opens what was typed, for instance: 2 of anna ben carl; empty: as recordings_sealed_to") \
 	X(text, recording_files, "", 0, 0, "who opens the bodies of files; empty: as recordings_sealed_to") \
+	X(number, keys_approvals, "0", 0, 8, "people who must sign before the vault opens what was typed in a session; 0: nobody is asked") \
+	X(list, keys_approvers, "", 0, 0, "NAME=KEY of each who may sign: the second word of an SSH public key") \
 	X(number, watch_told, "1", 0, 1, "1: a user is told who watches the session, and when that ends") \
 	X(number, audit_sign_s, "60", 1, 3600, "the audit head is signed this often") \
 	X(list, krl_push, "", 0, 0, "ACCOUNT@TARGET:/PATH of each target that is brought the list of revoked certificates") \

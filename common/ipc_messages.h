@@ -222,6 +222,7 @@ enum sp_link_state {
 	M(v_rotate_lease, 0x0142, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	M(v_challenge, 0x0150, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(v_challenge_r, 0x0151, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	M(v_play_release, 0x01b3, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	M(v_approval, 0x0152, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)       \
 	M(v_approval_r, 0x0153, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)     \
 	M(v_reveal, 0x0154, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)         \
@@ -655,6 +656,12 @@ enum sp_link_state {
 	F(bytes, own_keys, 16384)
 #define SP_FIELDS_v_challenge_r(F)                                            \
 	F(u8, err, 0) F(str, text, 256) F(bytes, challenge, 4096)
+/* Before v_play_grant with the lane IN, where keys_approvals is not 0: a challenge
+ * of kind KEYS and its signatures. Answered by v_done. */
+#define SP_FIELDS_v_play_release(F)                                           \
+	F(u64, play, 0) F(uuid, session, 0) F(str, account, 64)               \
+	F(str, target_name, 64) F(bytes, challenge, 4096)                     \
+	F(bytes, approvals, 24576)
 /* Is this SSHSIG an approval of that challenge? person: whose, by the rule. */
 #define SP_FIELDS_v_approval(F)                                               \
 	F(bytes, rule, 8192) F(bytes, challenge, 4096) F(bytes, signature, 8192)

@@ -185,7 +185,7 @@ decode_what(struct sp_span *s, struct sp_challenge *c)
 	SP_TRY(sp_get_fixed(s, c->rule_digest, 32));
 	SP_TRY(sp_get_text(s, c->reason, sizeof(c->reason)));
 	return format == FORMAT && (c->kind == SP_CHALLENGE_SESSION ||
-	    c->kind == SP_CHALLENGE_REVEAL) &&
+	    c->kind == SP_CHALLENGE_REVEAL || c->kind == SP_CHALLENGE_KEYS) &&
 	    sp_name_is_valid(sp_span_str(c->person)) &&
 	    sp_name_is_valid(sp_span_str(c->account)) &&
 	    sp_name_is_valid(sp_span_str(c->target_name)) ? SP_OK : SP_ERR_PROTO;
@@ -234,9 +234,15 @@ sp_challenge_text(struct sp_buf *out, const struct sp_challenge *c,
 {
 	char why[4200], id[SP_UUID_TEXT], len[SP_TIME_TEXT], nonce[33];
 	char until[SP_TIME_TEXT], made[SP_TIME_TEXT], digest[65];
-	bool reveal = c->kind == SP_CHALLENGE_REVEAL;
+	char what[120] = "sessions as";
 
 	sp_vis(why, sizeof(why), sp_span_str(c->reason));
+	sp_uuid_text(id, c->target);
+	if (c->kind == SP_CHALLENGE_REVEAL)
+		snprintf(what, sizeof(what), "SHOW THE CREDENTIAL of");
+	else if (c->kind == SP_CHALLENGE_KEYS)
+		snprintf(what, sizeof(what), "SHOW WHAT WAS TYPED in session %s of",
+		    id);
 	sp_uuid_text(id, c->request);
 	sp_duration_text(len, c->seconds * 1000000);
 	sp_time_text(until, c->until_us, true);
@@ -250,8 +256,7 @@ sp_challenge_text(struct sp_buf *out, const struct sp_challenge *c,
 	SP_TRY(put_own_keys(out, c));
 	SP_TRY(sp_buf_printf(out, "\nwhat          %s %s@%s\nwhy           %s\n"
 	    "how long      %s from its first use, and never after %s\n"
-	    "rule          version %llu: ", reveal ?
-	    "SHOW THE CREDENTIAL of" : "sessions as", c->account,
+	    "rule          version %llu: ", what, c->account,
 	    c->target_name, why, len, until,
 	    (unsigned long long)c->rule_version));
 	SP_TRY(sp_rule_show(out, r));

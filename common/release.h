@@ -50,7 +50,10 @@ SP_MUST enum sp_err sp_rule_decode(struct sp_span bytes, struct sp_rule *r);
 /* "2 of bob, dana, erin", "with a touched security key, " and so on. */
 SP_MUST enum sp_err sp_rule_show(struct sp_buf *out, const struct sp_rule *r);
 
-enum sp_challenge_kind { SP_CHALLENGE_SESSION = 1, SP_CHALLENGE_REVEAL = 2 };
+enum sp_challenge_kind {
+	SP_CHALLENGE_SESSION = 1, SP_CHALLENGE_REVEAL = 2,
+	SP_CHALLENGE_KEYS = 3,	/* what was typed in session `target`, as account@target */
+};
 #define SP_CHALLENGE_MAX 4096
 #define SP_CHALLENGE_TEXT_MAX 8192
 #define SP_CHALLENGE_OWN_MAX 8

@@ -226,6 +226,21 @@ on_play_grant(struct sp_vaultd *v, struct sp_packet *p)
 }
 
 static enum sp_err
+on_play_release(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_play_release m;
+	struct sp_msg_v_done r;
+	char by[256], text[256];
+
+	SP_TRY(sp_dec_v_play_release(p->body, &m));
+	r.err = (uint8_t)sp_play_release(v->plays, &m, sp_now_us(), by, text);
+	r.text = sp_span_str(text);
+	sp_vaultd_event(v, r.err == SP_OK ? "keys_released" :
+	    "keys_release_refused", m.session, r.err == SP_OK ? by : text);
+	return sp_send_v_done(&v->brk, p->corr, &r, NULL);
+}
+
+static enum sp_err
 on_search_grant(struct sp_vaultd *v, struct sp_packet *p)
 {
 	struct sp_msg_v_search_grant m;
@@ -268,6 +283,7 @@ static const struct {
     {SP_MSG_v_sign_close, on_sign_close},
     {SP_MSG_v_sign_audit, on_sign_audit},
     {SP_MSG_v_play_grant, on_play_grant},
+    {SP_MSG_v_play_release, on_play_release},
     {SP_MSG_v_search_grant, on_search_grant},
     {SP_MSG_v_challenge, sp_on_challenge},
     {SP_MSG_v_approval, sp_on_approval},

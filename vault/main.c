@@ -61,6 +61,7 @@ take_start(struct sp_vaultd *v, struct sp_packet *p)
 		sp_fronts_key_file(v->fronts, p->fds[2]);
 		p->fds[2] = -1;
 		sp_vaultd_load(v, p->fds[0]);
+		sp_plays_demand(v->plays, &cfg);
 		sp_loghead_load(&v->loghead, p->fds[0], cfg.log_origin,
 		    cfg.node);
 	}

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/keysrule.h"
 #include "common/signed.h"
 #include "common/sort.h"
+#include "vault/release.h"
 #include "vault/poison.h"
 
 #define WAIT_US 30000000
@@ -15,6 +17,8 @@
 struct play {
 	uint64_t id;
 	bool is_granted, is_served, is_over;
+	bool is_released;	/* signed for: what was typed in `keys_of` */
+	uint8_t keys_of[16];
 	uint32_t lanes;		/* bit n: lane n is granted */
 	bool is_search, is_sorted;
 	uint8_t (*many)[16];	/* of a search */
@@ -27,6 +31,7 @@ struct play {
 struct sp_plays {
 	struct sp_root *root;
 	struct sp_lease_ops ops;
+	const struct sp_config *cfg;	/* NULL: no rule */
 	size_t n;
 	struct play *row[SP_PLAYS_MAX];
 };
@@ -77,6 +82,68 @@ find_or_add(struct sp_plays *t, uint64_t id)
 	return y;
 }
 
+/* ------------------------------------------------------- what was typed */
+
+#define KEYS (UINT32_C(1) << SP_LANE_IN)
+
+void
+sp_plays_demand(struct sp_plays *t, const struct sp_config *cfg)
+{
+	t->cfg = cfg;
+}
+
+enum sp_err
+sp_plays_rule(const struct sp_plays *t, const uint8_t session[static 16],
+    struct sp_buf *rule)
+{
+	char bad[256];
+
+	return t->cfg == NULL ? SP_ERR_NOTFOUND :
+	    sp_keys_rule(t->cfg, session, rule, bad, sizeof(bad));
+}
+
+static bool
+demands(const struct sp_plays *t)
+{
+	return t->cfg != NULL && t->cfg->keys_approvals > 0;
+}
+
+enum sp_err
+sp_play_release(struct sp_plays *t, const struct sp_msg_v_play_release *m,
+    int64_t now_us, char by[static 256], char text[static 256])
+{
+	SP_BUF_AUTO rule = {.max = SP_RULE_MAX};
+	struct sp_release_wish w = {.kind = SP_CHALLENGE_KEYS,
+	    .secret = m->session, .target = m->session, .account = m->account,
+	    .target_name = m->target_name, .challenge = m->challenge,
+	    .approvals = m->approvals};
+	struct play *y;
+	enum sp_err e;
+
+	by[0] = text[0] = '\0';
+	if (!t->root->is_open)
+		return SP_ERR_SEALED;
+	if ((e = sp_plays_rule(t, m->session, &rule)) != SP_OK)
+		return e == SP_ERR_NOTFOUND ? SP_OK : SP_ERR_DENIED;
+	w.rule = sp_buf_span(&rule);
+	SP_TRY(sp_release_check(t->root, &w, now_us, by, text));
+	if ((y = find_or_add(t, m->play)) == NULL)
+		return SP_ERR_FULL;
+	if (y->is_granted)
+		return SP_ERR_EXISTS;
+	y->is_released = true;
+	memcpy(y->keys_of, m->session, 16);
+	return SP_OK;
+}
+
+static bool
+may_open(const struct sp_plays *t, const struct play *y,
+    const uint8_t session[static 16], uint32_t lanes)
+{
+	return !demands(t) || (lanes & KEYS) == 0 || (y->is_released &&
+	    sodium_memcmp(y->keys_of, session, 16) == 0);
+}
+
 enum sp_err
 sp_play_grant(struct sp_plays *t, uint64_t play,
     const uint8_t session[static 16], uint32_t lanes)
@@ -91,6 +158,8 @@ sp_play_grant(struct sp_plays *t, uint64_t play,
 		return SP_ERR_FULL;
 	if (y->is_granted)
 		return SP_ERR_EXISTS;
+	if (!may_open(t, y, session, lanes))
+		return SP_ERR_DENIED;
 	y->is_granted = true;
 	y->lanes = lanes;
 	if (y->link.fd < 0)
@@ -111,6 +180,8 @@ sp_search_grant(struct sp_plays *t, uint64_t play, uint32_t lanes,
 		return SP_ERR_SEALED;
 	if (n == 0 || sessions.n % 16 != 0 || lanes == 0)
 		return SP_ERR_INVAL;
+	if (demands(t) && (lanes & KEYS) != 0)
+		return SP_ERR_DENIED;	/* nobody signs for all of them */
 	if ((y = find_or_add(t, play)) == NULL)
 		return SP_ERR_FULL;
 	if (y->is_granted && (!y->is_search || y->is_served || y->lanes != lanes))

@@ -4,6 +4,7 @@
 
 #include <poll.h>
 
+#include "common/config.h"
 #include "common/ipc.h"
 #include "vault/lease.h"
 #include "vault/root.h"
@@ -21,7 +22,19 @@ struct sp_plays;
 struct sp_plays *sp_plays_new(struct sp_root *root,
     const struct sp_lease_ops *ops);	/* `used` is not called */
 void sp_plays_free(struct sp_plays *t);
-/* lanes: bit n for lane n (enum sp_lane). */
+/* From now on what was typed opens as its keys_approvals says (common/keysrule.h).
+ * Borrowed for as long as t lives. */
+void sp_plays_demand(struct sp_plays *t, const struct sp_config *cfg);
+/* The rule for one session. SP_ERR_NOTFOUND: nobody is asked. */
+SP_MUST enum sp_err sp_plays_rule(const struct sp_plays *t,
+    const uint8_t session[static 16], struct sp_buf *rule);
+/* Enough people have signed that this session's keys are shown: the grant may name
+ * the lane. by: who; text: why not. */
+SP_MUST enum sp_err sp_play_release(struct sp_plays *t,
+    const struct sp_msg_v_play_release *m, int64_t now_us, char by[static 256],
+    char text[static 256]);
+/* lanes: bit n for lane n (enum sp_lane). SP_ERR_DENIED: what was typed, and nobody
+ * has signed. */
 SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
     const uint8_t session[static 16], uint32_t lanes);
 /* For a search: 16 bytes of each recording more, and the same lanes of them all.

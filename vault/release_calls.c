@@ -11,6 +11,19 @@
 
 /* ------------------------------------------------------------- the broker */
 
+/* Nobody is asked to sign for what was typed by another rule than the
+ * configuration's. */
+static bool
+is_our_rule(const struct sp_vaultd *v, const struct sp_msg_v_challenge *m)
+{
+	SP_BUF_AUTO rule = {.max = SP_RULE_MAX};
+
+	if (m->kind != SP_CHALLENGE_KEYS)
+		return true;
+	return sp_plays_rule(v->plays, m->target, &rule) == SP_OK &&
+	    sp_span_eq(sp_buf_span(&rule), m->rule);
+}
+
 enum sp_err
 sp_on_challenge(struct sp_vaultd *v, struct sp_packet *p)
 {
@@ -20,6 +33,12 @@ sp_on_challenge(struct sp_vaultd *v, struct sp_packet *p)
 	char text[256];
 
 	SP_TRY(sp_dec_v_challenge(p->body, &m));
+	if (!is_our_rule(v, &m)) {
+		r.err = SP_ERR_DENIED;
+		r.text = sp_span_str("that is not what keys_approvers says");
+		r.challenge = (struct sp_span){0};
+		return sp_send_v_challenge_r(&v->brk, p->corr, &r, NULL);
+	}
 	r.err = (uint8_t)sp_challenge_make(&v->root, &m, sp_now_us(), &out, text);
 	r.text = sp_span_str(text);
 	r.challenge = r.err == SP_OK ? sp_buf_span(&out) : (struct sp_span){0};

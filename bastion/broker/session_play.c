@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/keys.h"
 #include "bastion/broker/search.h"
 #include "bastion/broker/ledger.h"
 #include "common/signed.h"
@@ -12,6 +13,7 @@
 /* A viewer. Who may see it is asked first, that it is seen is written down
  * second, and only then is there a process that can read a recording. */
 #define START_S 15
+#define KEYS (1u << SP_LANE_IN)
 
 enum play_state { PLAY_LOADING, PLAY_SPAWNING, PLAY_GRANTING, PLAY_RUNNING, PLAY_OVER };
 
@@ -221,27 +223,96 @@ granted(void *arg, enum sp_err e, struct sp_packet *reply)
  * for who looks at the screen. A list of commands shows what stood on the screen,
  * too; but where nobody wrote it down before, reading it again takes the keys. */
 static uint32_t
-lanes_of(const struct play *v)
+lanes_wanted(const struct sp_msg_play_start *how)
 {
 	uint32_t seen = 1u << SP_LANE_OUT | 1u << SP_LANE_META |
 	    1u << SP_LANE_VIEW;
 
-	if ((v->how.what & SP_PLAY_KEYS) != 0)
-		seen |= 1u << SP_LANE_IN;
-	if (v->how.mode == SP_PLAY_RECORDS)
-		seen |= 1u << SP_LANE_IN | 1u << SP_LANE_FILE;
-	if (v->how.mode == SP_PLAY_TIMELINE || v->how.mode == SP_PLAY_COMMANDS)
-		seen |= 1u << SP_LANE_IN;
+	if ((how->what & SP_PLAY_KEYS) != 0)
+		seen |= KEYS;
+	if (how->mode == SP_PLAY_RECORDS)
+		seen |= KEYS | 1u << SP_LANE_FILE;
+	if (how->mode == SP_PLAY_TIMELINE || how->mode == SP_PLAY_COMMANDS)
+		seen |= KEYS;
 	return seen;
+}
+
+/* Where others must sign for it (keys_approvals), what can do without the keys
+ * does. */
+static uint32_t
+lanes_of(const struct play *v)
+{
+	uint32_t seen = lanes_wanted(&v->how);
+
+	if (sp_keys_needs(v->b) && sp_keys_approved(v->b, &v->who, v->session) ==
+	    NULL)
+		seen &= ~KEYS;
+	return seen;
+}
+
+static void
+ask_grant(struct play *v)
+{
+	SP_BUF_AUTO body = {.max = 64};
+	struct sp_msg_v_play_grant q = {.play = v->id, .lanes = lanes_of(v)};
+
+	memcpy(q.session, v->session, 16);
+	if (v->peer == NULL || sp_enc_v_play_grant(&body, &q) != SP_OK) {
+		play_end(v, SP_ERR_NOMEM, "out of memory");
+		return;
+	}
+	v->refs++;
+	sp_vault_call(v->b->vault, SP_MSG_v_play_grant, sp_buf_span(&body),
+	    SP_MSG_v_done, granted, v);
+}
+
+static void
+released(void *arg, enum sp_err e, struct sp_packet *reply)
+{
+	struct play *v = arg;
+	struct sp_msg_v_done m = {.err = 1};
+	char text[400];
+
+	if (e == SP_OK)
+		e = sp_dec_v_done(reply->body, &m);
+	if (v->state == PLAY_GRANTING && e == SP_OK && m.err == SP_OK) {
+		play_event(v, "keys_opened", SP_REC_OPEN, sp_span_str(""));
+		ask_grant(v);
+	} else if (v->state == PLAY_GRANTING) {
+		snprintf(text, sizeof(text), "the vault does not open what was "
+		    "typed: %s", e == SP_OK ? sp_vis_tmp(m.text) : sp_flow_why(e));
+		play_end(v, SP_ERR_DENIED, text);
+	}
+	play_release(v);
+}
+
+/* What others signed comes before the grant. */
+static void
+ask_release(struct play *v, const struct sp_keys_ask *k)
+{
+	SP_BUF_AUTO body = {.max = SP_IPC_BODY_MAX};
+	struct sp_msg_v_play_release m = {.play = v->id,
+	    .account = sp_span_str(k->account),
+	    .target_name = sp_span_str(k->target),
+	    .challenge = sp_buf_span(&k->challenge),
+	    .approvals = sp_buf_span(&k->approvals)};
+
+	memcpy(m.session, v->session, 16);
+	if (v->peer == NULL || sp_enc_v_play_release(&body, &m) != SP_OK) {
+		play_end(v, SP_ERR_NOMEM, "out of memory");
+		return;
+	}
+	v->refs++;
+	sp_vault_call(v->b->vault, SP_MSG_v_play_release, sp_buf_span(&body),
+	    SP_MSG_v_done, released, v);
 }
 
 void
 sp_session_on_play_spawned(struct sp_broker *b,
     const struct sp_msg_play_spawned *m, const int fds[static 2])
 {
-	SP_BUF_AUTO body = {.max = 64};
-	struct sp_msg_v_play_grant q = {.play = m->play};
 	struct play *v = b->sessions->plays;
+	const struct sp_keys_ask *k;
 
 	if (sp_search_on_spawned(b, m, fds))
 		return;
@@ -255,15 +326,12 @@ sp_session_on_play_spawned(struct sp_broker *b,
 	v->stream = fds[1];
 	v->peer = sp_peer_new(b, fds[0], SP_ROLE_PLY, SP_ST_READY, on_packet,
 	    on_end, v);
-	memcpy(q.session, v->session, 16);
-	q.lanes = lanes_of(v);
-	if (v->peer == NULL || sp_enc_v_play_grant(&body, &q) != SP_OK) {
-		play_end(v, SP_ERR_NOMEM, "out of memory");
-		return;
-	}
-	v->refs++;
-	sp_vault_call(b->vault, SP_MSG_v_play_grant, sp_buf_span(&body),
-	    SP_MSG_v_done, granted, v);
+	k = sp_keys_needs(b) && (lanes_wanted(&v->how) & KEYS) != 0 ?
+	    sp_keys_approved(b, &v->who, v->session) : NULL;
+	if (k != NULL)
+		ask_release(v, k);
+	else
+		ask_grant(v);
 }
 
 bool
@@ -452,6 +520,22 @@ play_new(struct sp_broker *b, const struct sp_actor *who,
 	return v;
 }
 
+static void
+refuse_keys(struct sp_broker *b, const struct sp_actor *who,
+    const uint8_t session[static 16], sp_play_cb cb, void *arg)
+{
+	struct json_object *d = sp_detail();
+	char text[300];
+
+	sp_detail_str(d, "why", "keys_approvals");
+	sp_flow_audit(b, "viewing_refused", who->name, session, d);
+	snprintf(text, sizeof(text), "what was typed opens when %llu other people "
+	    "have signed for it: keys ask SESSION --reason TEXT, then again within "
+	    "15 minutes. replay, commands-csv, text and html show no keys and need "
+	    "nobody", (unsigned long long)b->cfg.keys_approvals);
+	cb(arg, SP_ERR_DENIED, -1, text);
+}
+
 void
 sp_session_play(struct sp_broker *b, const struct sp_actor *who,
     const uint8_t session[static 16], const struct sp_msg_play_start *how,
@@ -479,6 +563,12 @@ sp_session_play_rows(struct sp_broker *b, const struct sp_actor *who,
 		sp_flow_audit(b, "viewing_refused", who->name, session, d);
 		cb(arg, SP_ERR_DENIED, -1, "only people of group auditors and the "
 		    "administrator of the host may see recordings");
+		return;
+	}
+	if (sp_keys_needs(b) && (how->mode == SP_PLAY_RECORDS ||
+	    (how->what & SP_PLAY_KEYS) != 0) &&
+	    sp_keys_approved(b, who, session) == NULL) {
+		refuse_keys(b, who, session, cb, arg);
 		return;
 	}
 	v = play_new(b, who, how, cb, arg);

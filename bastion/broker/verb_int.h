@@ -153,7 +153,7 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(secret_reveal) X(reveal_collect)                                    \
 	X(glass_list) X(glass_import) X(glass_review) X(glass_store)          \
 	X(sessions) X(sessions_show) X(files) X(kill) X(steer) X(held)        \
-	X(watch)                                                              \
+	X(watch) X(keys_ask) X(keys_list) X(keys_text) X(keys_approve)        \
 	X(replay) X(search) X(verify) X(export)                               \
 	X(log_status) X(log_rows) X(evidence_rows) X(evidence_seal) X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \

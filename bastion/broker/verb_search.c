@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bastion/broker/keys.h"
 #include "bastion/broker/search.h"
 #include "bastion/broker/verb_int.h"
 
@@ -45,6 +46,13 @@ take_lanes(struct sp_call *c, struct asked *a)
 	}
 	if (a->ask.lanes == 0)
 		a->ask.lanes = LANES_USUAL;
+	if ((a->ask.lanes & SP_SEARCH_KEYS) != 0 && sp_keys_needs(c->b)) {
+		sp_call_fail(c, SP_EXIT_REFUSED, "what was typed opens when %llu "
+		    "other people have signed for that one session (keys ask): it "
+		    "is not searched", (unsigned long long)
+		    c->b->cfg.keys_approvals);
+		return false;
+	}
 	return true;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/keys.h"
 #include "bastion/broker/login.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/vault.h"
@@ -40,8 +41,10 @@ sp_verb_whoami(struct sp_call *c)
 		{"from", "from", SP_COL_TEXT}, {"groups", "groups", SP_COL_WORDS},
 		{"mfa", "second factor", SP_COL_TEXT},
 		{"host", NULL, SP_COL_BOOL}, {"node", "bastion", SP_COL_TEXT},
+		{"recordings", "recordings", SP_COL_TEXT},
 	};
-	struct sp_list *l = sp_list_new(cols, 7);
+	struct sp_list *l = sp_list_new(cols, 8);
+	char recordings[160];
 	SP_BUF_AUTO groups = {.max = 4096};
 	char id[SP_UUID_TEXT];
 
@@ -50,10 +53,11 @@ sp_verb_whoami(struct sp_call *c)
 		    c->who.groups[i]);
 	(void)!sp_buf_put_u8(&groups, 0);
 	sp_uuid_text(id, c->who.person);
+	sp_recordings_text(c->b, recordings, sizeof(recordings));
 	sp_list_add(l, (const char *[]){c->who.is_host ? NULL : id, c->who.name,
 	    c->who.addr, (const char *)sp_buf_span(&groups).p,
 	    c->who.is_host ? "uid of the control socket" : sp_mfa_name(c->who.mfa),
-	    c->who.is_host ? "t" : "f", c->b->node});
+	    c->who.is_host ? "t" : "f", c->b->node, recordings});
 	print_one(c, l);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/broker/keys.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_session.h"
@@ -82,6 +83,9 @@ sessions_print(struct sp_call *c)
 		sp_call_say(c, "\nThere may be more: sessions%s --before %.8s\n",
 		    sp_call_has(c, "all") ? " --all" : "",
 		    sp_rows_get(c->rows[0], n - 1, "id"));
+	if (!c->style.json && sp_recordings_are_strict(c->b))
+		sp_call_say(c, "\nRecordings are sealed to auditors alone: this "
+		    "bastion cannot open them, watch and replay do not work here.\n");
 	sp_call_end(c, SP_EXIT_OK);
 }
 

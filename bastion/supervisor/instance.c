@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/supervisor/sup.h"
+#include "common/keysrule.h"
 #include "common/sealto.h"
 
 #include <errno.h>
@@ -191,6 +192,22 @@ check_sealto(struct sp_instance *in)
 	return e;
 }
 
+/* The vault would open nothing by a rule that it cannot read. */
+static enum sp_err
+check_keys_rule(struct sp_instance *in)
+{
+	static const uint8_t any[16] = {1};
+	SP_BUF_AUTO rule = {.max = SP_RULE_MAX};
+	char bad[256] = "no memory";
+	enum sp_err e = sp_keys_rule(&in->cfg, any, &rule, bad, sizeof(bad));
+
+	if (e == SP_ERR_NOTFOUND)
+		return SP_OK;
+	if (e != SP_OK)
+		sp_say(in, "%s", bad);
+	return e;
+}
+
 static enum sp_err
 name_proxies(struct sp_instance *in)
 {
@@ -372,6 +389,7 @@ sp_instance_reread(struct sp_instance *in)
 	t->conf_text = NULL;
 	if ((e = read_conf(t)) == SP_OK && (e = name_proxies(t)) == SP_OK &&
 	    (e = check_sealto(t)) == SP_OK &&
+	    (e = check_keys_rule(t)) == SP_OK &&
 	    (e = check_fixed(t, in)) == SP_OK && !in->is_activated)
 		e = sp_instance_relisten(t);
 	if (e != SP_OK) {
@@ -409,6 +427,7 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 	SP_TRY(sp_hostkey_open(in));
 	SP_TRY(name_proxies(in));
 	SP_TRY(check_sealto(in));
+	SP_TRY(check_keys_rule(in));
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/keysrule.h"
 #include "common/sealto.h"
 #include "common/text.h"
 
@@ -116,4 +117,63 @@ Test(sealto, a_key_typed_wrong_is_noticed)
 		text[i] = was;
 	}
 	cr_assert_eq(sp_identity_parse(sp_span_of(text, 40), got), SP_ERR_SYNTAX);
+}
+
+/* ------------------------------------------- what was typed, for several people */
+
+#define KEY_A "AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
+#define KEY_B "AAAAC3NzaC1lZDI1NTE5AAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC"
+
+static enum sp_err
+keys_rule(const char *text, const uint8_t session[16], struct sp_buf *rule)
+{
+	static struct sp_config c;
+	struct sp_config_diag d;
+	char bad[256] = "";
+
+	cr_assert_eq(sp_config_parse(&c, sp_span_str(text), &d), SP_OK, "%s", d.text);
+	return sp_keys_rule(&c, session, rule, bad, sizeof(bad));
+}
+
+Test(keysrule, one_rule_for_each_session)
+{
+	static const uint8_t one[16] = {1}, two[16] = {2};
+	static const char text[] = "keys_approvals 2\nkeys_approvers anna=" KEY_A
+	    " ben=" KEY_B "\n";
+	SP_BUF_AUTO a = {.max = SP_RULE_MAX}, b = {.max = SP_RULE_MAX};
+	SP_BUF_AUTO again = {.max = SP_RULE_MAX};
+	struct sp_rule r;
+
+	cr_assert_eq(keys_rule(text, one, &a), SP_OK);
+	cr_assert_eq(keys_rule(text, two, &b), SP_OK);
+	cr_assert_eq(keys_rule(text, one, &again), SP_OK);
+	cr_assert(sp_span_eq(sp_buf_span(&a), sp_buf_span(&again)));
+	cr_assert(!sp_span_eq(sp_buf_span(&a), sp_buf_span(&b)));
+	cr_assert_eq(sp_rule_decode(sp_buf_span(&a), &r), SP_OK);
+	cr_assert(r.need == 2 && r.n == 2 && r.max_seconds == SP_KEYS_SECONDS);
+	cr_assert_str_eq(r.key[1].name, "ben");
+	cr_assert_eq(r.key[1].key.n, 51u);
+	cr_assert_neq(memcmp(r.key[0].person, r.key[1].person, 16), 0);
+}
+
+Test(keysrule, what_nobody_could_fulfil_is_refused)
+{
+	static const char *const bad[] = {
+	    "keys_approvals 2\n",
+	    "keys_approvals 2\nkeys_approvers anna=" KEY_A "\n",
+	    /* One person with two keys is one person. */
+	    "keys_approvals 2\nkeys_approvers anna=" KEY_A " anna=" KEY_B "\n",
+	    "keys_approvals 2\nkeys_approvers anna=" KEY_A " ben=" KEY_A "\n",
+	    "keys_approvals 1\nkeys_approvers anna\n",
+	    "keys_approvals 1\nkeys_approvers anna=\n",
+	    "keys_approvals 1\nkeys_approvers anna=%%%%\n",
+	    "keys_approvals 1\nkeys_approvers An/na=" KEY_A "\n"};
+	static const uint8_t one[16] = {1};
+	SP_BUF_AUTO rule = {.max = SP_RULE_MAX};
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		cr_assert_eq(keys_rule(bad[i], one, &rule), SP_ERR_SYNTAX, "%s",
+		    bad[i]);
+	cr_assert_eq(keys_rule("keys_approvers anna=" KEY_A "\n", one, &rule),
+	    SP_ERR_NOTFOUND);
 }
