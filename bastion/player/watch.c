@@ -117,9 +117,11 @@ at_end(struct watch *w, bool *again)
 
 	if (end >= 0)
 		size = (uint64_t)end;
+	/* Packed: the reader finds its way back by itself. */
+	if (size < w->size)
+		w->size_read = size;
 	is_odd = w->head.why != SP_ERR_EOF || (!w->has_skipped &&
-	    (size < w->size || (size != w->size_read &&
-	    now - w->moved_us > STUCK_US)));
+	    size != w->size_read && now - w->moved_us > STUCK_US);
 	w->size = size;
 	*again = is_odd && w->there_us != 0 && w->tries <= w->n_places;
 	if (*again)
