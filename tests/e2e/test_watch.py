@@ -276,6 +276,27 @@ class Load(unittest.TestCase):
         text = sp.host("verify", s.id).text
         self.assertIn("INTACT", text)
 
+    def test_what_is_packed_under_a_watcher_comes_once(self):
+        """Small pieces, which the recorder packs when a large one follows: each line comes, in its order, and none twice."""
+        s = Session("oscar", "stty -echo; echo up-2; while read n; do case $n in big*) seq ${n#big}000000 ${n#big}009000;; esac; echo got-$n-; done")
+        s.see(rb"up-2")
+        p = sp.ssh_start("wanda", "bastion", "watch", s.id)
+        got = read_until(p.stdout, rb"up-2", 60)
+        names = []
+        for i in range(1, 5):
+            for n in ["small%d%s" % (i, x) for x in "abc"] + ["big%d" % i]:
+                names.append("got-%s-" % n)
+                s.type(n.encode() + b"\r")
+                got += read_until(p.stdout, b"got-%s-\n" % n.encode(), 60)
+        sp.host("kill", s.id)
+        s.p.communicate(timeout=60)
+        got += p.communicate(timeout=60)[0]
+        lines = got.decode().split("\n")
+        self.assertEqual([x for x in lines if x.startswith("got-")], names)
+        numbers = [x for x in lines if re.fullmatch(r"\d{7}", x)]
+        self.assertEqual(numbers, [str(i * 1000000 + n) for i in range(1, 5) for n in range(9001)])
+        s.end()
+
     def test_an_endless_flood_is_followed(self):
         s = Session("oscar", "yes this-is-no-end")
         s.see(rb"this-is-no-end")
