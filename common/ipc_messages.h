@@ -209,6 +209,7 @@ enum sp_link_state {
 	M(v_sign_audit, 0x009e, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(v_sign_r, 0x009f, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(v_play_mask, 0x01f0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(v_search_grant, 0x01c9, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
 	M(v_krl, 0x0120, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)            \
@@ -704,6 +705,11 @@ enum sp_link_state {
 #define SP_FIELDS_v_sign_r(F) F(u8, ok, 0) F(sig, signature, 0)
 /* lanes: bit n for lane n; the boxes of others are left closed. */
 #define SP_FIELDS_v_play_grant(F) F(u64, play, 0) F(uuid, session, 0) F(u32, lanes, 0)
+/* Behind it: a secret that this view must not show (common/mask.h), by its row. */
+#define SP_FIELDS_v_play_mask(F)                                              \
+	F(u64, play, 0) F(u8, kind, 0) F(uuid, secret_id, 0)                  \
+	F(u64, secret_version, 0) F(uuid, secret_owner, 0)                    \
+	F(bytes, sealed, 8192) F(bytes, rule, 8192)
 /* The same for a search: uuids of 16 bytes each, in as many pieces as it takes. */
 #define SP_FIELDS_v_search_grant(F)                                           \
 	F(u64, play, 0) F(u32, lanes, 0) F(bytes, sessions, 61440)
@@ -810,7 +816,7 @@ enum sp_link_state {
 /* sealed: lane keys as they stand in the recording header,
  * u8 lane and 97 bytes each (common/signed.h) */
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
-#define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024)
+#define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024) F(bytes, masks, 16384)
 /* Boxes of several recordings: uuid, u8 n, then n times u8 lane and 97 bytes.
  * The answer has the same recordings in the same order: uuid, u8 n, then n times
  * u8 lane and 32 bytes; a box that the vault does not open is left out. */

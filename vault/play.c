@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "common/keysrule.h"
+#include "common/mask.h"
 #include "common/signed.h"
 #include "common/sort.h"
 #include "vault/release.h"
+#include "vault/show.h"
 #include "vault/poison.h"
 
 #define WAIT_US 30000000
@@ -24,6 +26,7 @@ struct play {
 	uint8_t (*many)[16];	/* of a search */
 	size_t n_many;
 	uint8_t session[16];
+	struct sp_buf masks;	/* common/mask.h */
 	int64_t due_us;		/* boot-time clock; by then it has asked */
 	struct sp_link link;
 };
@@ -52,6 +55,7 @@ static void
 play_free(struct play *y)
 {
 	sp_link_fini(&y->link);
+	sp_buf_fini(&y->masks);
 	free(y->many);
 	free(y);
 }
@@ -76,6 +80,7 @@ find_or_add(struct sp_plays *t, uint64_t id)
 		return NULL;
 	y->id = id;
 	y->link.fd = -1;
+	sp_buf_init(&y->masks, SP_MASK_BYTES);
 	y->link.tx_tail = &y->link.tx_head;
 	y->due_us = sp_boot_us() + WAIT_US;
 	t->row[t->n++] = y;
@@ -166,6 +171,58 @@ sp_play_grant(struct sp_plays *t, uint64_t play,
 		y->due_us = sp_boot_us() + WAIT_US;
 	memcpy(y->session, session, 16);
 	return SP_OK;
+}
+
+/* A password is one; of a file each line that says something. */
+static enum sp_err
+mask_lines(struct sp_buf *masks, struct sp_span s)
+{
+	while (s.n > 0) {
+		const uint8_t *nl = memchr(s.p, '\n', s.n);
+		size_t n = nl != NULL ? (size_t)(nl - s.p) : s.n, used = n;
+		struct sp_span line;
+
+		used = used > 0 && s.p[used - 1] == '\r' ? used - 1 : used;
+		line = sp_span_of(s.p, used < SP_MASK_MOST ? used : SP_MASK_MOST);
+		if (line.n >= SP_MASK_LEAST && line.p[0] != '-')
+			SP_TRY(sp_mask_add(masks, line));
+		else if (line.n >= SP_MASK_LEAST && (line.n < 5 ||
+		    line.p[1] != '-' || line.p[2] != '-' || line.p[3] != '-' ||
+		    line.p[4] != '-'))
+			SP_TRY(sp_mask_add(masks, line));
+		n += nl != NULL;
+		s = sp_span_of(s.p + n, s.n - n);
+	}
+	return SP_OK;
+}
+
+enum sp_err
+sp_play_mask(struct sp_plays *t, uint64_t play, const struct sp_secret_row *row,
+    struct sp_span sealed)
+{
+	SP_SECRET_AUTO clear = {0}, shown = {0};
+	uint8_t key[SP_MASK_KEY];
+	struct play *y = NULL;
+	enum sp_err e;
+
+	if (!t->root->is_open)
+		return SP_ERR_SEALED;
+	for (size_t i = 0; i < t->n; i++)
+		if (t->row[i]->id == play && !t->row[i]->is_over)
+			y = t->row[i];
+	if (y == NULL || !y->is_granted || y->is_search || y->is_served)
+		return SP_ERR_INVAL;
+	SP_TRY(sp_secret_unseal(t->root, row, sealed, &clear));
+	e = sp_secret_show(row->kind, &clear, &shown);
+	if (e == SP_ERR_UNSUPPORTED)
+		return SP_OK;
+	if (e == SP_OK && y->masks.len == 0) {
+		randombytes_buf(key, sizeof(key));
+		e = sp_buf_put(&y->masks, key, sizeof(key));
+	}
+	if (e == SP_OK)
+		e = mask_lines(&y->masks, sp_span_of(shown.p, shown.n));
+	return e == SP_ERR_TOOBIG ? SP_ERR_FULL : e;
 }
 
 enum sp_err
@@ -291,8 +348,10 @@ on_play_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	if (e != SP_OK)
 		refuse(t, y, "recording_keys_refused", sp_err_text(e));
 	r.ok = e == SP_OK;
-	if (r.ok)
+	if (r.ok) {
 		r.keys = sp_buf_span(&keys);
+		r.masks = sp_buf_span(&y->masks);
+	}
 	y->is_served = true;
 	y->due_us = INT64_MAX;	/* until the player hangs up */
 	return sp_send_play_keys_r(&y->link, p->corr, &r, NULL);

@@ -37,6 +37,11 @@ SP_MUST enum sp_err sp_play_release(struct sp_plays *t,
  * has signed. */
 SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
     const uint8_t session[static 16], uint32_t lanes);
+/* A secret that this view must not show, after the grant. SP_ERR_CRYPTO: the row
+ * does not open. SP_ERR_FULL: too many. A kind that is never shown adds nothing. */
+struct sp_secret_row;
+SP_MUST enum sp_err sp_play_mask(struct sp_plays *t, uint64_t play,
+    const struct sp_secret_row *row, struct sp_span sealed);
 /* For a search: 16 bytes of each recording more, and the same lanes of them all.
  * The player may then ask for keys as often as it likes. */
 #define SP_SEARCH_SESSIONS_MAX 200000

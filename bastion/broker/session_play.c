@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/keys.h"
+#include "bastion/broker/session_masks.h"
 #include "bastion/broker/search.h"
 #include "bastion/broker/ledger.h"
 #include "common/signed.h"
@@ -200,6 +201,21 @@ sp_session_play_live(struct sp_broker *b, const void *arg,
 		}
 }
 
+/* The vault knows what this view must not show. */
+static void
+masked(void *arg, enum sp_err e)
+{
+	struct play *v = arg;
+
+	if (v->state == PLAY_GRANTING && (e != SP_OK ||
+	    sp_vault_status(v->b->vault) == NULL))
+		play_end(v, e != SP_OK ? e : SP_ERR_SEALED, "what this view must "
+		    "not show cannot be told; sallyport doctor says why");
+	else if (v->state == PLAY_GRANTING)
+		start(v);
+	play_release(v);
+}
+
 static void
 granted(void *arg, enum sp_err e, struct sp_packet *reply)
 {
@@ -213,8 +229,12 @@ granted(void *arg, enum sp_err e, struct sp_packet *reply)
 			play_end(v, SP_ERR_SEALED, sp_flow_why(e));
 		else if (m.err != SP_OK)
 			play_end(v, SP_ERR_DENIED, "the vault gives no key for it");
-		else
+		else if (v->how.mode == SP_PLAY_VERIFY)
 			start(v);
+		else {
+			v->refs++;
+			sp_session_masks(v->b, v->id, v->session, masked, v);
+		}
 	}
 	play_release(v);
 }

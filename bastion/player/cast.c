@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/show.h"
 #include "bastion/player/veil.h"
 
@@ -66,7 +67,7 @@ each(struct cast *c, enum sp_err (*fn)(struct cast *, struct sp_rec_record *))
 	enum sp_err e;
 
 	SP_TRY(sp_rec_decoder_new(c->p->file, &c->p->keys, &d));
-	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+	while ((e = cover_next(d, &r)) == SP_OK &&
 	    (e = fn(c, &r)) == SP_OK)
 		;
 	sp_rec_decoder_free(d);
@@ -274,7 +275,7 @@ merge(struct cast *c)
 		e[i] = i == 1 && !keys[1].has[SP_LANE_IN - 1] ? SP_ERR_EOF :
 		    sp_rec_decoder_new(c->p->file, &keys[i], &d[i]);
 		if (e[i] == SP_OK)
-			e[i] = sp_rec_decoder_next(d[i], &r[i]);
+			e[i] = cover_next(d[i], &r[i]);
 	}
 	while (e[0] == SP_OK || e[1] == SP_OK) {
 		int i = e[0] != SP_OK || (e[1] == SP_OK &&
@@ -282,7 +283,7 @@ merge(struct cast *c)
 
 		if ((e[i] = emit(c, &r[i])) != SP_OK)
 			break;
-		e[i] = sp_rec_decoder_next(d[i], &r[i]);
+		e[i] = cover_next(d[i], &r[i]);
 	}
 	sp_rec_decoder_free(d[0]);
 	sp_rec_decoder_free(d[1]);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "bastion/player/cover.h"
 #include "bastion/player/events.h"
 
 #include <stdio.h>
@@ -314,7 +315,7 @@ read_again(struct events *v, struct player *p)
 	v->n = n;
 	SP_TRY(sp_follow_new(&ops, &f));
 	if ((e = sp_rec_decoder_new(p->file, &p->keys, &d)) == SP_OK)
-		while ((e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+		while ((e = cover_next(d, &r)) == SP_OK &&
 		    (e = sp_follow_take(f, &r)) == SP_OK)
 			;
 	end = sp_follow_end(f);
@@ -335,7 +336,7 @@ events_read(struct events *v, struct player *p)
 
 	SP_TRY(sp_rec_decoder_new(p->file, &p->keys, &d));
 	v->t0_us = sp_rec_decoder_header(d)->t0_wall_us;
-	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK) {
+	while ((e = cover_next(d, &r)) == SP_OK) {
 		take(v, &r);
 		has_terminal |= r.kind == SP_RECORD_OPEN &&
 		    sp_open_decode(r.data, &o) == SP_OK && o.has_pty != 0;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/page.h"
 
 #define OUT_MAX (64u << 20)
@@ -149,7 +150,7 @@ first_pass(struct html *h)
 	enum sp_err e;
 
 	SP_TRY(sp_rec_decoder_new(h->p->file, &h->p->keys, &d));
-	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK) {
+	while ((e = cover_next(d, &r)) == SP_OK) {
 		marks_take(&h->marks, &r);
 		if (r.kind == SP_RECORD_META && meta.len == 0)
 			(void)!sp_buf_put(&meta, r.data.p, r.data.n);
@@ -220,7 +221,7 @@ second_pass(struct html *h)
 	enum sp_err e;
 
 	SP_TRY(sp_rec_decoder_new(h->p->file, &h->p->keys, &d));
-	while ((e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+	while ((e = cover_next(d, &r)) == SP_OK &&
 	    (e = take(h, &r)) == SP_OK) {
 		if (h->written > TOTAL_MAX) {
 			e = SP_ERR_FULL;

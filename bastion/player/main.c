@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/events.h"
 #include "bastion/player/page.h"
 #include "bastion/player/search.h"
@@ -98,7 +99,11 @@ ask_keys(struct player *p)
 	if (k.type != SP_MSG_play_keys_r)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_play_keys_r(k.body, &r));
-	return r.ok == 1 ? sp_rec_parse_keys(r.keys, &p->keys) : SP_ERR_DENIED;
+	if (r.ok != 1)
+		return SP_ERR_DENIED;
+	if ((p->start.what & SP_PLAY_UNMASKED) == 0)
+		SP_TRY(cover_set(r.masks));
+	return sp_rec_parse_keys(r.keys, &p->keys);
 }
 
 /* Sealed past the vault (recordings_sealed_to, recording_screen). */
@@ -211,7 +216,9 @@ play(struct player *p)
 		return not_ours(p);
 	if (e != SP_OK)
 		return fail(p, "the vault does not open this recording", e);
-	e = play_mode(p);
+	e = p->start.mode == SP_PLAY_WATCH ? SP_OK : cover_read(p->file, &p->keys);
+	if (e == SP_OK)
+		e = play_mode(p);
 	if (e == SP_ERR_EOF)
 		return 1;	/* the viewer went away */
 	return e == SP_OK ? 0 : fail(p, "the recording ends early", e);
@@ -253,6 +260,7 @@ view(struct player *p, int stream)
 	tell_result(p);
 	viewer_fini(&p->view);
 	explicit_bzero(&p->keys, sizeof(p->keys));
+	cover_end();
 	return 0;
 }
 

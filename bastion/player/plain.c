@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/show.h"
 #include "recorder/flow.h"
 #include "recorder/scribe/lines.h"
@@ -109,10 +110,16 @@ static void
 whole_line(void *ctx, uint16_t row, struct sp_span text)
 {
 	struct track *t = ctx;
+	SP_BUF_AUTO b = {.max = SHOWN_MAX};
 
 	(void)row;
+	if (sp_buf_put(&b, text.p, text.n) != SP_OK) {
+		t->in->e = SP_ERR_NOMEM;
+		return;
+	}
+	cover_text(b.p + b.off, b.len);
 	label(t->in, t, false);
-	emit(t->in, text);
+	emit(t->in, sp_buf_span(&b));
 	emit(t->in, sp_span_str("\n"));
 }
 
@@ -287,9 +294,10 @@ output(struct plain *k, const struct sp_rec_record *r)
 		return;
 	if (t->lines != NULL)
 		k->e = sp_lines_feed(t->lines, r->data);
-	else if (t->term != NULL)
+	else if (t->term != NULL) {
 		sp_term_feed(t->term, r->data);
-	else
+		cover_term(t->term);
+	} else
 		text(k, t, r->data, r->kind == SP_RECORD_ERR);
 }
 
@@ -353,7 +361,7 @@ walk(struct plain *k, bool is_count)
 	enum sp_err e;
 
 	SP_TRY(sp_rec_decoder_new(k->p->file, &k->p->keys, &d));
-	while (k->e == SP_OK && (e = sp_rec_decoder_next(d, &r)) == SP_OK) {
+	while (k->e == SP_OK && (e = cover_next(d, &r)) == SP_OK) {
 		if (!is_count)
 			one_record(k, &r);
 		else if (r.lane == SP_LANE_OUT && r.kind == SP_RECORD_OPEN)

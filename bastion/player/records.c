@@ -4,6 +4,7 @@
  * and so many of them. */
 #include <stdio.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/veil.h"
 
 #define LINE_MAX_BYTES (2u << 20)
@@ -18,7 +19,9 @@ one(struct sp_buf *out, const struct sp_rec_record *r)
 	SP_TRY(sp_buf_printf(out, "{\"us\":%llu,\"lane\":\"%s\",\"kind\":\"%s\","
 	    "\"channel\":%u,\"data\":\"", (unsigned long long)r->at_us,
 	    lanes[r->lane < 6 ? r->lane : 0], sp_rec_kind_name(r->kind), r->chan));
-	SP_TRY(sp_base64(out, r->data));
+	/* A screen as the engine keeps it is not looked through. */
+	if (r->kind != SP_RECORD_KEYFRAME || !cover_is_on())
+		SP_TRY(sp_base64(out, r->data));
 	SP_TRY(sp_buf_put_u8(out, '"'));
 	SP_TRY(r->kind == SP_RECORD_FILE ? file_json(out, r->data) :
 	    derived_json(out, r));
@@ -37,7 +40,7 @@ play_records(struct player *p)
 	e = veil_open(&v, p);
 	if (e == SP_OK)
 		e = sp_rec_decoder_new(p->file, &p->keys, &d);
-	while (e == SP_OK && (e = sp_rec_decoder_next(d, &r)) == SP_OK &&
+	while (e == SP_OK && (e = cover_next(d, &r)) == SP_OK &&
 	    (e = veil_record(&v, &r)) == SP_OK && (e = one(&out, &r)) == SP_OK) {
 		if (out.len < FLUSH_BYTES)
 			continue;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/show.h"
 
 #define SLICE_BYTES (512u << 10)
@@ -29,7 +30,7 @@ head_fetch(struct head *h)
 	if (h->has_next || h->is_over)
 		return SP_OK;
 	do
-		e = sp_rec_decoder_next(h->d, &h->next);
+		e = cover_next(h->d, &h->next);
 	while (e == SP_OK && h->is_behind && h->next.at_us <= h->passed_us);
 	h->is_behind = false;
 	if (e == SP_ERR_NOMEM || e == SP_ERR_IO)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/show.h"
 
 struct actor *
@@ -183,6 +184,7 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 			sp_term_feed(a->term, r->data);
 		else
 			feed_lines(a->term, r->data);
+		cover_term(a->term);
 		return SP_OK;
 	case SP_RECORD_RESIZE:
 		return resize(a, r->data);

@@ -434,6 +434,20 @@ sp_term_row(const struct sp_term *t, unsigned y)
 	return &t->now->cell[(size_t)t->now->line[y] * t->cols];
 }
 
+void
+sp_term_cover(struct sp_term *t, unsigned x, unsigned y)
+{
+	struct sp_cell *k;
+
+	SP_ASSERT(x < t->cols && y < t->rows);
+	k = sp_term_at(t, x, y);
+	for (unsigned n = k->width == 2 && x + 1 < t->cols ? 2 : 1; n > 0; n--, k++) {
+		k->ch = '*';
+		memset(k->mark, 0, sizeof(k->mark));
+		k->width = 1;
+	}
+}
+
 bool
 sp_term_row_is_wrapped(const struct sp_term *t, unsigned y)
 {

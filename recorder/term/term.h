@@ -80,6 +80,8 @@ unsigned sp_term_rows(const struct sp_term *t);
 /* The row's cells, sp_term_cols of them, until the next feed or resize. */
 const struct sp_cell *sp_term_row(const struct sp_term *t, unsigned y);
 bool sp_term_row_is_wrapped(const struct sp_term *t, unsigned y);
+/* A `*` in place of what stands there; of a wide character two. */
+void sp_term_cover(struct sp_term *t, unsigned x, unsigned y);
 void sp_term_cursor(const struct sp_term *t, unsigned *x, unsigned *y,
     bool *is_visible);
 bool sp_term_is_alternate(const struct sp_term *t);

@@ -180,6 +180,7 @@ vault_flow(struct sp_link *l, struct fake_vault *v, const struct sp_packet *k)
 		    .err = (uint8_t)v->lease_err, .text = sp_span_str("no")}, NULL);
 	case SP_MSG_v_lease_end:
 	case SP_MSG_v_play_grant:
+	case SP_MSG_v_play_mask:
 		v->leases_ended += k->type == SP_MSG_v_lease_end;
 		v->plays += k->type == SP_MSG_v_play_grant;
 		return sp_send_v_done(l, k->corr, &(struct sp_msg_v_done){.err = 0},
