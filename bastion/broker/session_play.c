@@ -297,6 +297,8 @@ released(void *arg, enum sp_err e, struct sp_packet *reply)
 		e = sp_dec_v_done(reply->body, &m);
 	if (v->state == PLAY_GRANTING && e == SP_OK && m.err == SP_OK) {
 		play_event(v, "keys_opened", SP_REC_OPEN, sp_span_str(""));
+		/* They have agreed to what was typed, seen or unseen. */
+		v->how.what |= SP_PLAY_UNMASKED;
 		ask_grant(v);
 	} else if (v->state == PLAY_GRANTING) {
 		snprintf(text, sizeof(text), "the vault does not open what was "

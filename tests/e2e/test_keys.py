@@ -36,9 +36,12 @@ def setUpModule():
         sp.add_person(a, "auditors")
     pub = {a: open(key(a) + ".pub").read().split()[1] for a in AUDITORS}
     assert restart(keys_approvals=2, keys_approvers=" ".join("%s=%s" % (a, pub[a]) for a in AUDITORS[:3])).code == 0
-    p = sp.ssh_start("oscar", "-tt", "admin@core-01", "echo up-$((1+1)); read x; echo bye", stdin=subprocess.PIPE)
+    p = sp.ssh_start("oscar", "-tt", "admin@core-01", "echo up-$((1+1)); read x; stty -echo; echo off-$((1+1)); read y; echo bye", stdin=subprocess.PIPE)
     read_until(p.stdout, rb"up-2", 60)
     p.stdin.write(b"typed-words\r")
+    p.stdin.flush()
+    read_until(p.stdout, rb"off-2", 60)
+    p.stdin.write(b"unseen-words\r")
     p.stdin.flush()
     p.communicate(timeout=60)
     done = wait_for(lambda: [s for s in sp.sessions() if s["ended"] and s["person"] == "oscar"], 60, "the session")[0]["id"]
@@ -111,6 +114,7 @@ class Two(unittest.TestCase):
         r = records("wanda")
         self.assertEqual(r.code, 0, r)
         self.assertIn(b"typed-words\r", typed(r))
+        self.assertIn(b"unseen-words\r", typed(r))       # what every other view masks
         self.assertEqual(records("vera").code, 1)         # for who asked, nobody else
         events = [e["event"] for e in sp.audit() if e.get("session") == done]
         for e in ("keys_asked", "keys_approved", "keys_opened"):
