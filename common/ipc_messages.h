@@ -170,6 +170,10 @@ enum sp_link_state {
 	M(rec_recovered, 0x0079, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_NEW, 0)      \
 	M(rec_seal, 0x007a, SP_ROLE_BRK, SP_ROLE_REC, SP_ST_READY, 0)         \
 	M(rec_point, 0x0190, SP_ROLE_REC, SP_ROLE_BRK, SP_ST_ANY, 0)          \
+	M(rec_ping, 0x019e, SP_ROLE_BRK, SP_ROLE_REC,                         \
+	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
+	M(rec_pong, 0x019f, SP_ROLE_REC, SP_ROLE_BRK,                         \
+	    SP_ST_LIVE | SP_ST_ENDING, 0)                                     \
 	M(rec_scribe_want, 0x0183, SP_ROLE_REC, SP_ROLE_BRK,                  \
 	    SP_ST_READY | SP_ST_LIVE | SP_ST_ENDING, 0)                       \
 	M(rec_scribe, 0x0184, SP_ROLE_BRK, SP_ROLE_REC,                       \
@@ -496,8 +500,8 @@ enum sp_link_state {
  * on it. shared 1: this and every other channel of this ctx that waits for an
  * answer, and later ones without asking again, use the same stream. */
 #define SP_FIELDS_chan_stream(F) F(u32, ctx, 0) F(u32, chan, 0) F(u8, shared, 0)
-/* chan 0: the session of this ctx is over and its stream ends; the text is
- * shown where that stream ends without an END. */
+/* chan 0: the session of this ctx is over and its stream ends, or is cut after
+ * three seconds; the text is shown where that stream ends without an END. */
 #define SP_FIELDS_chan_refused(F)                                             \
 	F(u32, ctx, 0) F(u32, chan, 0) F(u8, exit_code, 0) F(str, text, 2048)
 /* Shown on every terminal of the connection; end 1: then disconnect. */
@@ -532,6 +536,9 @@ enum sp_link_state {
 #define SP_FIELDS_rec_cert(F) F(sig, signature, 0)
 /* The OPEN record is on disk; the recorder relays from now on. */
 #define SP_FIELDS_rec_ready(F) F(uuid, session, 0) F(h32, head, 0)
+/* Does it still go on? Who waits for a disk answers nothing. number: of the ping. */
+#define SP_FIELDS_rec_ping(F) F(u32, number, 0)
+#define SP_FIELDS_rec_pong(F) F(u32, number, 0)
 /* A text for the user's terminal and the META lane (expiry warnings). */
 #define SP_FIELDS_rec_note(F) F(u8, show, 0) F(str, text, 1024)
 /* What a second person does: enum sp_steer. number: of rec_held, for release and
