@@ -128,6 +128,17 @@ on_steer(struct sp_relay *r, struct sp_span body)
 	return sp_gate_steer(r, &m);
 }
 
+static enum sp_err
+on_ping(struct sp_relay *r, struct sp_span body)
+{
+	struct sp_msg_rec_ping m;
+	struct sp_msg_rec_pong to;
+
+	SP_TRY(sp_dec_rec_ping(body, &m));
+	to.number = m.number;
+	return sp_send_rec_pong(&r->link, 0, &to, NULL);
+}
+
 /* SP_ERR_AGAIN when the broker has said all that it said. */
 static enum sp_err
 hear_broker(struct sp_relay *r)
@@ -143,7 +154,8 @@ hear_broker(struct sp_relay *r)
 	sp_packet_close_fds(&p);
 	e = p.type == SP_MSG_rec_note ? on_note(r, p.body) :
 	    p.type == SP_MSG_rec_steer ? on_steer(r, p.body) :
-	    p.type == SP_MSG_rec_end ? on_end(r, p.body) : SP_ERR_PROTO;
+	    p.type == SP_MSG_rec_end ? on_end(r, p.body) :
+	    p.type == SP_MSG_rec_ping ? on_ping(r, p.body) : SP_ERR_PROTO;
 	return e == SP_ERR_AGAIN ? SP_ERR_PROTO : e;
 }
 

@@ -206,6 +206,16 @@ conn_end_with(struct conn *c, const char *text)
 }
 
 void
+conn_note(struct conn *c, const char *text)
+{
+	struct sp_msg_conn_notice m = {.end = 0, .text = sp_span_str(text)};
+
+	if (c->state != CONN_ENDED && m.text.n <= 1000)
+		sp_peer_sent(c->peer,
+		    sp_send_conn_notice(&c->peer->link, 0, &m, NULL));
+}
+
+void
 conn_dialog(struct conn *c, uint32_t dialog, uint8_t kind, const char *title,
     const char *text)
 {

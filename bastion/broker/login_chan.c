@@ -180,11 +180,20 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 	x->is_later = false;
 }
 
+static void
+on_note(void *arg, struct sp_session *s, const char *text)
+{
+	struct ctx *x = arg;
+
+	SP_ASSERT(x->session == s);
+	conn_note(x->c, text);
+}
+
 void
 chan_go(struct chan *h)
 {
 	static const struct sp_session_ops ops = {.on_ready = on_ready,
-	    .on_end = on_end, .on_prompt = login_on_prompt};
+	    .on_note = on_note, .on_end = on_end, .on_prompt = login_on_prompt};
 	struct ctx *x = h->x;
 
 	chan_set_state(h, CHAN_SESSION);

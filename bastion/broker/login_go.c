@@ -91,6 +91,15 @@ on_end(void *arg, struct sp_session *s, uint8_t code, const char *text)
 }
 
 static void
+on_note(void *arg, struct sp_session *s, const char *text)
+{
+	struct go *g = arg;
+
+	SP_ASSERT(g->session == s);
+	conn_note(g->c, text);
+}
+
+static void
 audit_refused(struct go *g, const struct sp_judgement *j)
 {
 	struct json_object *d = conn_detail(g->c);
@@ -107,7 +116,7 @@ static void
 begin(struct go *g, const struct sp_ask *ask, const struct sp_judgement *j)
 {
 	static const struct sp_session_ops ops = {.on_ready = on_ready,
-	    .on_end = on_end};
+	    .on_note = on_note, .on_end = on_end};
 	char text[160];
 
 	snprintf(text, sizeof(text), "Opening %s@%s ...", g->account, g->target);

@@ -125,6 +125,8 @@ void conn_set_state(struct conn *c, enum conn_state s);
 void conn_broke(struct conn *c, const char *what);
 /* Says goodbye on its terminals, then disconnects. */
 void conn_end_with(struct conn *c, const char *text);
+/* Onto its terminals; it goes on. */
+void conn_note(struct conn *c, const char *text);
 void conn_end(struct conn *c);
 /* One more question under way; false: too many, the connection is gone. */
 bool conn_busy(struct conn *c);

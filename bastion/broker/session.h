@@ -24,6 +24,9 @@ struct sp_session_ops {
 	/* The login at the target is done. stream: the ingress side's
 	 * descriptor, owned by the callee. */
 	void (*on_ready)(void *arg, struct sp_session *s, int stream);
+	/* For the user of one that is live, when its own stream cannot say it;
+	 * NULL: nobody is told. */
+	void (*on_note)(void *arg, struct sp_session *s, const char *text);
 	/* It could not begin (text says why, for the user), or it is over. */
 	void (*on_end)(void *arg, struct sp_session *s, uint8_t end_code,
 	    const char *text);

@@ -7,6 +7,8 @@
 #include "bastion/broker/session.h"
 #include "bastion/broker/vault.h"
 
+#define SESS_TICK_MS 250
+
 enum session_state {
 	SESS_SERIAL,	/* a number for its certificate; its secret's row */
 	SESS_SPAWN,	/* a recorder is asked for */
@@ -91,6 +93,11 @@ struct sp_session {
 	bool waits_log;		/* all else is ready */
 	unsigned n_events;
 	bool is_frozen;
+	struct sess_pulse {
+		uint32_t number;	/* of the last ping */
+		bool is_asked, is_still;	/* unanswered; the user was told */
+		int64_t rest_ms, still_ms;	/* since the last; without an answer */
+	} pulse;
 	struct sp_held *held;	/* SP_HELD_SLOTS of them, or NULL */
 	/* the way to the target */
 	struct sess_leg *legs;
@@ -255,6 +262,10 @@ bool sess_holds(struct sp_session *s, enum sp_err e, const struct sp_ask *ask,
 /* ------------------------------------------------------ session_steer.c */
 /* false: the recorder says what cannot be. */
 bool sess_on_held(struct sp_session *s, const struct sp_msg_rec_held *m);
+/* ------------------------------------------------------ session_pulse.c */
+/* Does its recorder go on? Called each SESS_TICK_MS. */
+void sess_pulse(struct sp_session *s);
+void sess_on_rec_pong(struct sp_session *s, const struct sp_msg_rec_pong *m);
 /* -------------------------------------------------------- session_end.c */
 void sess_on_rec_closed(struct sp_session *s, const struct sp_msg_rec_closed *m);
 void sess_rec_lost(struct sp_session *s);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_MS 250
 #define MINUTE_US (60LL * 1000000)
 
 /* --------------------------------------------------------------- judged again */
@@ -194,6 +193,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 		sess_hold(s);
 		if (s->state >= SESS_DIAL && s->state <= SESS_LIVE)
 			look_at_clock(s);
+		sess_pulse(s);
 		sess_look_at_hold(s);
 		if (s->judge_again)
 			judge_one(s);
@@ -206,7 +206,7 @@ struct sp_sessions *
 sp_sessions_new(struct sp_broker *b)
 {
 	struct sp_sessions *a = calloc(1, sizeof(*a));
-	struct timeval tv = {.tv_usec = TICK_MS * 1000};
+	struct timeval tv = {.tv_usec = SESS_TICK_MS * 1000};
 
 	if (a == NULL)
 		return NULL;

@@ -98,6 +98,7 @@ on_rec_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(rec_point, rec_broke, sess_on_rec_point(s, &m))
 	TAKE(rec_event, rec_broke, on_rec_event(s, &m))
 	TAKE(rec_held, rec_broke, on_rec_held(s, &m))
+	TAKE(rec_pong, rec_broke, sess_on_rec_pong(s, &m))
 	TAKE(rec_closed, rec_broke, sess_on_rec_closed(s, &m))
 	default:
 		rec_broke(s, "a message that a recorder does not send");

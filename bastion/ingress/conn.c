@@ -211,15 +211,21 @@ look_alive(struct sp_ctx *x, int64_t now)
 }
 
 static void
+tick_ctx(struct sp_ctx *x, int64_t now)
+{
+	look_alive(x, now);
+	sp_auth_tick(x, now);
+	if (x->cut_us != 0 && now >= x->cut_us)
+		sp_leg_cut(x);
+}
+
+static void
 tick(struct sp_conn *c, int64_t now)
 {
-	look_alive(&c->outer, now);
-	sp_auth_tick(&c->outer, now);
+	tick_ctx(&c->outer, now);
 	for (size_t i = 0; i < SP_INNER_MAX; i++)
-		if (c->inner[i] != NULL) {
-			look_alive(c->inner[i], now);
-			sp_auth_tick(c->inner[i], now);
-		}
+		if (c->inner[i] != NULL)
+			tick_ctx(c->inner[i], now);
 }
 
 /* ---------------------------------------------------------------- the loop */
@@ -238,6 +244,8 @@ nearer(const struct sp_ctx *x, int64_t *at)
 
 	if (d != 0 && d < *at)
 		*at = d;
+	if (x->cut_us != 0 && x->cut_us < *at)
+		*at = x->cut_us;
 	if (x->alive.every_us != 0 && x->alive.next_us != 0 &&
 	    x->state == SP_CTX_IN && x->alive.next_us < *at)
 		*at = x->alive.next_us;

@@ -185,6 +185,7 @@ struct sp_ctx {
 	struct sp_alive alive;
 	const char *bye;	/* for the client: why it ends */
 	char why[512];		/* why the session ends, if its stream does not say */
+	int64_t cut_us;		/* by when it does end; 0: no matter */
 };
 
 struct sp_conn {
@@ -320,6 +321,9 @@ void sp_leg_leave(struct sp_chan *ch);	/* CLOSE if owed, lets go */
 void sp_leg_trim(void);		/* nothing moves: memory goes back */
 void sp_leg_read(struct sp_leg *l);	/* frames that have arrived */
 bool sp_leg_in(struct sp_chan *ch);	/* user to target; true if moved */
+/* The session is over, and who holds the other end of its stream does not let
+ * go of it: a process that waits for a disk cannot be ended. */
+void sp_leg_cut(struct sp_ctx *x);
 void sp_leg_release(struct sp_leg *l);	/* no ctx any more */
 void sp_leg_sweep(struct sp_conn *c);	/* frees what is done with */
 

@@ -140,8 +140,10 @@ end_leg(struct sp_leg *l, struct sp_span text)
 		ch->state = SP_CHAN_DRAIN;
 		sp_queue_cut(ch, text, 255);
 	}
-	if (x->shared == l)
+	if (x->shared == l) {
 		x->shared = NULL;
+		x->cut_us = 0;
+	}
 	l->ctx = NULL;
 	sp_chan_ask_next(x);
 }
@@ -358,6 +360,20 @@ sp_leg_read(struct sp_leg *l)
 		    l->ctx->why[0] != '\0' ? l->ctx->why :
 		    "the session ended without a word"));
 	}
+}
+
+void
+sp_leg_cut(struct sp_ctx *x)
+{
+	struct sp_leg *l = x->shared;
+
+	x->cut_us = 0;
+	if (l == NULL)
+		return;
+	sp_leg_read(l);
+	if (l->ctx != NULL)
+		end_leg(l, sp_span_str(x->why[0] != '\0' ? x->why :
+		    "the session ended without a word"));
 }
 
 /* ------------------------------------------------------- user to the target */

@@ -301,9 +301,9 @@ sp_kid_exited(struct sp_sup *s, struct sp_proc *p,
 }
 
 /* The parent named the pid: it may only name its own children. The pidfd pins
- * the process while its parent is read. */
+ * the process while its parent is read. state: as in proc(5), 0 for any. */
 static bool
-is_child_of(pid_t pid, pid_t parent)
+is_child_of(pid_t pid, pid_t parent, char state)
 {
 	char path[64], text[512] = "";
 	const char *at;
@@ -323,7 +323,8 @@ is_child_of(pid_t pid, pid_t parent)
 	if (sp_u64_parse(sp_span_of(at, strspn(at, "0123456789")), INT32_MAX,
 	    &ppid) != SP_OK)
 		return false;
-	return parent > 1 && ppid == (uint64_t)parent;
+	return parent > 1 && ppid == (uint64_t)parent &&
+	    (state == 0 || at[-2] == state);
 }
 
 void
@@ -344,7 +345,7 @@ sp_kid_kill(struct sp_sup *s, struct sp_kid *k)
 	fd = syscall(SYS_pidfd_open, k->pid, 0);
 	if (fd < 0)
 		return;		/* gone; `exited` is under way */
-	if (is_child_of(k->pid, k->parent->pid))
+	if (is_child_of(k->pid, k->parent->pid, 0))
 		syscall(SYS_pidfd_send_signal, fd, SIGKILL, NULL, 0);
 	close((int)fd);
 }
@@ -403,6 +404,21 @@ struct tick {
 	int64_t now, *next;
 };
 
+/* No signal ends who waits in the kernel for a disk. Its parent is not to blame,
+ * and its siblings' disks may be well. */
+static bool
+waits_for_disk(struct sp_kid *k)
+{
+	if (!is_child_of(k->pid, k->parent->pid, 'D'))
+		return false;
+	if (!k->is_stuck)
+		sp_log(SP_ERROR, "child_waits_for_disk", k->session, "role=%s "
+		    "child_pid=%d", sp_role_rows[parent_of[k->kind]].exe,
+		    (int)k->pid);
+	k->is_stuck = true;
+	return true;
+}
+
 static void
 tick_one(struct sp_sup *s, struct sp_kid *k, void *arg)
 {
@@ -419,6 +435,11 @@ tick_one(struct sp_sup *s, struct sp_kid *k, void *arg)
 		return;
 	}
 	set_deadline(s, k, 0);
+	if (k->pid != 0 && waits_for_disk(k)) {
+		set_deadline(s, k, t->now + KILL_US);
+		sp_sooner(t->next, k->deadline_us);
+		return;
+	}
 	sp_proc_kill(s, k->parent, k->pid == 0 ? "does not answer" :
 	    "its child did not end");
 }

@@ -175,6 +175,7 @@ struct sp_kid {
 	struct sp_proc *parent;		/* NULL while it waits for one */
 	pid_t pid;			/* 0: not spawned yet */
 	bool killed;			/* by us: its signal is no crash */
+	bool is_stuck;			/* killed, and it waits for a disk */
 	bool is_known;			/* the present broker has its conn_new */
 	int64_t deadline_us;		/* 0: none */
 	uint8_t session[16];
