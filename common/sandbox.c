@@ -225,8 +225,22 @@ sp_sandbox_enter(const struct sp_syscall *rows, size_t n, char *level,
 #endif
 }
 
-void
-sp_landlock_restrict(const int *dir_fds, size_t n, char *level, size_t cap)
+/* What may be done below fd: everything, or reading. */
+static uint64_t
+access_of(int fd, uint64_t all, bool read_only)
+{
+	struct stat st;
+
+	if (!read_only)
+		return all;
+	if (fstat(fd, &st) != 0)
+		return 0;
+	return LANDLOCK_ACCESS_FS_READ_FILE | (S_ISDIR(st.st_mode) ?
+	    LANDLOCK_ACCESS_FS_READ_DIR : 0);
+}
+
+static void
+landlock(const int *fds, size_t n, bool read_only, char *level, size_t cap)
 {
 	struct landlock_ruleset_attr attr = {0};
 	size_t used = strlen(level);
@@ -243,8 +257,8 @@ sp_landlock_restrict(const int *dir_fds, size_t n, char *level, size_t cap)
 	rs = syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	for (size_t i = 0; rs >= 0 && i < n; i++) {
 		struct landlock_path_beneath_attr at = {
-		    .allowed_access = attr.handled_access_fs,
-		    .parent_fd = dir_fds[i]};
+		    .allowed_access = access_of(fds[i], attr.handled_access_fs,
+		    read_only), .parent_fd = fds[i]};
 
 		if (syscall(SYS_landlock_add_rule, rs, LANDLOCK_RULE_PATH_BENEATH,
 		    &at, 0) != 0) {
@@ -258,4 +272,16 @@ sp_landlock_restrict(const int *dir_fds, size_t n, char *level, size_t cap)
 		snprintf(level + used, cap - used, " landlock=%ld", abi);
 	if (rs >= 0)
 		close((int)rs);
+}
+
+void
+sp_landlock_restrict(const int *dir_fds, size_t n, char *level, size_t cap)
+{
+	landlock(dir_fds, n, false, level, cap);
+}
+
+void
+sp_landlock_read_only(const int *fds, size_t n, char *level, size_t cap)
+{
+	landlock(fds, n, true, level, cap);
 }

@@ -27,7 +27,7 @@ struct sp_syscall {
 extern const struct sp_syscall sp_syscalls_base[];
 extern const size_t sp_syscalls_n_base;
 /* What each program may do besides, in its calls.c (vault: syscalls.c). */
-#define SP_TABLES(X) X(front) X(auth) X(broker) X(vault) X(notary) X(recorder) X(egress) X(player) X(scribe)
+#define SP_TABLES(X) X(front) X(auth) X(broker) X(vault) X(notary) X(recorder) X(egress) X(player) X(scribe) X(verify)
 #define SP_TABLE_DECLARE(name)                                                \
 	extern const struct sp_syscall sp_##name##_syscalls[];                \
 	extern const size_t sp_##name##_n_syscalls;
@@ -49,5 +49,7 @@ SP_MUST enum sp_err sp_sandbox_enter(const struct sp_syscall *rows, size_t n,
  * these descriptors (n may be 0). Appends the ABI to level, "landlock=7", or
  * "landlock=none" on kernels without it: never an error. */
 void sp_landlock_restrict(const int *dir_fds, size_t n, char *level, size_t cap);
+/* The same for files and directories (opened with O_PATH) that are read only. */
+void sp_landlock_read_only(const int *fds, size_t n, char *level, size_t cap);
 
 #endif

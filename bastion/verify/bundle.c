@@ -389,18 +389,28 @@ check_events(struct bundle *b)
 	return SP_OK;
 }
 
-/* A file of its own: what judges recordings reads them from their beginning. */
+static int scratch = -1;
+
+/* What judges recordings reads them from their beginning: a file of its own, made
+ * while files can still be made. */
+void
+bundle_prepare(void)
+{
+	static const char *const dirs[] = {"/var/tmp", "/tmp"};
+
+	for (size_t i = 0; i < 2 && scratch < 0; i++)
+		scratch = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (scratch < 0)
+		scratch = memfd_create("recording", MFD_CLOEXEC);
+}
+
 static enum sp_err
 extract(struct bundle *b, const struct tar_member *m)
 {
-	static const char *const dirs[] = {"/var/tmp", "/tmp"};
 	off_t from = (off_t)m->off, to = 0;
 	uint64_t left = m->size;
 
-	for (size_t i = 0; i < 2 && b->recording < 0; i++)
-		b->recording = open(dirs[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (b->recording < 0)
-		b->recording = memfd_create("recording", MFD_CLOEXEC);
+	b->recording = scratch;
 	while (b->recording >= 0 && left > 0) {
 		static uint8_t piece[1u << 18];
 		size_t want = left < sizeof(piece) ? (size_t)left : sizeof(piece);

@@ -49,6 +49,7 @@ struct sp_span bundle_word(struct sp_span *line);
 
 /* `collect`: makes one. `bundle`: judges one. */
 int bundle_collect(int argc, char **argv);
+void bundle_prepare(void);	/* before the sandbox */
 int bundle_verify(int argc, char **argv);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <string.h>
@@ -7,7 +8,9 @@
 
 #include "bastion/verify/bundle.h"
 #include "bastion/verify/verify.h"
+#include "common/ipc.h"
 #include "common/sandbox.h"
+#include "recorder/format.h"
 
 int
 fail(const char *fmt, ...)
@@ -100,12 +103,42 @@ key_read(const char *arg, uint8_t key[static 32])
 	return n <= 0 ? SP_ERR_SYNTAX : from_text(text, (size_t)n, key);
 }
 
+/* From here on: the files and directories that the command line names may be
+ * read, and nothing else be done. The libraries read what they want before. */
+static bool
+confine(int argc, char **argv)
+{
+	char level[64] = "", when[SP_TIME_TEXT];
+	int fds[16];
+	size_t n = 0;
+
+	sp_time_text(when, sp_now_us(), true);
+	if (OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS |
+	    OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1 || sp_rec_warm_up() != SP_OK)
+		return false;
+	for (int i = 1; i < argc && n < sizeof(fds) / sizeof(fds[0]); i++)
+		if ((fds[n] = open(argv[i], O_PATH | O_CLOEXEC)) >= 0)
+			n++;
+	/* A kernel without Landlock still has the filter of system calls. */
+	sp_landlock_read_only(fds, n, level, sizeof(level));
+	sp_close_fds(fds, n);
+	return strstr(level, "failed") == NULL && sp_sandbox_enter(
+	    sp_verify_syscalls, sp_verify_n_syscalls, level, sizeof(level)) ==
+	    SP_OK;
+}
+
 int
 main(int argc, char **argv)
 {
 	sp_harden(NULL);
 	if (sodium_init() < 0)
 		return fail("no cryptography");
+	if (argc >= 2 && strcmp(argv[1], "bundle") == 0)
+		bundle_prepare();
+	/* `collect` makes an archive of what this bastion has, and judges nothing. */
+	if ((argc < 2 || strcmp(argv[1], "collect") != 0) && !confine(argc, argv))
+		return fail("it cannot be confined here, and what it reads may be "
+		    "hostile");
 	if (argc >= 2 && strcmp(argv[1], "file") == 0)
 		return verify_file(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "all") == 0)

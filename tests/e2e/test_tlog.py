@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
@@ -52,7 +51,7 @@ def session(command="echo hello"):
 
 def stable(what):
     """A copy of log and recordings of one moment: under a head that covers all."""
-    top = tempfile.mkdtemp(prefix="sp-tlog-", dir="/var/tmp")
+    top = support.scratch("sp-tlog-")
     wait_for(lambda: (lambda s: s["signed"] == s["size"] and s["waiting"] == 0)(sp.host("log", "status", "--json").json()), 60, what)
     shutil.copytree(tlog(), top + "/tlog")
     shutil.copytree(sp.dir + "/recordings", top + "/recordings")
@@ -117,6 +116,32 @@ class Tree(unittest.TestCase):
             t.join(120)
         self.assertEqual(set(made), {0})
 
+    def test_each_look_at_a_recording_is_a_leaf(self):
+        """Replay, export and verification, on the host and over ssh: each adds one, with who it was."""
+        s = session("echo looked at")
+        raw = bytes.fromhex(s.replace("-", ""))
+        sp.ssh("carol", "bastion", "whoami")
+
+        def acts():
+            return [(f["act"], f["actor"]) for k, _, f in tlogcheck.Log(tlog(), key).leaves() if k == "act" and f["session"] == raw]
+
+        def ssh(*args):
+            return lambda: sp.ssh("carol", "bastion", *args)
+
+        def host(*args):
+            return lambda: sp.host(*args)
+
+        for what, act, look in (
+                ("replay by ssh", 1, ssh("replay", s, "--speed", "1000")), ("replay on the host", 1, host("replay", s, "--speed", "1000")),
+                ("export by ssh", 2, ssh("export", s, "--format", "asciicast")), ("export on the host", 2, host("export", s, "--format", "records")),
+                ("verify by ssh", 6, ssh("verify", s)), ("verify on the host", 6, host("verify", s))):
+            before = len(acts())
+            r = look()
+            self.assertEqual(r.code, 0, (what, r))
+            new = wait_for(lambda: acts()[before:], 60, "a leaf of " + what)
+            self.assertEqual([a for a, _ in new], [act], what)
+            self.assertEqual("carol" in str(new[0][1]), "ssh" in what, (what, new))
+
     def test_proofs_are_good_for_another_program(self):
         s = session()
         got = sp.host("log", "prove", s, "--json", check=True).json()
@@ -137,6 +162,37 @@ class Tree(unittest.TestCase):
             tlogcheck.check_consistency(proof, a.size, b.root, b.size, b.root)
 
 
+class Confined(unittest.TestCase):
+    """sallyport-verify reads what others wrote: it can open what its command line names, and nothing else."""
+
+    def test_it_reads_what_it_was_given_and_nothing_else(self):
+        session()
+        top = stable("a head over all")
+        argv = [sp.dir + "/opt/libexec/sallyport/sallyport-verify", "all", "--key", key.hex(), "--log", top + "/tlog",
+                "--recordings", top + "/recordings", "--json", "--rows", "-"]
+        p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+
+        def status():
+            with open("/proc/%d/status" % p.pid) as f:
+                return dict(x.rstrip("\n").split(":\t", 1) for x in f if ":\t" in x)
+        wait_for(lambda: status()["Seccomp"] == "2", 60, "its filter")
+        self.assertEqual(status()["NoNewPrivs"], "1")
+        out, err = p.communicate(sp.host("log", "rows", check=True).out, timeout=60)
+        self.assertEqual(p.returncode, 0, (out, err))
+        # the same tiles, but elsewhere: root could read them
+        os.rename(top + "/tlog/tile", top + "/elsewhere")
+        os.symlink(top + "/elsewhere", top + "/tlog/tile")
+        code, got = verify_all(top)
+        self.assertEqual(code, 1)
+        self.assertNotIn("intact", [x["verdict"] for x in got if x["id"] == "log"], got)
+        # and is allowed to, once they are named
+        os.unlink(top + "/tlog/tile")
+        os.rename(top + "/elsewhere", top + "/tlog/tile")
+        self.assertEqual(verify_all(top)[0], 0)
+
+
 class Lies(unittest.TestCase):
     """All is as it should be; then one thing after the other is not."""
 
@@ -151,7 +207,7 @@ class Lies(unittest.TestCase):
         shutil.rmtree(cls.top)
 
     def setUp(self):
-        self.here = tempfile.mkdtemp(prefix="sp-lies-", dir="/var/tmp")
+        self.here = support.scratch("sp-lies-")
         for d in ("tlog", "recordings"):
             shutil.copytree(self.top + "/" + d, self.here + "/" + d)
         self.addCleanup(shutil.rmtree, self.here)
@@ -326,7 +382,7 @@ class Outside(unittest.TestCase):
     """Who cosigns, who stamps, and the system's log."""
 
     def setUp(self):
-        self.top = tempfile.mkdtemp(prefix="sp-out-", dir="/var/tmp")
+        self.top = support.scratch("sp-out-")
         self.addCleanup(shutil.rmtree, self.top)
         os.chmod(self.top, 0o777)
 
@@ -455,6 +511,43 @@ class Zzz(unittest.TestCase):
         wrong = [x["id"] for x in got if x["verdict"] not in ("intact", "recovered", "open")]
         self.assertEqual(set(wrong) - set(refused), set(), got)
         self.assertEqual([x["verdict"] for x in got if x["id"] == "log"], ["intact"])
+
+    def test_then_root_signs_a_fork(self):
+        """Who has root while the vault is open puts back all of the log, the vault's memory of it included, and lets it sign on: in
+        itself that is whole. The checkpoint that was published meanwhile says what happened."""
+        def put(from_, to):
+            shutil.rmtree(to + "/tlog", ignore_errors=True)
+            subprocess.run(["cp", "-a", from_ + "/tlog", to + "/tlog"], check=True)
+            subprocess.run(["cp", "-a", from_ + "/vault/loghead", to + "/vault/loghead"], check=True)
+
+        def afresh():
+            sp.host("start", check=True, timeout=120)
+            sp.end_mux("alice")
+            sp.fresh_code("alice")
+            session()
+
+        old = support.scratch("sp-old-")
+        os.mkdir(old + "/vault")
+        sp.host("stop", check=True, timeout=120)
+        put(sp.dir, old)
+        afresh()
+        top = stable("a head over the first way")
+        witnessed = top + "/witnessed"
+        shutil.copy(top + "/tlog/checkpoint", witnessed)
+        size = tlogcheck.Note(open(witnessed, "rb").read()).size
+        sp.host("stop", check=True, timeout=120)
+        put(old, sp.dir)
+        afresh()
+        for _ in range(20):
+            if tlogcheck.Log(tlog(), key).note.size > size:
+                break
+            session()
+        top = stable("a head over the second way")
+        self.assertNotIn("fork", str([x for x in verify_all(top)[1] if x["id"] == "log"]))
+        code, got = verify_all(top, "--expect", witnessed)
+        self.assertEqual(code, 1)
+        self.assertEqual([x["verdict"] for x in got if x["id"] == "log"][-1:], ["forged"], got)
+        self.assertRegex(str([x["text"] for x in got if x["id"] == "log"]), "fork|not the tree|another")
 
 
 if __name__ == "__main__":
