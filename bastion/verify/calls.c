@@ -13,6 +13,8 @@ const struct sp_syscall sp_verify_syscalls[] = {
     SP_CALL(pwrite64, "the recording of an archive, into a file without a name"),
     SP_CALL(getdents64, "which recordings and checkpoints there are"),
     SP_CALL(newfstatat, "how large they are"),
+    SP_CALL(access, "has a file come meanwhile?"),
+    SP_CALL(sysinfo, "qsort asks how much memory there is"),
     SP_CALL(fadvise64, "what was read once leaves the cache"),
     SP_CALL_IF(ioctl, 1, TCGETS, "is there somebody to draw a bar for?"),
 };

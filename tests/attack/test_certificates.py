@@ -9,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import unittest
 import uuid
 
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives import serialization  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402
 from puppet import ssh_string  # noqa: E402
 from rawssh import FAILURE, PK_OK, SUCCESS, Client, Closed, take  # noqa: E402
-from sp import TOP, free_port, main, wait_for  # noqa: E402
+from sp import TOP, free_port, main, scratch, wait_for  # noqa: E402
 
 BUILD = os.environ.get("SALLYPORT_BUILD", TOP + "/build")
 CERT = "ssh-ed25519-cert-v01@openssh.com"
@@ -101,7 +100,7 @@ def tearDownModule():
 
 class Sshd:
     def __init__(self):
-        self.dir = tempfile.mkdtemp(prefix="sp-judge-", dir="/var/tmp")
+        self.dir = scratch("sp-judge-")
         self.port = free_port()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.dir + "/host"], check=True)
         self.write("ca.pub", mint.line.encode() + b"\n")
@@ -333,7 +332,7 @@ class Judge(unittest.TestCase):
 class List(unittest.TestCase):
     def test_ssh_keygen_agrees(self):
         """Sets of serials and key ids at random: ssh-keygen -Q says of each certificate what the set says."""
-        d = tempfile.mkdtemp(prefix="sp-krl-", dir="/var/tmp")
+        d = scratch("sp-krl-")
         try:
             for turn in range(6):
                 self.one_set(d, random.Random(turn))

@@ -6,11 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, main, wait_for  # noqa: E402
+from sp import Instance, main, scratch, wait_for  # noqa: E402
 from target import Target, reach  # noqa: E402
 
 POLICY = """
@@ -145,7 +144,7 @@ class TargetSetup(unittest.TestCase):
 
 class Revocation(unittest.TestCase):
     def setUp(self):
-        self.tmp = tempfile.mkdtemp(prefix="sp-krl-", dir="/var/tmp")
+        self.tmp = scratch("sp-krl-")
         self.krl = self.tmp + "/krl"
 
     def tearDown(self):

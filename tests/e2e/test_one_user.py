@@ -8,11 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import TOP, free_port, main  # noqa: E402
+from sp import TOP, free_port, main, scratch  # noqa: E402
 
 BUILD = os.environ.get("SALLYPORT_BUILD", TOP + "/build")
 UID = 61900
@@ -46,7 +45,7 @@ class OneUser(unittest.TestCase):
         if reason:
             print("SKIP one_user: " + reason, flush=True)
             self.skipTest(reason)
-        self.base = tempfile.mkdtemp(prefix="sp-e2e-", dir="/var/tmp")
+        self.base = scratch("sp-e2e-")
         self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
         os.chmod(self.base, 0o755)
         os.mkdir(self.base + "/home")

@@ -7,11 +7,10 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, Result, TOP, free_port, main, wait_for  # noqa: E402
+from sp import Instance, Result, TOP, free_port, main, scratch, wait_for  # noqa: E402
 
 BUILD = os.environ.get("SALLYPORT_BUILD", TOP + "/build")
 PASS = "correct horse 電池 staple"
@@ -23,7 +22,7 @@ class Sealed(Instance):
 
     def __init__(self):
         self.own, self.people, self.started = True, {}, []
-        self.base = tempfile.mkdtemp(prefix="sp-e2e-", dir="/var/tmp")
+        self.base = scratch("sp-e2e-")
         os.chmod(self.base, 0o755)
         self.dir, self.port = self.base + "/d", free_port()
         r = subprocess.run(["make", "-s", "-C", BUILD, "install", "DESTDIR=" + self.base, "prefix=/opt"],

@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
@@ -20,7 +19,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, TOP + "/support")
 sys.path.insert(0, TOP + "/recording")
 import reader  # noqa: E402
-from sp import Instance, free_port, main, wait_for  # noqa: E402
+from sp import Instance, free_port, main, scratch, wait_for  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
@@ -35,7 +34,7 @@ def setUpModule():
     global sp, work, keys, recorded
     sp = Instance(policy=POLICY)
     sp.add_person("ann", "operators")
-    work = tempfile.mkdtemp(prefix="sp-auditor-", dir="/var/tmp")
+    work = scratch("sp-auditor-")
     for name in ("anna", "ben", "carl", "eve"):
         make_identity(name)
     keys = {n: away("identity", "show", work + "/" + n).out.decode().strip() for n in ("anna", "ben", "carl", "eve")}

@@ -5,11 +5,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, main, read_until, wait_for  # noqa: E402
+from sp import Instance, main, read_until, scratch, wait_for  # noqa: E402
 
 POLICY = """
 permit "free" who group operators on tag core as admin require mfa totp for 1h
@@ -88,7 +87,7 @@ class Refused(Case):
     @unittest.skipUnless(os.getuid() == 0, "mounts a small disk")
     def test_the_disk_of_the_database_is_full(self):
         """The audit table alone lies on a disk of 16 MB, which is filled: the server says ENOSPC for each event."""
-        where = tempfile.mkdtemp(prefix="sp-small-", dir="/var/tmp")
+        where = scratch("sp-small-")
         self.addCleanup(shutil.rmtree, where, True)
         owner = os.stat(sp.dir + "/pg")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700,uid=%d,gid=%d" % (owner.st_uid, owner.st_gid), "small", where],

@@ -83,8 +83,8 @@ def bars(d):
     if "keys" in d:
         most = max(d["keys"], key=int)
         e = d["keys"][most]["input"]
-        out += [bar("key, %s sessions, durable (input), p50, ms" % most, e["p50_us"] / 1e3, 0.5),
-                bar("key, %s sessions, durable (input), p99, ms" % most, e["p99_us"] / 1e3, 5)]
+        out += [bar("added to a key, %s sessions, durable (input), p50, ms" % most, max(e["added_p50_us"], 0) / 1e3, 0.5),
+                bar("added to a key, %s sessions, durable (input), p99, ms" % most, max(e["added_p99_us"], 0) / 1e3, 5)]
     if "bulk" in d:
         out += [bar("bulk, durable (full), %s, MB/s" % k, d["bulk"]["full " + k]["mb_s"], 100, False) for k in ("text", "noise")]
     if "size" in d:

@@ -38,6 +38,14 @@ def wait_for(condition, seconds=20, what="the condition"):
         time.sleep(0.02)
 
 
+def scratch(prefix, dir="/var/tmp"):
+    """A directory that goes with the process, whatever becomes of the test."""
+    d = tempfile.mkdtemp(prefix=prefix, dir=dir)
+    if not os.environ.get("SALLYPORT_KEEP"):
+        atexit.register(shutil.rmtree, d, True)
+    return d
+
+
 class Result:
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -268,8 +276,17 @@ class _Result(unittest.TextTestResult):
         print("ok %s" % test.id().replace("__main__.", ""), flush=True)
 
 
+def give_up(number, frame):
+    """Out of time, or told to end: nothing of it stays behind."""
+    print("ended by %s" % signal.Signals(number).name, flush=True)
+    atexit._run_exitfuncs()
+    os._exit(124)
+
+
 def main():
     """Runs the tests of the calling file; the last line is `N passed, N failed`."""
+    for number in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(number, give_up)
     signal.alarm(int(os.environ.get("SALLYPORT_TEST_SECONDS", "1450")))
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
     if len(sys.argv) > 1:

@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
@@ -90,7 +89,7 @@ def overlap(a, b):
 class Sense(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.home = tempfile.mkdtemp(prefix="sp-sense-")
+        cls.home = sp.scratch("sp-sense-", "/tmp")
         os.chmod(cls.home, 0o755)
         for name, text in (("text", corpus.TEXT),) + deeds.SCRIPTS:
             with open(os.path.join(cls.home, name), "w", encoding="utf-8") as f:

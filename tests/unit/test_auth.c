@@ -14,6 +14,7 @@
 
 #include "bastion/auth/service.h"
 #include "common/ipc.h"
+#include "tests/support/tmp.h"
 
 #define LONG_MS 60000
 
@@ -67,7 +68,7 @@ begin(const char *service_text)
 	memset(&t, 0, sizeof(t));
 	snprintf(so, sizeof(so), "%s/.libs/pam_sallyport.so", top == NULL ? "." : top);
 	snprintf(exe, sizeof(exe), "%s/sallyport-auth", top == NULL ? "." : top);
-	snprintf(t.dir, sizeof(t.dir), "/tmp/sp-auth-XXXXXX");
+	tmp_name(t.dir, sizeof(t.dir), "sp-auth");
 	cr_assert_not_null(mkdtemp(t.dir));
 	snprintf(path, sizeof(path), "%s/sallyport", t.dir);
 	snprintf(text, sizeof(text), "%s", service_text);

@@ -25,6 +25,7 @@
 #include "bastion/egress/tap.h"
 #include "common/ipc.h"
 #include "common/stream.h"
+#include "tests/support/tmp.h"
 
 #define WAIT_MS 60000
 
@@ -236,7 +237,7 @@ world_begin(struct world *w)
 
 	*w = (struct world){.pins = {.max = 8192}};
 	snprintf(w->user, sizeof(w->user), "%s", pw->pw_name);
-	snprintf(w->dir, sizeof(w->dir), "/tmp/sp-egress-XXXXXX");
+	tmp_name(w->dir, sizeof(w->dir), "sp-egress");
 	cr_assert(mkdtemp(w->dir) != NULL);
 	start_sshd(w);
 	snprintf(sock, sizeof(sock), "%s/agent", w->dir);

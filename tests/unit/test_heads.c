@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "bastion/broker/heads.h"
+#include "tests/support/tmp.h"
 
 static char path[64];
 
@@ -20,7 +21,7 @@ up(void)
 	int fd;
 
 	cr_assert(sodium_init() >= 0);
-	snprintf(path, sizeof(path), "/tmp/sp-heads-XXXXXX");
+	tmp_name(path, sizeof(path), "sp-heads");
 	fd = mkstemp(path);
 	cr_assert_geq(fd, 0);
 	close(fd);

@@ -16,6 +16,7 @@
 #include <sodium.h>
 #include <stdio.h>
 #include "common/parent.h"
+#include "tests/support/tmp.h"
 
 bool
 st_has(const struct sp_buf *b, const char *text)
@@ -213,7 +214,7 @@ st_new(const char *config)
 
 	CHECK(w != NULL);
 	signal(SIGPIPE, SIG_IGN);
-	snprintf(w->dir, sizeof(w->dir), "/tmp/sp-ingress-XXXXXX");
+	tmp_name(w->dir, sizeof(w->dir), "sp-ingress");
 	CHECK(mkdtemp(w->dir) != NULL);
 	sp_buf_init(&w->log, 1 << 20);
 	w->mfa_prompt = "Code: ";

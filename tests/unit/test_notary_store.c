@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "notary/store.h"
+#include "tests/support/tmp.h"
 
 #define OK(e) cr_assert_eq((e), SP_OK)
 
@@ -21,7 +22,7 @@ static void
 begin(void)
 {
 	cr_assert_geq(sodium_init(), 0);
-	snprintf(base, sizeof(base), "/tmp/sp-notary-XXXXXX");
+	tmp_name(base, sizeof(base), "sp-notary");
 	cr_assert_not_null(mkdtemp(base));
 }
 

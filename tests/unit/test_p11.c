@@ -12,6 +12,7 @@
 
 #include "bastion/token/p11.h"
 #include "tests/support/p11_faulty.h"
+#include "tests/support/tmp.h"
 
 #define OK(e) cr_assert_eq((e), SP_OK)
 #define PIN "4711-0815"
@@ -112,7 +113,7 @@ set_up(void)
 	real = softhsm();
 	if (real == NULL)
 		cr_skip_test("softhsm2 is not installed");
-	snprintf(dir, sizeof(dir), "/tmp/sp-p11-XXXXXX");
+	tmp_name(dir, sizeof(dir), "sp-p11");
 	cr_assert_not_null(mkdtemp(dir));
 	snprintf(conf, sizeof(conf), "%s/conf", dir);
 	f = fopen(conf, "w");

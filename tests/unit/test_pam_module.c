@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "common/pam_host.h"
+#include "tests/support/tmp.h"
 
 #define UNAVAIL PAM_AUTHINFO_UNAVAIL
 enum { ANSWER, SILENT, DEAD, OTHER_CORR, OTHER_MESSAGE };
@@ -115,7 +116,7 @@ setup(const char *args)
 	memset(&t, 0, sizeof(t));
 	snprintf(so, sizeof(so), "%s/.libs/pam_sallyport.so",
 	    top == NULL ? "." : top);
-	snprintf(t.dir, sizeof(t.dir), "/tmp/sp-pam-XXXXXX");
+	tmp_name(t.dir, sizeof(t.dir), "sp-pam");
 	cr_assert_not_null(mkdtemp(t.dir));
 	snprintf(path, sizeof(path), "%s/test", t.dir);
 	snprintf(text, sizeof(text), "auth required %s %s\naccount required %s"

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "common/text.h"
+#include "tests/support/tmp.h"
 #include "tests/unit/rec_check.h"
 
 #define RUNS 50
@@ -235,10 +236,10 @@ static int beside = -1;	/* another file there */
 static int
 small_disk(const char *size)
 {
-	char dir[] = "/tmp/sp-disk-XXXXXX", path[64];
+	char dir[64] = "", path[64];
 	int fd;
 
-	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_not_null(mkdtemp(tmp_name(dir, sizeof(dir), "sp-disk")));
 	if (unshare(CLONE_NEWNS) != 0 ||
 	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
 	    mount("none", dir, "tmpfs", 0, size) != 0) {

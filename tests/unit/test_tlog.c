@@ -13,6 +13,7 @@
 #include "common/tlog_note.h"
 #include "common/signed.h"
 #include "common/text.h"
+#include "tests/support/tmp.h"
 
 #define OK(e) cr_assert_eq((e), SP_OK)
 
@@ -247,7 +248,7 @@ rm_tree(const char *dir)
 Test(tlog, tiles_on_disk_give_the_same_proofs, .timeout = 120)
 {
 	static const uint64_t at[] = {0, 1, 255, 256, 65535, 65536, 69999};
-	char dir[] = "/tmp/sp-tlog-XXXXXX";
+	char dir[64] = "";
 	struct sp_tlog_source s;
 	struct sp_tlog_proof p;
 	struct sp_tlog_dir *d;
@@ -255,7 +256,7 @@ Test(tlog, tiles_on_disk_give_the_same_proofs, .timeout = 120)
 	int fd;
 
 	plant(LEAVES);
-	fd = lay_tiles(dir);
+	fd = lay_tiles(tmp_name(dir, sizeof(dir), "sp-tlog"));
 	d = sp_tlog_dir_new(fd, LEAVES);
 	s = sp_tlog_dir_source(d);
 	root_of(LEAVES, root);
@@ -288,12 +289,12 @@ Test(tlog, tiles_on_disk_give_the_same_proofs, .timeout = 120)
 
 Test(tlog, a_bundle_is_read_to_its_size_and_no_further)
 {
-	char dir[] = "/tmp/sp-tlog-XXXXXX";
+	char dir[64] = "";
 	SP_BUF_AUTO b = {.max = SP_TLOG_BUNDLE_MAX + 8192};
 	struct sp_span s, e;
 	int fd;
 
-	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_not_null(mkdtemp(tmp_name(dir, sizeof(dir), "sp-tlog")));
 	fd = open(dir, O_RDONLY | O_DIRECTORY);
 	write_file(fd, "tile/entries/000.p/2", "\0\3abc\0\1x", 8);
 	OK(sp_tlog_bundle(fd, 0, 2, &b));

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/tmp.h"
 #include "tests/unit/vault_proc.h"
 #include "vault/front.h"
 
@@ -64,7 +65,7 @@ begin(struct rig *r, bool demo, bool fork_only)
 	int status;
 	pid_t pid;
 
-	snprintf(r->dir, sizeof(r->dir), "/tmp/sp-vfront-XXXXXX");
+	tmp_name(r->dir, sizeof(r->dir), "sp-vfront");
 	cr_assert_not_null(mkdtemp(r->dir));
 	snprintf(r->file, sizeof(r->file), "%s/host", r->dir);
 	pid = fork();

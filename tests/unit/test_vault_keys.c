@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/support/tmp.h"
 #include "tests/unit/vault_kit.h"
 
 #define OK(e) cr_assert_eq((e), SP_OK)
@@ -195,7 +196,7 @@ Test(vault_keys, public_keys_cannot_be_exchanged)
 static int
 scratch_dir(char path[static 64])
 {
-	snprintf(path, 64, "/tmp/sp-vault-XXXXXX");
+	tmp_name(path, 64, "sp-vault");
 	cr_assert_not_null(mkdtemp(path));
 	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }

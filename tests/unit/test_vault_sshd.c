@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/text.h"
+#include "tests/support/tmp.h"
 #include "tests/unit/vault_kit.h"
 #include "vault/hostsig.h"
 #include "vault/sshcert.h"
@@ -184,7 +185,7 @@ begin(struct world *w, const char *type, const char *bits)
 	const struct passwd *pw = getpwuid(geteuid());
 
 	*w = (struct world){.client = -1, .server = -1, .agent = -1};
-	snprintf(w->dir, sizeof(w->dir), "/tmp/sp-sshd-XXXXXX");
+	tmp_name(w->dir, sizeof(w->dir), "sp-sshd");
 	cr_assert_not_null(mkdtemp(w->dir));
 	cr_assert_not_null(pw);
 	snprintf(w->user, sizeof(w->user), "%s", pw->pw_name);

@@ -13,6 +13,7 @@
 
 #include "common/ipc_messages.h"
 #include "common/text.h"
+#include "tests/support/tmp.h"
 #include "vault/bcrypt.h"
 #include "vault/hostsig.h"
 #include "vault/secrets.h"
@@ -26,7 +27,7 @@ static char dir[64];
 static void
 begin(void)
 {
-	snprintf(dir, sizeof(dir), "/tmp/sp-sshkey.XXXXXX");
+	tmp_name(dir, sizeof(dir), "sp-sshkey");
 	cr_assert_not_null(mkdtemp(dir));
 	cr_assert_eq(sp_secret_init(), SP_OK);
 }

@@ -13,6 +13,7 @@
 #include "bastion/broker/verb.h"
 #include "bastion/broker/verb_facts.h"
 #include "bastion/broker/verb_key.h"
+#include "tests/support/tmp.h"
 
 static const struct sp_col cols[] = {
 	{"id", "ID", SP_COL_NUMBER}, {"who", "WHO", SP_COL_TEXT},
@@ -259,9 +260,9 @@ check_key(const char *dir, const char *type, const char *bits, bool good)
 
 Test(verb_key, like_ssh_keygen)
 {
-	char dir[] = "/tmp/sp-key.XXXXXX";
+	char dir[64] = "";
 
-	cr_assert_not_null(mkdtemp(dir));
+	cr_assert_not_null(mkdtemp(tmp_name(dir, sizeof(dir), "sp-key")));
 	check_key(dir, "ed25519", "256", true);
 	check_key(dir, "ecdsa", "256", true);
 	check_key(dir, "ecdsa", "384", true);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/support/tmp.h"
 #include "tests/unit/vault_proc.h"
 
 #include <fcntl.h>
@@ -159,7 +160,7 @@ vp_begin(struct proc *p, bool demo, bool fork_only)
 	OK(sp_secret_init());
 	launch(p, fork_only);	/* before any secret of this test exists */
 	kit_host_make(&p->host, 3);
-	snprintf(p->dir, sizeof(p->dir), "/tmp/sp-vproc-XXXXXX");
+	tmp_name(p->dir, sizeof(p->dir), "sp-vproc");
 	cr_assert_not_null(mkdtemp(p->dir));
 	snprintf(p->vault, sizeof(p->vault), "%s/vault", p->dir);
 	snprintf(p->sock, sizeof(p->sock), "%s/vault.sock", p->dir);
@@ -188,16 +189,7 @@ clean_up(struct proc *p)
 	sp_link_fini(&p->brk);
 	sp_link_fini(&p->ctl);
 	kit_host_fini(&p->host);
-	for (size_t i = 0; i < 2; i++) {
-		char f[128];
-
-		snprintf(f, sizeof(f), "%s/%s", p->vault, i == 0 ? SP_STATE_FILE :
-		    SP_DEMO_FILE);
-		unlink(f);
-	}
-	unlink(p->sock);
-	rmdir(p->vault);
-	rmdir(p->dir);
+	tmp_remove(p->dir);
 }
 
 void

@@ -11,12 +11,11 @@ import signal
 import socket
 import stat
 import subprocess
-import tempfile
 import termios
 import threading
 import time
 
-from sp import Instance, Result, free_port, wait_for
+from sp import Instance, Result, free_port, scratch, wait_for
 
 CODE = rb"(?i)one-time code: ?$"
 POLICY = """
@@ -267,7 +266,7 @@ class Clients:
 
     def __init__(self):
         self.sp = sp = Instance(policy=POLICY)
-        self.homes = tempfile.mkdtemp(prefix="sp-h", dir="/var/tmp")    # short: a control socket's path has 107 bytes
+        self.homes = scratch("sp-h")    # short: a control socket's path has 107 bytes
         os.chmod(self.homes, 0o755)
         with open(sp.dir + "/keys/ssh_host_ed25519_key.pub") as f:
             self.host_key = " ".join(f.read().split()[:2])
