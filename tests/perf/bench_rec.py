@@ -16,8 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rec_parts  # noqa: E402
 import rec_report  # noqa: E402
 
-PARTS = ("keys", "bulk", "size", "seek", "search", "verify")
-QUICK = {"rounds": 1, "warm": 0, "sessions": "1,20", "seconds": 2.0, "mib": 8, "ours_mib": 64, "streams": "shell,vim", "seek_mib": 64,
+PARTS = ("keys", "bulk", "size", "people", "seek", "search", "verify")
+QUICK = {"rounds": 1, "warm": 0, "sessions": "1,20", "seconds": 2.0, "mib": 8, "ours_mib": 64, "streams": "shell,vim", "people_s": 20, "seek_mib": 64,
          "peer_mib": 4, "count": 300, "search_rounds": 2, "verify_mib": 64}
 
 
@@ -36,6 +36,7 @@ def options():
     a.add_argument("--mib", type=int, default=64, help="text that goes through the others' terminals")
     a.add_argument("--ours-mib", type=int, default=512, help="text, and noise, that goes through our recorder")
     a.add_argument("--streams", default="all", help="programs of tests/term/corpus.py")
+    a.add_argument("--people-s", type=int, default=150, help="seconds of the sessions at a person's pace")
     a.add_argument("--seek-mib", type=int, default=1024, help="size of the recording in which is jumped")
     a.add_argument("--peer-mib", type=int, default=64, help="text in the others' recordings that are read to the end")
     a.add_argument("--count", type=int, default=10000, help="recordings to search")

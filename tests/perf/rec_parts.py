@@ -14,6 +14,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE) + "/support", os.path.dirname(HERE) + "/term", HERE]
 import bench_search  # noqa: E402
+import bench_size  # noqa: E402
 import corpus  # noqa: E402
 from sp import Instance  # noqa: E402
 
@@ -25,7 +26,7 @@ UTMP = ["unshare", "-m", "--propagation", "private", "sh", "-c",
 POLICY = """permit "bench" who group sysadmins on tag core as any
   require mfa totp
   for 8h
-"""
+""" + bench_size.POLICY
 
 
 def median(rows, key):
@@ -233,6 +234,19 @@ def recorded_size(w, sp, load, path, raw):
     cast = sp.ssh("carol", "bastion", "export", mine[0], "--format", "asciicast")
     assert cast.code == 0 and len(cast.out) > raw * 0.9, cast
     return {"bytes": os.path.getsize(file), "gz": len(gzip.compress(cast.out, 6))}
+
+
+def people(w):
+    """Sessions at a person's pace, keys and screen, each beside a gzipped asciicast of the same bytes (bench_size.py)."""
+    sp = w.sp()
+    sp.add_person(bench_size.PERSON, "sizers")
+    for _ in range(60):
+        if sp.ssh(bench_size.PERSON, "admin@core-01", "true", mux=False).code == 0:
+            break
+        sp.fresh_code(bench_size.PERSON)
+    found = bench_size.measure(sp, w.o.people_s)
+    w.say("people: " + ", ".join("%s %.2fx" % (r["name"], r["bytes"] / r["gzip_bytes"]) for r in found))
+    return found
 
 
 # ---------------------------------------------------------------- seek

@@ -61,6 +61,9 @@ def size_table(d):
 
 def others(d):
     out = [""]
+    for r in d.get("people", []):
+        out.append("- %s at a person's pace: %d bytes of keys and screen, %d on disk, %d as gzipped asciicast." % (
+            r["name"], r["raw_bytes"], r["bytes"], r["gzip_bytes"]))
     if "seek" in d:
         s = d["seek"]
         out.append("- A jump anywhere in a recording of %d MiB: p50 %s ms, p99 %s ms, longest %s ms. The others read from the beginning: "
@@ -87,8 +90,8 @@ def bars(d):
                 bar("added to a key, %s sessions, durable (input), p99, ms" % most, max(e["added_p99_us"], 0) / 1e3, 5)]
     if "bulk" in d:
         out += [bar("bulk, durable (full), %s, MB/s" % k, d["bulk"]["full " + k]["mb_s"], 100, False) for k in ("text", "noise")]
-    if "size" in d:
-        out.append(bar("bytes on disk / gzipped asciicast", d["size"]["sum"]["sallyport"] / d["size"]["sum"]["export_gz"], 1.3))
+    for r in d.get("people", []):
+        out.append(bar("bytes on disk / gzipped asciicast, %s" % r["name"], r["bytes"] / r["gzip_bytes"], 1.3))
     if "seek" in d:
         out.append(bar("longest jump in %d MiB, ms" % d["seek"]["file_mib"], d["seek"]["max_ms"], 50))
     if "search" in d:
