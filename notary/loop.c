@@ -43,12 +43,31 @@ sp_notary_refuse(struct sp_notary *n, enum sp_log_state st, const char *why)
 	sp_notary_say(n);
 }
 
+/* What an old broker said before it died was said: leaves of sessions that no
+ * other broker speaks of again. */
+static void
+hear_out(struct sp_notary *n, struct sp_link *l)
+{
+	struct sp_packet p;
+
+	for (unsigned i = 0; i < SP_NOTARY_WAITING_MAX && l->fd >= 0 &&
+	    sp_link_recv(l, &p) == SP_OK; i++) {
+		enum sp_err e = sp_notary_take(n, &p);
+
+		sp_packet_close_fds(&p);
+		if (e != SP_OK)
+			break;
+	}
+}
+
 /* A link that came anew says what there is to say. */
 static void
 meet(struct sp_notary *n, uint16_t role, int fd)
 {
 	struct sp_link *l = role == SP_ROLE_BRK ? &n->brk : &n->vlt;
 
+	if (l->fd >= 0 && role == SP_ROLE_BRK)
+		hear_out(n, l);
 	if (l->fd >= 0)
 		sp_link_fini(l);
 	if (sp_link_init(l, fd, SP_ROLE_NTY, role, SP_ST_READY) != SP_OK) {

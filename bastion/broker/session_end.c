@@ -7,6 +7,8 @@
 
 #define RETRY_MS 1000
 #define SIGN_TRIES 5
+#define LOG_MS 100
+#define LOG_TRIES 100	/* then its leaf waits in the ledger; the row does not */
 #define RECOVER_MS 250	/* RECOVERED comes within five seconds, */
 #define RECOVER_TRIES 40	/* but what fails for long is not hammered */
 #define RECOVER_SLOW_MS 2000
@@ -345,8 +347,17 @@ add_updates(struct sp_session *s, struct sp_change *c)
 static void
 write_end(struct sp_session *s)
 {
-	struct sp_change *c = sp_change_new(s->b->store);
+	struct sp_change *c;
 
+	/* A session that failed early ends before the log has its OPEN; a row
+	 * that is closed is not looked at again if this broker dies now. */
+	if (s->b->ledger != NULL && s->has_point && !s->is_logged &&
+	    !s->is_recovered && !s->b->stopping && s->log_tries < LOG_TRIES) {
+		s->log_tries++;
+		again_in(s, LOG_MS);
+		return;
+	}
+	c = sp_change_new(s->b->store);
 	add_updates(s, c);
 	sp_flow_change_audit(c, s->is_recovered ? "session_recovered" :
 	    "session_close", s->who.name, s->id, close_detail(s));

@@ -91,6 +91,7 @@ struct sp_session {
 	bool rec_is_gone, has_closed;
 	bool has_point, is_logged;	/* its OPEN: sent; safe in the log */
 	bool waits_log;		/* all else is ready */
+	uint8_t log_tries;
 	unsigned n_events;
 	bool is_frozen;
 	struct sess_pulse {

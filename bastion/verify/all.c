@@ -12,7 +12,7 @@
 #include "bastion/verify/verify.h"
 
 #define LATE_MAX 4096
-#define LATE_WAIT_MS 3000	/* a head is signed each second */
+#define LATE_WAIT_MS 30000	/* a head is signed each second, if the vault can */
 #define LATE_TRIES 2
 
 struct row {
@@ -144,17 +144,19 @@ one_file(struct run *x, int dir, const char *name)
 		result(x, name, &r);
 }
 
-/* Waits for a head that is newer than `size`. */
+/* Waits for a head that is newer than `size`, while there are leaves for one. */
 static bool
 newer_head(const char *log, const uint8_t key[static 32], uint64_t size,
     struct book *b)
 {
-	for (int i = 0; i < LATE_WAIT_MS / 50; i++) {
-		uint64_t now = 0;
+	for (int i = 0; i < LATE_WAIT_MS / 100; i++) {
+		uint64_t leaves = book_journal(log), now = 0;
 
 		if (book_size(log, key, &now) == SP_OK && now > size)
 			return book_open(b, log, key, NULL) == SP_OK;
-		usleep(50000);
+		if (leaves <= size)
+			return false;
+		usleep(100000);
 	}
 	return false;
 }

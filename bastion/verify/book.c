@@ -355,6 +355,31 @@ book_size(const char *dir, const uint8_t key[static 32], uint64_t *size)
 	return e;
 }
 
+/* 16 bytes, then entries with their length before and a check after them
+ * (doc/transparency-log.md). */
+uint64_t
+book_journal(const char *dir)
+{
+	SP_BUF_AUTO text = {.max = (size_t)8 << 20};
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct sp_span j, e;
+	const uint8_t *p = NULL;
+	uint64_t n = 0;
+	enum sp_err err = SP_ERR_NOTFOUND;
+
+	if (fd >= 0) {
+		err = sp_tlog_read(fd, "journal", (size_t)4 << 20, &text);
+		close(fd);
+	}
+	j = sp_buf_span(&text);
+	if (err != SP_OK || sp_get(&j, 8, &p) != SP_OK ||
+	    sp_get_u64(&j, &n) != SP_OK)
+		return 0;
+	while (sp_tlog_bundle_next(&j, &e) == SP_OK && sp_get(&j, 8, &p) == SP_OK)
+		n++;
+	return n;
+}
+
 enum sp_err
 book_expect(struct book *b, const char *file)
 {

@@ -56,6 +56,8 @@ void book_close(struct book *b);
 /* The size of the newest signed head at dir. */
 SP_MUST enum sp_err book_size(const char *dir, const uint8_t key[static 32],
     uint64_t *size);
+/* How many leaves there are with those that no head covers yet; 0: unknown. */
+uint64_t book_journal(const char *dir);
 struct book_session *book_find(struct book *b, const uint8_t id[static 16]);
 /* Another checkpoint, from elsewhere: is it of this log's past? */
 SP_MUST enum sp_err book_expect(struct book *b, const char *file);
