@@ -19,7 +19,9 @@ quietly() {
 		die "'$*' failed; the whole log is $LOG"
 	fi
 }
+# Kept when something failed.
 LOG=$(mktemp /tmp/sallyport-quickstart.XXXXXX.log)
+trap '[ $? != 0 ] || rm -f "$LOG"' EXIT
 
 step_packages() {
 	local p missing=

@@ -10,7 +10,8 @@ OURS = ("/tmp/sp-*", "/tmp/sp.*", "/tmp/spo.*", "/tmp/spg.*", "/tmp/sallyport*",
 
 
 def there():
-    return {p for pattern in OURS for p in glob.glob(pattern)}
+    """A quickstart that failed keeps its log, and says so."""
+    return {p for pattern in OURS for p in glob.glob(pattern)} - set(glob.glob("/tmp/sallyport-quickstart.*.log"))
 
 
 def used_by(pid):
