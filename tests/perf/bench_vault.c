@@ -308,11 +308,17 @@ vault_process(int fd, const char *key_file)
 {
 	static struct sp_vaultd v;
 	int key = open(key_file, O_RDONLY | O_CLOEXEC);
+	char dir[512];
 
 	open_vault(&v);
+	/* Its state, which takes the key in, goes beside the key's file. */
+	snprintf(dir, sizeof(dir), "%.*s/.", (int)(strrchr(key_file, '/') -
+	    key_file), key_file);
+	v.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	SP_ASSERT(key >= 0 && sp_link_init(&v.sup, fd, SP_ROLE_VLT, SP_ROLE_SUP,
 	    SP_ST_READY) == SP_OK);
 	sp_fronts_key_file(v.fronts, key);
+	sp_fronts_open(&v);
 	while (sp_vaultd_turn(&v, -1) == SP_OK)
 		;
 	_exit(0);
@@ -360,7 +366,7 @@ ask_host(struct sp_link *sup, struct sp_span blob, uint64_t n, int64_t end)
 		SP_ASSERT(sp_send_host_sign(&l, 1, &m, NULL) == SP_OK &&
 		    sp_link_wait(&l, &p, 10000) == SP_OK &&
 		    sp_dec_host_sign_r(p.body, &r) == SP_OK && r.ok == 1);
-		if (n > 0 || i > 0)	/* the first one reads the key's file */
+		if (n > 0 || i > 0)	/* the first one finds everything cold */
 			took_us[n++] = (uint32_t)(sp_boot_us() - at);
 	}
 	sp_link_fini(&l);
