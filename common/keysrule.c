@@ -16,17 +16,6 @@ no(char *bad, size_t cap, const char *what, struct sp_span name)
 	return SP_ERR_SYNTAX;
 }
 
-static bool
-next_word(struct sp_span *s, struct sp_span *w)
-{
-	while (s->n > 0 && (s->p[0] == ' ' || s->p[0] == '\t'))
-		s->p++, s->n--;
-	*w = sp_span_of(s->p, 0);
-	while (s->n > 0 && s->p[0] != ' ' && s->p[0] != '\t')
-		s->p++, s->n--, w->n++;
-	return w->n > 0;
-}
-
 /* NAME=BASE64. Who is whose is the place of the name: the rule counts people. */
 static enum sp_err
 take_one(struct sp_rule *r, struct sp_span w, struct sp_buf *blobs, char *bad,
@@ -71,7 +60,7 @@ sp_keys_rule(const struct sp_config *c, const uint8_t session[static 16],
 	/* The keys are pointed into: no growing from here on. */
 	SP_TRY(sp_buf_reserve(&blobs, BLOBS_MAX, &room));
 	memcpy(r.secret, session, 16);
-	while (next_word(&s, &w))
+	while (sp_span_word(&s, &w))
 		SP_TRY(take_one(&r, w, &blobs, bad, cap));
 	if (sp_rule_check(&r) != SP_OK)
 		return no(bad, cap, "fewer people than keys_approvals, or a key "

@@ -48,17 +48,6 @@ no(struct say *bad, const char *fmt, ...)
 }
 
 static bool
-next_word(struct sp_span *s, struct sp_span *w)
-{
-	while (s->n > 0 && (s->p[0] == ' ' || s->p[0] == '\t'))
-		s->p++, s->n--;
-	*w = sp_span_of(s->p, 0);
-	while (s->n > 0 && s->p[0] != ' ' && s->p[0] != '\t')
-		s->p++, s->n--, w->n++;
-	return w->n > 0;
-}
-
-static bool
 is_name(struct sp_span s)
 {
 	if (s.n == 0 || s.n > SP_SEALTO_NAME || sp_span_is(s, "vault") ||
@@ -88,7 +77,7 @@ take_auditors(struct sp_span s, struct sp_sealto *o, struct say *bad)
 {
 	struct sp_span w;
 
-	while (next_word(&s, &w)) {
+	while (sp_span_word(&s, &w)) {
 		const uint8_t *eq = memchr(w.p, '=', w.n);
 		struct sp_span name = sp_span_of(w.p, eq == NULL ? w.n :
 		    (size_t)(eq - w.p)), key = {0};
@@ -133,12 +122,12 @@ take_lane(const char *setting, const char *text, const struct sp_sealto *o,
 
 	*l = (struct sp_sealto_lane){.threshold = 1};
 	rest = s;
-	if (next_word(&rest, &w) && sp_u64_parse(w, SP_SEALTO_MAX, &k) == SP_OK) {
-		if (k < 1 || !next_word(&rest, &w) || !sp_span_is(w, "of"))
+	if (sp_span_word(&rest, &w) && sp_u64_parse(w, SP_SEALTO_MAX, &k) == SP_OK) {
+		if (k < 1 || !sp_span_word(&rest, &w) || !sp_span_is(w, "of"))
 			return no(bad, "%s: a number is followed by \"of\"", setting);
 		s = rest;
 	}
-	while (next_word(&s, &w)) {
+	while (sp_span_word(&s, &w)) {
 		if (sp_span_is(w, "vault")) {
 			l->who |= 1;
 		} else if (sp_span_is(w, "auditors")) {

@@ -486,3 +486,14 @@ sp_u64_parse(struct sp_span s, uint64_t max, uint64_t *v)
 	*v = x;
 	return SP_OK;
 }
+
+bool
+sp_span_word(struct sp_span *s, struct sp_span *w)
+{
+	while (s->n > 0 && (s->p[0] == ' ' || s->p[0] == '\t'))
+		s->p++, s->n--;
+	*w = sp_span_of(s->p, 0);
+	while (s->n > 0 && s->p[0] != ' ' && s->p[0] != '\t')
+		s->p++, s->n--, w->n++;
+	return w->n > 0;
+}

@@ -63,5 +63,8 @@ void sp_duration_text(char t[static SP_TIME_TEXT], int64_t us);
 SP_MUST enum sp_err sp_duration_parse(struct sp_span s, int64_t *us);
 /* A decimal number without sign or spaces, at most max. */
 SP_MUST enum sp_err sp_u64_parse(struct sp_span s, uint64_t max, uint64_t *v);
+/* The next word between blanks and tabs, a part of s, which moves on behind it.
+ * False: there is none. */
+bool sp_span_word(struct sp_span *s, struct sp_span *w);
 
 #endif
