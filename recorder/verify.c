@@ -15,7 +15,7 @@ struct judge {
 	struct sp_rec_file *f;
 	const uint8_t *audit_key, *known;
 	struct sp_rec_report *r;
-	bool is_opened, is_known_seen, is_ended;
+	bool is_known_seen, is_ended;
 	struct sp_rec_crypto crypto;
 	struct sp_rec_behind behind;
 	uint64_t unsigned_hashes;	/* chunks, since our last signature */
@@ -96,7 +96,6 @@ judge_open(struct judge *j, const struct sp_rec_chunk *c)
 		    "the vault did not sign this header and key");
 		return false;
 	}
-	j->is_opened = true;
 	j->r->opened_us = h->t0_wall_us;
 	return true;
 }
@@ -244,14 +243,17 @@ static bool
 judge_type(struct judge *j, const struct sp_rec_chunk *c)
 {
 	bool is_clear = c->h.type != SP_REC_DATA_CHUNK &&
-	    c->h.type <= last_type(j);
+	    c->h.type >= SP_REC_OPEN_CHUNK && c->h.type <= last_type(j);
+	bool is_first = j->r->chunks == 0;
 
 	if (j->is_ended) {
 		say(j->r, SP_REC_FORGED, "something follows its end");
 		return false;
 	}
-	if ((c->h.seq == 0) != (c->h.type == SP_REC_OPEN_CHUNK) ||
-	    (is_clear && (c->h.lane != 0 || c->h.flags != 0))) {
+	/* Numbers may be left out: what comes first is told by its place. */
+	if (is_first != (c->h.type == SP_REC_OPEN_CHUNK) ||
+	    is_first != (c->h.seq == 0) || (is_clear && (c->h.lane != 0 ||
+	    c->h.flags != 0))) {
 		say(j->r, SP_REC_FORGED, "chunk %llu is out of place",
 		    (unsigned long long)c->h.seq);
 		return false;

@@ -445,3 +445,46 @@ Test(recording_late, the_first_version_is_still_read)
 	    .type = SP_REC_CLOSE_CHUNK, .seq = 1}, &body);
 	cr_assert_eq(judge(&v, &b, &r), SP_REC_INTACT, "%s", r.text);
 }
+
+/* Whoever makes a header of his own has its key, and needs the vault for OPEN
+ * alone: numbers may be left out, OPEN may not. */
+static void
+judge_without_open(uint8_t type, uint64_t seq)
+{
+	static struct sp_rec_header h = {.version = 4, .t0_wall_us = 1,
+	    .n_recipients = 1, .lane = {{.threshold = 1, .n = 1},
+	    {.threshold = 1, .n = 1}, {.threshold = 1, .n = 1},
+	    {.threshold = 1, .n = 1}, {.threshold = 1, .n = 1}}};
+	SP_BUF_AUTO b = {.max = 8192};
+	SP_BUF_AUTO body = {.max = 1024};
+	uint8_t sk[64], chain[32];
+	struct sp_rec_report r;
+	struct sp_rec_crypto cr;
+	struct rec_vault v;
+
+	rec_vault_make(&v);
+	crypto_sign_keypair(h.rec_key, sk);
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
+	cr_assert_eq(sp_rec_crypto_init(&cr), SP_OK);
+	cr_assert_eq(sp_rec_sha256(&cr, sp_buf_span(&b), chain), SP_OK);
+	sp_rec_crypto_fini(&cr);
+	for (int i = 0; i < 3; i++)
+		cr_assert_eq(sp_buf_put_u64(&body, 0), SP_OK);
+	if (type == SP_REC_CLOSE_CHUNK) {
+		cr_assert_eq(sp_buf_put_u8(&body, 0), SP_OK);
+		cr_assert_eq(sp_buf_put_bytes(&body, sp_span_str("bye")), SP_OK);
+	}
+	add_signed(&b, chain, sk, (struct sp_rec_chunk_header){.type = type,
+	    .seq = seq}, &body);
+	cr_assert_eq(judge(&v, &b, &r), SP_REC_FORGED, "type %u, seq %llu: %s",
+	    type, (unsigned long long)seq, r.text);
+}
+
+Test(recording_late, without_open_it_is_forged)
+{
+	for (uint64_t seq = 0; seq < 3; seq++) {
+		judge_without_open(SP_REC_CLOSE_CHUNK, seq);
+		judge_without_open(SP_REC_CHECKPOINT_CHUNK, seq);
+		judge_without_open(99, seq);
+	}
+}
