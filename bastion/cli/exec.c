@@ -144,9 +144,10 @@ sp_cli_find(const char *name, char dst[static 4096])
 		return true;
 	snprintf(sbin, sizeof(sbin), "../sbin/%.20s", name);
 	snprintf(libexec, sizeof(libexec), "../libexec/sallyport/%.20s", name);
-	/* sallyportd stands with the sbin programs, not with the roles; a tree
+	/* sallyportd and sallyport-verify do not stand with the roles; a tree
 	 * that was installed and then moved is found by where it stands now. */
-	if ((env == NULL || strcmp(name, "sallyportd") == 0) &&
+	if ((env == NULL || strcmp(name, "sallyportd") == 0 ||
+	    strcmp(name, "sallyport-verify") == 0) &&
 	    (is_there(self, name, dst) || is_there(self, sbin, dst) ||
 	    is_there(self, libexec, dst) || is_there(SP_LIBEXECDIR, name, dst)))
 		return true;

@@ -28,6 +28,8 @@ struct bundle {
 	uint8_t end_chain[32];
 	uint8_t (*leaf)[32];		/* of events, sorted */
 	size_t n_leaves;
+	uint64_t last_index;		/* of the leaf of its newest point */
+	struct bundle_witnesses witnesses;
 	uint64_t n_proofs, n_points, n_acts, n_events, n_logged, n_published;
 	int64_t sealed_us;
 	char why[400];
@@ -193,7 +195,7 @@ check_key(struct bundle *b)
 /* --------------------------------------------------------------------- proofs */
 
 static enum sp_err
-take_leaf(struct bundle *b, const struct sp_leaf *l)
+take_leaf(struct bundle *b, const struct sp_leaf *l, uint64_t index)
 {
 	if (l->type == SP_LEAF_AUDIT) {
 		memcpy(b->leaf[b->n_leaves++], l->hash, 32);
@@ -215,11 +217,14 @@ take_leaf(struct bundle *b, const struct sp_leaf *l)
 			return bad(b, "the vault did not certify this recording");
 		b->open = *l;
 		b->has_open = true;
+		b->last_index = index;
 		return SP_OK;
 	}
 	if (!b->has_open || sp_leaf_check_chunk(l, b->open.rec_key, b->key) != SP_OK)
 		return bad(b, "a point of the recording is not signed");
 	b->n_points++;
+	if (index > b->last_index)
+		b->last_index = index;
 	if (l->type != SP_LEAF_CHECKPOINT) {
 		b->has_end = true;
 		memcpy(b->end_chain, l->hash, 32);
@@ -259,7 +264,7 @@ take_proof(struct bundle *b, struct sp_span *s, struct sp_buf *again)
 		return bad(b, "leaf %" PRIu64 " is not in the log", index);
 	SP_TRY(sp_leaf_decode(sp_buf_span(&entry), &l));
 	b->n_proofs++;
-	return take_leaf(b, &l);
+	return take_leaf(b, &l, index);
 }
 
 static int
@@ -306,6 +311,31 @@ check_head(struct bundle *b)
 	return SP_OK;
 }
 
+static enum sp_err
+check_cosigned(struct bundle *b, const char *name, struct sp_span note,
+    uint64_t size)
+{
+	const char *by = "";
+
+	if (bundle_witness_head(&b->witnesses, note, size, &by) == SP_OK)
+		return SP_OK;
+	return bad(b, "%s has a cosignature of %s that is false", name, by);
+}
+
+static enum sp_err
+check_witnesses(struct bundle *b)
+{
+	const struct bundle_witness *w = bundle_witness_lacks(&b->witnesses,
+	    b->last_index);
+
+	if (w == NULL)
+		return SP_OK;
+	return w->heads == 0 ? bad(b, "%s has cosigned none of its heads",
+	    w->key.name) : bad(b, "%s has cosigned no head that has this "
+	    "recording's end: the newest is of %" PRIu64 " leaves, and that is leaf "
+	    "%" PRIu64, w->key.name, w->newest, b->last_index);
+}
+
 /* Each published head is a beginning of the one that all proofs lead to. */
 static enum sp_err
 take_way(struct bundle *b, struct sp_span *s, struct sp_buf *again,
@@ -350,10 +380,11 @@ check_published(struct bundle *b)
 			return bad(b, "%s is not signed by this audit key", name);
 		if (take_way(b, &s, &again, &c) != SP_OK)
 			return bad(b, "%s is no past of this log", name);
+		SP_TRY(check_cosigned(b, name, sp_buf_span(&note), c.size));
 		b->n_published++;
 	}
-	return sp_span_eq(sp_buf_span(&has), sp_buf_span(&again)) ? SP_OK :
-	    bad(b, "consistency.txt was changed");
+	return sp_span_eq(sp_buf_span(&has), sp_buf_span(&again)) ?
+	    check_witnesses(b) : bad(b, "consistency.txt was changed");
 }
 
 /* ------------------------------------------------------ events, and the recording */
@@ -492,11 +523,12 @@ say(const struct bundle *b, bool good)
 	    "log         %s: %" PRIu64 " leaves; %" PRIu64 " proofs, %" PRIu64
 	    " of signed points, %" PRIu64 " of acts\n"
 	    "audit       %" PRIu64 " events, %" PRIu64 " of them leaves\n"
-	    "published   %" PRIu64 " heads, all of this log's past\n"
-	    "archive     in the log since %s\n", b->session,
+	    "archive     in the log since %s\n"
+	    "published   %" PRIu64 " heads, all of this log's past\n", b->session,
 	    sp_rec_verdict_name(b->report.verdict), opened, last,
 	    sp_vis_str(b->head.origin), b->head.size, b->n_proofs, b->n_points,
-	    b->n_acts, b->n_events, b->n_logged, b->n_published, sealed);
+	    b->n_acts, b->n_events, b->n_logged, sealed, b->n_published);
+	bundle_witness_say(&b->witnesses, false);
 	if (!b->has_key)
 		printf("The key is the archive's own: compare audit-key.hex with the "
 		    "bank's, or give that with --key.\n");
@@ -511,21 +543,28 @@ say_json(const struct bundle *b, bool good)
 	    "forged");
 	json_text(stdout, "text", b->why);
 	printf(",\"proofs\":%" PRIu64 ",\"points\":%" PRIu64 ",\"acts\":%" PRIu64
-	    ",\"events\":%" PRIu64 ",\"logged\":%" PRIu64 ",\"published\":%" PRIu64
-	    "}\n", b->n_proofs, b->n_points, b->n_acts, b->n_events, b->n_logged,
+	    ",\"events\":%" PRIu64 ",\"logged\":%" PRIu64 ",\"published\":%" PRIu64,
+	    b->n_proofs, b->n_points, b->n_acts, b->n_events, b->n_logged,
 	    b->n_published);
+	bundle_witness_say(&b->witnesses, true);
+	printf("}\n");
 }
 
 int
 bundle_verify(int argc, char **argv)
 {
 	static struct bundle b = {.fd = -1, .recording = -1};
-	const char *key = option(&argc, argv, "--key");
+	const char *key = option(&argc, argv, "--key"), *witness;
 	bool json = flag(&argc, argv, "--json"), good;
+
+	while ((witness = option(&argc, argv, "--witness")) != NULL)
+		if (bundle_witness_add(&b.witnesses, witness) != SP_OK)
+			return fail("--witness wants a verifier key of a cosignature, "
+			    "NAME+ID+KEY; at most %d of them", BUNDLE_WITNESSES_MAX);
 
 	if (argc != 2)
 		return fail("usage: sallyport-verify bundle FILE [--key HEX|FILE] "
-		    "[--json]");
+		    "[--witness VKEY]... [--json]");
 	if (key != NULL && key_read(key, b.key) != SP_OK)
 		return fail("--key wants 64 hexadecimal digits, or a file with them");
 	b.has_key = key != NULL;

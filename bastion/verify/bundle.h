@@ -47,6 +47,28 @@ SP_MUST enum sp_err bundle_line(struct sp_span *s, struct sp_span *line);
 /* The next word of a line. */
 struct sp_span bundle_word(struct sp_span *line);
 
+/* Who must have cosigned (C2SP tlog-cosignature) heads of published/, and did. */
+#define BUNDLE_WITNESSES_MAX 8
+struct bundle_witnesses {
+	size_t n;
+	struct bundle_witness {
+		struct sp_note_key key;
+		uint64_t heads, newest;	/* how many; leaves of the newest one */
+		int64_t at_s;		/* when it cosigned that, by its clock */
+	} w[BUNDLE_WITNESSES_MAX];
+};
+/* A verifier key (C2SP signed-note) of a witness. SP_ERR_SYNTAX, SP_ERR_FULL. */
+SP_MUST enum sp_err bundle_witness_add(struct bundle_witnesses *ws,
+    const char *vkey);
+/* A head that the log signed. SP_ERR_CRYPTO: a line says that it is the witness's,
+ * and is not: *by. */
+SP_MUST enum sp_err bundle_witness_head(struct bundle_witnesses *ws,
+    struct sp_span note, uint64_t size, const char **by);
+/* Whoever cosigned no head that has that leaf; NULL: all did. */
+const struct bundle_witness *bundle_witness_lacks(
+    const struct bundle_witnesses *ws, uint64_t index);
+void bundle_witness_say(const struct bundle_witnesses *ws, bool json);
+
 /* `collect`: makes one. `bundle`: judges one. */
 int bundle_collect(int argc, char **argv);
 void bundle_prepare(void);	/* before the sandbox */

@@ -127,6 +127,17 @@ confine(int argc, char **argv)
 	    SP_OK;
 }
 
+static const char usage[] =
+    "usage: sallyport-verify file FILE --key HEX|FILE [--log DIR\n"
+    "                        [--expect CHECKPOINT]] [--json]\n"
+    "       sallyport-verify all --key HEX|FILE --log DIR --recordings DIR\n"
+    "                        [--rows FILE|- [--rows-at SIZE]]\n"
+    "                        [--expect CHECKPOINT] [--json]\n"
+    "       sallyport-verify log checkpoint|consistency SIZE [SIZE]|prove SESSION|\n"
+    "                        stamps --tsa FILE --key HEX|FILE --log DIR [--json]\n"
+    "       sallyport-verify bundle FILE [--key HEX|FILE] [--witness VKEY]...\n"
+    "                        [--json]\n";
+
 int
 main(int argc, char **argv)
 {
@@ -149,5 +160,9 @@ main(int argc, char **argv)
 		return bundle_verify(argc - 1, argv + 1);
 	if (argc >= 2 && strcmp(argv[1], "collect") == 0)
 		return bundle_collect(argc - 1, argv + 1);
-	return fail("usage: sallyport-verify file|all|log|bundle ...");
+	if (argc >= 2 && (strcmp(argv[1], "--help") == 0 ||
+	    strcmp(argv[1], "-h") == 0))
+		return fputs(usage, stdout) < 0 || fflush(stdout) != 0 ? 2 : 0;
+	fputs(usage, stderr);
+	return 2;
 }

@@ -5,13 +5,16 @@ as soon as anything of it is changed."""
 import base64
 import hashlib
 import io
+import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
@@ -29,7 +32,7 @@ def setUpModule():
     sp.host("start", check=True, timeout=120)
     key = sp.host("vault", "status", "--json", check=True).json()["audit_key"]
     sp.grant()
-    VERIFY = sp.dir + "/opt/libexec/sallyport/sallyport-verify"
+    VERIFY = sp.dir + "/opt/bin/sallyport-verify"
     dir = tempfile.mkdtemp(prefix="sp-evidence-", dir="/var/tmp")
     ids, bundles = [], []
     for i in range(2):
@@ -142,6 +145,79 @@ class Good(unittest.TestCase):
         # approvals are in it, as events whose hash is a leaf
         self.assertIn(b"request_approved", b"".join(base64.b64decode(x.split(" ")[4]) for x in open(d + "/audit.txt").read().splitlines()))
         self.assertIn('"approver" : "bob"', open(d + "/session.json").read())
+
+
+class Witnesses(unittest.TestCase):
+    """The log's heads stand as files: a witness adds its line to them (tests/e2e/test_tlog.py has that way from end to end), or somebody
+    with the disk does."""
+    def head(self, least=0):
+        """The newest published head that is whole, and larger."""
+        d = sp.dir + "/tlog/checkpoints/"
+        def newest():
+            n = max((int(x) for x in os.listdir(d) if x.isdigit()), default=0)
+            return n if n > least else 0
+        return d + "%013d" % wait_for(newest, 60, "a published head")
+
+    def sign(self, path, w):
+        note = tlogcheck.Note(open(path, "rb").read())
+        t = int(time.time())
+        blob = tlogcheck.key_id(w.name, 4, w.key) + struct.pack(">Q", t) + w.secret.sign(b"cosignature/v1\ntime %d\n" % t + note.text)
+        with open(path, "ab") as f:
+            f.write("— {} {}\n".format(w.name, base64.b64encode(blob).decode()).encode())
+
+    def flip(self, path):
+        lines = open(path, "rb").read().decode().splitlines()
+        words = lines[-1].split(" ")
+        blob = bytearray(base64.b64decode(words[-1]))
+        blob[40] ^= 1
+        with open(path, "wb") as f:
+            f.write("\n".join(lines[:-1] + [" ".join(words[:-1] + [base64.b64encode(blob).decode()])] + [""]).encode())
+
+    def bundle(self, i, name):
+        path = "%s/%s.tar" % (dir, name)
+        r = sp.host("evidence", ids[i][:8], "--out", path, timeout=180)
+        self.assertEqual(r.code, 0, r)
+        return path
+
+    def test_who_cosigned(self):
+        good, other = tlogcheck.Witness("w.example/good"), tlogcheck.Witness("w.example/good")
+        behind = max(int(w.split()[1]) for w in dict((m[0], m[4]) for m in members(bundles[1]))["proofs.txt"].decode().split("\n\n")[:-1])
+        at = self.head(behind)
+        self.sign(at, good)
+        path = self.bundle(0, "cosigned")
+        want = ("--key", key, "--witness")
+        code, text = judge(path, *want, good.vkey())
+        self.assertEqual(code, 0, text)
+        self.assertRegex(text, r"witness     w.example/good cosigned 1 of them, the newest of %d leaves at 2" % int(at[-13:]))
+        code, text = judge(path, *want, good.vkey(), "--json")
+        w = json.loads(text)["witnesses"]
+        self.assertEqual([(x["name"], x["heads"], x["newest"]) for x in w], [("w.example/good", 1, int(at[-13:]))])
+        self.assertLess(abs(w[0]["cosigned_s"] - time.time()), 600)
+        # another key of that name; a log's key; two that are asked for
+        for vkeys, rc, says in (([other.vkey()], 1, "has cosigned none"), ([good.vkey(), "--witness", other.vkey()], 1, "has cosigned none"),
+                                (["w.example/good+00000000+AAAA"], 2, "--witness wants")):
+            code, text = judge(path, *want, *vkeys)
+            self.assertEqual(code, rc, text)
+            self.assertIn(says, text)
+        # a bit of it on the bastion's disk: what the archive has is what was there, and is false
+        self.flip(at)
+        path = self.bundle(0, "flipped-there")
+        code, text = judge(path)
+        self.assertEqual(code, 0, text)
+        code, text = judge(path, *want, good.vkey())
+        self.assertEqual(code, 1, text)
+        self.assertIn("has a cosignature of w.example/good that is false", text)
+
+    def test_a_head_from_before_the_session(self):
+        w = tlogcheck.Witness("w.example/early")
+        at = self.head()
+        self.sign(at, w)
+        before = {s["id"] for s in sp.sessions()}
+        self.assertEqual(sp.ssh("alice", "admin@core-01", "echo later").code, 0)
+        ids.append(wait_for(lambda: [s["id"] for s in sp.sessions() if s["id"] not in before and s.get("ended")], 60, "its end")[0])
+        code, text = judge(self.bundle(-1, "early"), "--key", key, "--witness", w.vkey())
+        self.assertEqual(code, 1, text)
+        self.assertIn("no head that has this recording's end", text)
 
 
 class Bad(unittest.TestCase):

@@ -59,7 +59,7 @@ def stable(what):
 
 
 def verify_all(top, *more, rows=None):
-    argv = [sp.dir + "/opt/libexec/sallyport/sallyport-verify", "all", "--key", key.hex(), "--log", top + "/tlog",
+    argv = [sp.dir + "/opt/bin/sallyport-verify", "all", "--key", key.hex(), "--log", top + "/tlog",
             "--recordings", top + "/recordings", "--json"] + list(more)
     if rows is not None:
         with open(top + "/rows", "wb") as f:
@@ -168,7 +168,7 @@ class Confined(unittest.TestCase):
     def test_it_reads_what_it_was_given_and_nothing_else(self):
         session()
         top = stable("a head over all")
-        argv = [sp.dir + "/opt/libexec/sallyport/sallyport-verify", "all", "--key", key.hex(), "--log", top + "/tlog",
+        argv = [sp.dir + "/opt/bin/sallyport-verify", "all", "--key", key.hex(), "--log", top + "/tlog",
                 "--recordings", top + "/recordings", "--json", "--rows", "-"]
         p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(p.wait)
@@ -240,7 +240,7 @@ class Lies(unittest.TestCase):
     def test_cut_file(self):
         os.truncate(self.file, os.path.getsize(self.file) - 10)
         self.found(self.s, "cut")
-        argv = [sp.dir + "/opt/libexec/sallyport/sallyport-verify", "file", self.file, "--key", key.hex()]
+        argv = [sp.dir + "/opt/bin/sallyport-verify", "file", self.file, "--key", key.hex()]
         r = subprocess.run(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
         self.assertRegex(r.stdout.decode(), r"\ACUT at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z: ")
         r = subprocess.run(argv + ["--json"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)

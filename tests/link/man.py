@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-PAGES = ("sallyport.1", "sallyport-kit.1", "sallyport.conf.5", "sallyport-policy.5", "sallyport-inventory.5",
+PAGES = ("sallyport.1", "sallyport-kit.1", "sallyport-verify.1", "sallyport.conf.5", "sallyport-policy.5", "sallyport-inventory.5",
          "sallyport-recording.5", "sallyportd.8", "pam_sallyport.8")
 failures = []
 
@@ -144,6 +144,14 @@ def check_diagnostics(top, page):
             fail(f"sallyportd.8: nobody says: {text}")
 
 
+def check_verify(top, page):
+    """Each option of the verifier, and those of `collect` nowhere: that is the bastion's own."""
+    for f in ("file", "all", "prove", "bundle"):
+        for o in re.findall(r'(?:option|flag)\(&argc, argv, "--([\w-]+)"', read(top, f"bastion/verify/{f}.c")):
+            if not re.search(rf"Fl -{re.escape(o)}\b", page):
+                fail(f"sallyport-verify.1 lacks --{o} of {f}.c")
+
+
 def check_references(pages):
     own = {p.rsplit(".", 1)[0] for p in PAGES}
     for name, page in pages.items():
@@ -158,6 +166,7 @@ def main():
     pages = {p: read(top, f"man/{p}") for p in PAGES}
 
     check_verbs(top, pages["sallyport.1"])
+    check_verify(top, pages["sallyport-verify.1"])
     check_settings(top, pages["sallyport.conf.5"])
     check_policies(pages["sallyport-policy.5"], builddir)
     check_diagnostics(top, pages["sallyportd.8"])

@@ -360,7 +360,7 @@ def verify(w):
     end = time.monotonic() + 120
     while not os.path.exists(path) and time.monotonic() < end:
         time.sleep(0.05)
-    n, tool = os.path.getsize(path), sp.dir + "/opt/libexec/sallyport/sallyport-verify"
+    n, tool = os.path.getsize(path), sp.dir + "/opt/bin/sallyport-verify"
     each = {"verify": [tool, "file", path, "--key", key], "sha256sum": ["sha256sum", path], "b2sum": ["b2sum", path],
             "openssl sha256": ["openssl", "dgst", "-sha256", path], "dd": ["dd", "if=" + path, "of=/dev/null", "bs=1M", "status=none"],
             "verify all": [tool, "all", "--key", key, "--log", sp.dir + "/tlog", "--recordings", sp.dir + "/recordings"]}
