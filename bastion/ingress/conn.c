@@ -215,8 +215,12 @@ tick_ctx(struct sp_ctx *x, int64_t now)
 {
 	look_alive(x, now);
 	sp_auth_tick(x, now);
-	if (x->cut_us != 0 && now >= x->cut_us)
-		sp_leg_cut(x);
+	if (x->cut_us != 0 && now >= x->cut_us) {
+		x->cut_us = 0;
+		if (x->shared != NULL)
+			sp_leg_cut(x->shared);
+	}
+	sp_sql_tick(x, now);
 }
 
 static void
@@ -246,6 +250,9 @@ nearer(const struct sp_ctx *x, int64_t *at)
 		*at = d;
 	if (x->cut_us != 0 && x->cut_us < *at)
 		*at = x->cut_us;
+	for (const struct sp_chan *ch = x->chans; ch != NULL; ch = ch->next)
+		if (ch->sql_cut_us != 0 && ch->sql_cut_us < *at)
+			*at = ch->sql_cut_us;
 	if (x->alive.every_us != 0 && x->alive.next_us != 0 &&
 	    x->state == SP_CTX_IN && x->alive.next_us < *at)
 		*at = x->alive.next_us;

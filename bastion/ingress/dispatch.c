@@ -3,9 +3,6 @@
 
 #include "bastion/ingress/front.h"
 
-/* The broker gives a session 1.5 s to end, and kills it then. */
-#define CUT_US INT64_C(3000000)
-
 /*
  * What the broker says. Ids that do not exist (any more) are dropped: the
  * client may have gone while the answer was on its way.
@@ -48,8 +45,10 @@ on_chan_refused(struct sp_conn *c, struct sp_packet *p)
 		if (sp_span_cstr(m.text, x->why, sizeof(x->why)) != SP_OK)
 			x->why[0] = '\0';
 		if (x->shared != NULL)
-			x->cut_us = sp_boot_us() + CUT_US;
+			x->cut_us = sp_boot_us() + SP_CUT_US;
 	}
+	if (m.chan == 0 && x == NULL)
+		sp_sql_why(c, m.ctx, m.text);
 	ch = x == NULL ? sp_sql_find(c, m.ctx, m.chan) :
 	    x->state != SP_CTX_IN ? NULL : sp_chan_find(x, m.chan);
 	if (ch != NULL && ch->state == SP_CHAN_ASKED && ch->leg == NULL) {

@@ -107,6 +107,8 @@ struct sp_chan {
 	/* a database's client: enum sp_protocol */
 	uint8_t sql, sql_head[8], n_sql_head;
 	char *sql_no;		/* what it is to be told; NULL: nothing */
+	char *sql_why;		/* why its session ends, if its stream does not say */
+	int64_t sql_cut_us;	/* by when it does end; 0: no matter */
 };
 
 enum sp_ctx_state { SP_CTX_KEX, SP_CTX_AUTH, SP_CTX_KEYED, SP_CTX_IN, SP_CTX_DEAD };
@@ -323,7 +325,8 @@ void sp_leg_read(struct sp_leg *l);	/* frames that have arrived */
 bool sp_leg_in(struct sp_chan *ch);	/* user to target; true if moved */
 /* The session is over, and who holds the other end of its stream does not let
  * go of it: a process that waits for a disk cannot be ended. */
-void sp_leg_cut(struct sp_ctx *x);
+#define SP_CUT_US INT64_C(3000000) /* the broker gives it 1.5 s, and kills it then */
+void sp_leg_cut(struct sp_leg *l);
 void sp_leg_release(struct sp_leg *l);	/* no ctx any more */
 void sp_leg_sweep(struct sp_conn *c);	/* frees what is done with */
 
@@ -354,6 +357,9 @@ struct sp_chan *sp_sql_find(struct sp_conn *c, uint32_t ctx, uint32_t chan);
 /* Tells the client in its own words; false: it cannot be told so. */
 bool sp_sql_refuse(struct sp_chan *ch, struct sp_span why);
 void sp_sql_cut(struct sp_chan *ch, struct sp_span why); /* the session's end */
+/* Why the session of that target ends; its client is cut off in time. */
+void sp_sql_why(struct sp_conn *c, uint32_t ctx, struct sp_span why);
+void sp_sql_tick(struct sp_ctx *x, int64_t now);
 bool sp_sql_pump(struct sp_chan *ch);
 void sp_sql_end(struct sp_chan *ch);		/* before the channel is freed */
 /* What is asked for, as OPEN and chan_open say it. */

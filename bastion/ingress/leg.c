@@ -338,6 +338,21 @@ take_frame(struct sp_leg *l, const struct sp_frame *f)
 	    SP_ERR_PROTO;
 }
 
+/* As the broker said it. */
+static struct sp_span
+why_of(const struct sp_leg *l)
+{
+	const char *why = "the session ended without a word";
+
+	if (l->ctx != NULL && l->shared && l->ctx->why[0] != '\0')
+		why = l->ctx->why;
+	for (const struct sp_chan *ch = l->ctx == NULL ? NULL : l->ctx->chans;
+	    ch != NULL; ch = ch->next)
+		if (ch->leg == l && ch->sql_why != NULL)
+			why = ch->sql_why;
+	return sp_span_str(why);
+}
+
 void
 sp_leg_read(struct sp_leg *l)
 {
@@ -356,24 +371,17 @@ sp_leg_read(struct sp_leg *l)
 		    "stream-protocol", l->s.fault);
 		end_leg(l, sp_span_str("the session broke off"));
 	} else if (fill == SP_ERR_EOF || fill == SP_ERR_IO) {
-		end_leg(l, sp_span_str(l->shared && l->ctx != NULL &&
-		    l->ctx->why[0] != '\0' ? l->ctx->why :
-		    "the session ended without a word"));
+		end_leg(l, why_of(l));
 	}
 }
 
+/* What has come is read; a stream whose recorder waits for its disk has no end. */
 void
-sp_leg_cut(struct sp_ctx *x)
+sp_leg_cut(struct sp_leg *l)
 {
-	struct sp_leg *l = x->shared;
-
-	x->cut_us = 0;
-	if (l == NULL)
-		return;
 	sp_leg_read(l);
 	if (l->ctx != NULL)
-		end_leg(l, sp_span_str(x->why[0] != '\0' ? x->why :
-		    "the session ended without a word"));
+		end_leg(l, why_of(l));
 }
 
 /* ------------------------------------------------------- user to the target */

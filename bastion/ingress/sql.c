@@ -72,7 +72,8 @@ sp_sql_end(struct sp_chan *ch)
 
 	ch->sql = 0;		/* nobody is left to be told */
 	free(ch->sql_no);
-	ch->sql_no = NULL;
+	free(ch->sql_why);
+	ch->sql_no = ch->sql_why = NULL;
 	sp_conn_sent(ch->ctx->conn,
 	    sp_send_target_close(&ch->ctx->conn->brk, 0, &t, NULL));
 }
@@ -135,6 +136,34 @@ sp_sql_refuse(struct sp_chan *ch, struct sp_span why)
 	if (ch->sql == SP_PROTO_MARIADB)
 		say(ch, "");	/* there the server speaks first */
 	return true;
+}
+
+/* The broker ends the session. Its stream says so, too, unless its recorder waits
+ * for a disk: then the stream has no end. */
+void
+sp_sql_why(struct sp_conn *c, uint32_t ctx, struct sp_span why)
+{
+	struct sp_chan *ch = ctx == 0 ? NULL : c->outer.chans;
+
+	while (ch != NULL && (ch->open_kind != SP_OPEN_SQL || ch->jump_id != ctx))
+		ch = ch->next;
+	if (ch == NULL || ch->leg == NULL || ch->sql_why != NULL)
+		return;
+	ch->sql_why = sp_span_dup(why);
+	ch->sql_cut_us = sp_boot_us() + SP_CUT_US;
+}
+
+void
+sp_sql_tick(struct sp_ctx *x, int64_t now)
+{
+	for (struct sp_chan *ch = x->chans, *next; ch != NULL; ch = next) {
+		next = ch->next;
+		if (ch->sql_cut_us == 0 || now < ch->sql_cut_us)
+			continue;
+		ch->sql_cut_us = 0;
+		if (ch->leg != NULL)
+			sp_leg_cut(ch->leg);
+	}
 }
 
 /* The session ended with a reason: a client between two messages can read it. */

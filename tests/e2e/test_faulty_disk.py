@@ -11,12 +11,14 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from database import Forward, PostgreSQL  # noqa: E402
 from faulty_disk import FaultyDisk  # noqa: E402
 from sp import Instance, main, read_until, wait_for  # noqa: E402
 from traffic import Load, match  # noqa: E402
 
 POLICY = """
 network loopback 127.0.0.0/8, ::1
+permit "dba" who group dba on tag db as app allow sql when source in loopback require mfa totp for 1h
 permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 1h
 """
 WAIT = 4
@@ -204,6 +206,58 @@ class Stuck(Base):
         sp.drop(x.p)
         self.over(s, ("intact",))
         self.assertEqual(len(self.events("recording_goes_on", s)), 1)
+
+
+class StuckDatabase(Base):
+    """A database's client has no terminal to be told on: it reads an error of the server's form, and its connection ends."""
+    @classmethod
+    def setUpClass(cls):
+        sp.add_person("dora", "dba")
+        sp.fresh_code("dora")
+        assert sp.ssh("dora", "bastion", "whoami").code == 0
+        cls.pg = PostgreSQL(sp, "bank-db")
+        cls.pg.add()
+        cls.pg.add_account("app")
+        cls.forward = Forward(sp, "dora", "app+bank-db:5432")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.forward.close()
+
+    def client(self):
+        """A psql that waits for more statements, and its session and recorder."""
+        before = set(sp.pids("recorder")[1])
+        p, s = new_session(lambda: self.forward.start("-f", "-", db="postgres"))
+        p.stdin.write(b"SELECT 'in';\n")
+        p.stdin.flush()
+        read_until(p.stdout, rb"in\r?\n", 60)
+        return p, s, [x for x in sp.pids("recorder")[1] if x not in before][0]
+
+    def test_its_recorder_stands_still(self):
+        good, t, _ = self.client()
+        stopped, s, pid = self.client()
+        os.kill(pid, signal.SIGSTOP)
+        stuck, u, _ = self.client()
+        disk.fail("any", "stuck", u)
+        for p in (stopped, stuck):
+            p.stdin.write(b"SELECT 'never';\n")
+            p.stdin.flush()
+        at = time.monotonic()
+        for p, session in ((stopped, s), (stuck, u)):
+            out, err = p.communicate(timeout=120)
+            self.assertNotEqual(p.returncode, 0)
+            self.assertNotIn(b"never", out)
+            self.assertIn("did not go on", err.decode(), session)
+        print("both ended after %.1f s (recording_full_wait_s %d)" % (time.monotonic() - at, WAIT), flush=True)
+        self.assertGreater(disk.waiting(), 0)             # nobody has let it go
+        good.stdin.write(b"SELECT 'still here';\n")
+        out, err = good.communicate(timeout=60)
+        self.assertEqual((good.returncode, b"still here" in out), (0, True), err)
+        disk.heal()
+        for session in (s, u):
+            self.over(session, ("recovered", "intact"))
+            self.assertEqual(len(self.events("recording_stuck", session)), 1)
+        self.over(t, ("intact",))
 
 
 class Stopped(Base):
