@@ -31,10 +31,12 @@ enum sp_role {
 	SP_ROLE_CLI = 1 << 8,	/* sallyport, over a control socket */
 	SP_ROLE_SCR = 1 << 9,	/* sallyport-scribe */
 	SP_ROLE_NTY = 1 << 10,	/* sallyport-notary */
+	SP_ROLE_FIL = 1 << 12,	/* sallyport-files */
 };
 #define SP_ROLE_CHILDREN                                                      \
 	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
-	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR | SP_ROLE_NTY)
+	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR | SP_ROLE_NTY |           \
+	    SP_ROLE_FIL)
 #define SP_ROLE_PARENTS                                                       \
 	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT | \
 	    SP_ROLE_SCR)
@@ -83,6 +85,14 @@ enum sp_link_state {
 	M(start_auth, 0x0170, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_NEW, 1)         \
 	M(spawn_auth, 0x0171, SP_ROLE_SUP, SP_ROLE_AUT, SP_ST_READY, 1)       \
 	M(spawn_scribe, 0x0180, SP_ROLE_SUP, SP_ROLE_SCR, SP_ST_READY, 1)     \
+	/* -- supervisor and who touches the directory of recordings for it -- */ \
+	M(start_files, 0x01f4, SP_ROLE_SUP, SP_ROLE_FIL, SP_ST_NEW, 1)        \
+	M(file_ask, 0x01f5, SP_ROLE_SUP, SP_ROLE_FIL, SP_ST_READY, 0)         \
+	M(file_done, 0x01f6, SP_ROLE_FIL, SP_ROLE_SUP, SP_ST_READY, 0)        \
+	M(file_opened, 0x01f7, SP_ROLE_FIL, SP_ROLE_SUP, SP_ST_READY, 1)      \
+	M(files_opened, 0x01f8, SP_ROLE_FIL, SP_ROLE_SUP, SP_ST_READY,        \
+	    SP_SEARCH_BATCH)                                                  \
+	M(files_found, 0x01f9, SP_ROLE_FIL, SP_ROLE_SUP, SP_ST_READY, 0)      \
 	/* -- supervisor and broker -- */                                     \
 	M(conn_new, 0x0020, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 1)         \
 	M(conn_end, 0x0021, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
@@ -876,6 +886,20 @@ enum sp_link_state {
 	F(u32, number, 0) F(u8, state, 0) F(u32, count, 0)                    \
 	F(bytes, hits, 61440)
 
+/* fds: the directory of recordings */
+#define SP_FIELDS_start_files(F)
+/* op: enum sp_file_op; sessions: one uuid, of READ_MANY up to SP_SEARCH_BATCH. One is
+ * asked at a time; the answer has its corr. */
+#define SP_FIELDS_file_ask(F) F(u8, op, 0) F(bytes, sessions, 256)
+/* err_no 0: done. */
+#define SP_FIELDS_file_done(F) F(u32, err_no, 0)
+/* fds: the recording; of NEW and RECOVER it may be written */
+#define SP_FIELDS_file_opened(F)
+/* fds: n of them, in the order of sessions; the others are one of them again, or
+ * /dev/null. Sessions that have no file are left out. */
+#define SP_FIELDS_files_opened(F) F(u8, n, 0) F(bytes, sessions, 256)
+/* Recordings that have no end; before the file_done of LIST. */
+#define SP_FIELDS_files_found(F) F(bytes, sessions, 16000)
 /* argv: each argument as u32 length and bytes; open: an OPEN payload that says
  * whether there is a terminal and how large it is. */
 #define SP_FIELDS_ctl_verb(F) F(bytes, argv, 49152) F(bytes, open, 4096)

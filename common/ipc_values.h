@@ -83,6 +83,16 @@ enum sp_held_kind {		/* rec_held */
 	SP_HELD_COMMAND = 2,
 	SP_HELD_TRANSFER = 3,
 };
+enum sp_file_op {		/* file_ask */
+	SP_FILE_NEW = 1,	/* SESSION.open, which must not be there, nor .spr */
+	SP_FILE_RECOVER = 2,	/* SESSION.open, or SESSION.spr read-only */
+	SP_FILE_READ = 3,	/* SESSION.spr, or SESSION.open */
+	SP_FILE_READ_MANY = 4,
+	SP_FILE_CLOSE = 5,	/* .open becomes .spr */
+	SP_FILE_DROP = 6,	/* .open is removed if it is empty */
+	SP_FILE_REMOVE = 7,	/* .open is removed: nothing was recorded */
+	SP_FILE_LIST = 8,	/* which .open there are */
+};
 enum sp_search_lane {
 	SP_SEARCH_SCREEN = 1 << 0,
 	SP_SEARCH_KEYS = 1 << 1,

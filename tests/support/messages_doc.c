@@ -32,7 +32,7 @@ roles(struct sp_buf *b, uint32_t set)
 {
 	const char *comma = "";
 
-	for (uint32_t r = 1; r <= SP_ROLE_SCR; r <<= 1)
+	for (uint32_t r = 1; r <= SP_ROLE_FIL; r <<= 1)
 		if ((set & r) != 0) {
 			out(b, "%s%s", comma, sp_role_name(r));
 			comma = ", ";
