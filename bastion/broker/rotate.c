@@ -123,9 +123,9 @@ sp_rotation_poke(struct sp_broker *b)
 	 * node has not come back to. */
 	sp_store_query(b->store, "SELECT r.id, r.why FROM rotations r "
 	    "JOIN accounts a ON a.id = r.id JOIN targets t ON t.id = a.target_id "
-	    "WHERE r.due_us <= now_us() AND t.enabled AND (r.state <> 'running' OR "
-	    "r.node = $1 OR r.claimed_us < now_us() - 900000000) AND NOT " HELD
-	    " AND NOT " RULED " ORDER BY r.due_us LIMIT 300", p, 1, got_due, b);
+	    "WHERE r.due_us <= (SELECT now_us()) AND t.enabled AND (r.state <> "
+	    "'running' OR r.node = $1 OR r.claimed_us < now_us() - 900000000) "
+	    "AND NOT " HELD " AND NOT " RULED " ORDER BY r.due_us LIMIT 300", p, 1, got_due, b);
 }
 
 static void

@@ -338,7 +338,7 @@ on_due(evutil_socket_t fd, short what, void *arg)
 	q->is_asking = true;
 	sp_store_query(q->b->store, "SELECT id, session_id, person_name, account, "
 	    "target, node FROM leases WHERE state = 'active' AND expires_us < "
-	    "now_us() - " GRACE " ORDER BY expires_us LIMIT 200", NULL, 0,
+	    "(SELECT now_us()) - " GRACE " ORDER BY expires_us LIMIT 200", NULL, 0,
 	    got_due, q);
 }
 

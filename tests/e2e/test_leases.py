@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -178,9 +179,19 @@ class ByTheRow(unittest.TestCase):
         self.assertEqual(sp.psql("SELECT count(*) FROM sallyport.leases WHERE account_id = md5('acc')::uuid AND state = 'active'"), "1")
 
     def test_what_is_due_is_found_by_index(self):
-        plan = json.loads(sp.psql("SET enable_seqscan = off; EXPLAIN (FORMAT JSON) SELECT id FROM sallyport.leases WHERE state = "
-                                  "'active' AND expires_us < sallyport.now_us() - 60000000 ORDER BY expires_us LIMIT 200"))
-        self.assertIn("leases_due", json.dumps(plan))
+        """The plan of what the broker itself asks every ten seconds, as the server was told it."""
+        def asked():
+            with open(sp.dir + "/log/postgresql.log", errors="replace") as f:
+                return re.search(r"execute \w+: (SELECT .* FROM leases WHERE state = 'active' AND expires_us <.*)", f.read())
+        try:
+            sp.psql("ALTER SYSTEM SET log_statement = 'all'")
+            sp.psql("SELECT pg_reload_conf()")
+            query = wait_for(asked, 120, "the broker's sweep").group(1)
+        finally:
+            sp.psql("ALTER SYSTEM RESET log_statement")
+            sp.psql("SELECT pg_reload_conf()")
+        plan = json.loads(sp.psql("SET search_path = sallyport; SET enable_seqscan = off; EXPLAIN (FORMAT JSON) " + query))
+        self.assertRegex(json.dumps(plan), r'"Index Name": "leases_due".*"Index Cond": "\(expires_us <')
 
     def test_a_lease_that_nobody_ends_is_ended_when_it_is_due(self):
         sp.psql("SET search_path = sallyport; INSERT INTO sessions (id, person_id, person_name, account_name, target_name, node, "

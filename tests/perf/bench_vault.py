@@ -208,7 +208,7 @@ def leases(sp, o):
     out["many"] = first_grant(sp)
     out["rss_kib_after"] = broker_rss(sp)
     plan = sp.psql("EXPLAIN (ANALYZE, FORMAT JSON) SELECT id FROM sallyport.leases WHERE state = 'active' AND expires_us < "
-                   "sallyport.now_us() - 60000000 ORDER BY expires_us LIMIT 200")
+                   "(SELECT sallyport.now_us()) - 60000000 ORDER BY expires_us LIMIT 200")
     out["due_ms"] = json.loads(plan)[0]["Execution Time"]
     say("all of them due")
     out["all_due"] = all_due(sp)
