@@ -933,7 +933,8 @@ enum sp_link_state {
 #define SP_FIELDS_vc_backup_key(F) F(bytes, wrapped, 128)
 #define SP_FIELDS_vc_backup_key_r(F)                                          \
 	F(u8, err, 0) F(bytes, wrapped, 128) F(bytes, key, 32)
-/* A recording that has no end, found when a broker starts: it may have no row. */
+/* A recording that may have no row: it has no end when a broker starts, or its
+ * recorder ended before anything was dialled. */
 #define SP_FIELDS_open_file(F) F(uuid, session, 0)
 #define SP_FIELDS_vc_done(F) F(u8, err, 0) F(str, text, 256)
 /* Seals the secret of the row anew, bound to a new rule (or to none): rule has a

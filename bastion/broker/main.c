@@ -22,21 +22,6 @@
 
 /* ----------------------------------------------------------------- the start */
 
-static void
-on_recover_time(evutil_socket_t fd, short what, void *arg)
-{
-	struct sp_broker *b = arg;
-	struct timeval again = {.tv_usec = 200000};
-
-	(void)fd;
-	(void)what;
-	/* The seal of a recovered recording needs the vault. */
-	if (sp_store_is_up(b->store) && sp_vault_is_open(b->vault))
-		sp_session_adopt(b);
-	else
-		event_base_once(b->ev, -1, EV_TIMEOUT, on_recover_time, b, &again);
-}
-
 static enum sp_err
 take_start(struct sp_broker *b, const struct sp_packet *k, char *db, size_t cap)
 {
@@ -139,7 +124,6 @@ main(void)
 {
 	static const char *const keep[] = {"TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", NULL};
 	static struct sp_broker b;
-	struct timeval now = {0};
 	enum sp_err e;
 
 	sp_harden(keep);
@@ -155,7 +139,7 @@ main(void)
 	}
 	sp_audit(b.store, "broker_start", b.node, NULL, NULL, NULL, NULL);
 	sp_broker_policy_load(&b);
-	event_base_once(b.ev, -1, EV_TIMEOUT, on_recover_time, &b, &now);
+	sp_session_adopt(&b);
 	event_base_dispatch(b.ev);
 	return b.stopping ? 0 : 1;
 }

@@ -149,6 +149,7 @@ struct sp_sessions {
 	uint64_t last_id;
 	unsigned n_sweeps;
 	bool is_recovered;	/* rows of before our start were looked at */
+	bool is_recovering, recover_more;
 	/* roles at databases that are being undone */
 	unsigned n_undoing;
 	bool is_sweeping;

@@ -6,14 +6,15 @@
 
 /*
  * Recordings that no row names: their recorder had said its first word, and
- * whoever was to write the row died before it did. Nothing was dialled then,
- * yet what is evidence is never left lying: it gets a row that says so, and is
- * recovered with the rest.
+ * whoever was to write the row, or was to be told, died before that. Nothing was
+ * dialled then, yet what is evidence is never left lying: it gets a row that says
+ * so, and is recovered with the rest.
  */
-#define ORPHANS_MAX 1000
+#define ORPHANS_MAX 1400
 
 static uint8_t found[ORPHANS_MAX][16];
 static size_t n_found;
+static bool has_begun, is_soon;
 
 struct adoption {
 	struct sp_broker *b;
@@ -25,12 +26,41 @@ struct orphan {
 	uint8_t session[16];
 };
 
+static void
+on_time(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	is_soon = false;
+	sp_session_adopt(arg);
+}
+
+static void
+soon(struct sp_broker *b)
+{
+	struct timeval tv = {.tv_usec = 200000};
+
+	if (!is_soon && !b->stopping)
+		is_soon = event_base_once(b->ev, -1, EV_TIMEOUT, on_time, b,
+		    &tv) == 0;
+}
+
 void
 sp_session_on_open_file(struct sp_broker *b, const struct sp_msg_open_file *m)
 {
-	(void)b;
-	if (n_found < ORPHANS_MAX)
+	struct sp_session *s = sp_session_find(b, m->session);
+
+	if (s != NULL)
+		sess_hold(s);
+	if (s != NULL && s->state <= SESS_REC_READY)
+		sess_rec_lost(s);	/* whatever its link has to say yet */
+	if ((s == NULL || s->state == SESS_OVER || s->state == SESS_LEAVE) &&
+	    n_found < ORPHANS_MAX)
 		memcpy(found[n_found++], m->session, 16);
+	if (s != NULL)
+		sess_release(s);
+	if (has_begun)
+		soon(b);
 }
 
 static void
@@ -45,7 +75,8 @@ one_less(struct orphan *o)
 	free(a);
 }
 
-/* What failed is looked at by the next broker: the file stays as it is. */
+/* What the database refuses is looked at by the next broker: the file stays as it
+ * is. */
 static void
 adopted(void *arg, enum sp_err e)
 {
@@ -54,6 +85,11 @@ adopted(void *arg, enum sp_err e)
 	if (e != SP_OK)
 		sp_log(SP_ERROR, "orphan_not_adopted", o->session, "why=\"%s\"",
 		    sp_err_text(e));
+	if (e != SP_OK && e != SP_ERR_DENIED && e != SP_ERR_STATE &&
+	    n_found < ORPHANS_MAX) {
+		memcpy(found[n_found++], o->session, 16);
+		soon(o->all->b);
+	}
 	one_less(o);
 }
 
@@ -89,11 +125,16 @@ looked(void *arg, enum sp_err e, struct sp_rows *r)
 void
 sp_session_adopt(struct sp_broker *b)
 {
-	struct adoption *a = calloc(1, sizeof(*a));
+	struct adoption *a;
 	size_t n = n_found;
 
-	if (a == NULL || n == 0) {
-		free(a);
+	has_begun = true;
+	/* The seal of a recovered recording needs the vault. */
+	if (!sp_store_is_up(b->store) || !sp_vault_is_open(b->vault)) {
+		soon(b);
+		return;
+	}
+	if (n == 0 || (a = calloc(1, sizeof(*a))) == NULL) {
 		sp_session_recover_all(b);
 		return;
 	}

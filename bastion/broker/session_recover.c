@@ -496,12 +496,16 @@ static void
 sweep_over(struct sweep *w)
 {
 	/* What fails again and again is looked at now and then. */
-	struct timeval tv = {.tv_sec = ++w->b->sessions->n_sweeps < 30 ? 2 : 60};
+	struct sp_sessions *all = w->b->sessions;
+	struct timeval tv = {.tv_sec = ++all->n_sweeps < 30 ? 2 : 60};
 
-	if (w->n_bad > 0 && !w->b->stopping)
+	all->is_recovering = false;
+	if (all->recover_more && !w->b->stopping)
+		sp_session_recover_all(w->b);
+	else if (w->n_bad > 0 && !w->b->stopping)
 		event_base_once(w->b->ev, -1, EV_TIMEOUT, on_sweep_again, w->b, &tv);
 	else
-		w->b->sessions->is_recovered = true;
+		all->is_recovered = true;
 	if (w->rows != NULL)
 		sp_rows_free(w->rows);
 	free(w);
@@ -558,11 +562,14 @@ got_unfinished(void *arg, enum sp_err e, struct sp_rows *r)
 void
 sp_session_recover_all(struct sp_broker *b)
 {
-	struct sweep *w = calloc(1, sizeof(*w));
 	const char *p[1] = {b->node};
+	struct sweep *w;
 
-	if (w == NULL)
+	/* Each file has one recovery at a time. */
+	b->sessions->recover_more = b->sessions->is_recovering;
+	if (b->sessions->is_recovering || (w = calloc(1, sizeof(*w))) == NULL)
 		return;
+	b->sessions->is_recovering = true;
 	w->b = b;
 	sp_store_query(b->store, "SELECT id, person_name, account_name, "
 	    "target_name FROM sessions WHERE node = $1 AND ended_us IS NULL "

@@ -225,7 +225,7 @@ on_started(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 	sp_credential_give(s, p);
 	sp_kid_parent_ready(s, p);
 	if (p->rx == SP_RX_BROKER)
-		sp_session_tell_open(s, p);
+		sp_unnamed_tell_all(s, p);
 	return SP_OK;
 }
 

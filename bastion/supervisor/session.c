@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/supervisor/sup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,7 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define OPEN_MAX_TOLD 1000	/* recordings without an end, to a new broker */
 #define NAME_BYTES (SP_UUID_TEXT + 8)
 
 struct sp_session *
@@ -82,32 +80,6 @@ sp_open_recording(struct sp_sup *s, const uint8_t *id, const char *ext, int flag
 		return -1;
 	}
 	return fd;
-}
-
-/* Told to every broker that starts: what has no row is recovered as well. */
-void
-sp_session_tell_open(struct sp_sup *s, struct sp_proc *p)
-{
-	int fd = openat(s->in.recordings, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *e;
-	unsigned n = 0;
-
-	if (d == NULL && fd >= 0)
-		close(fd);
-	while (d != NULL && n < OPEN_MAX_TOLD && (e = readdir(d)) != NULL) {
-		struct sp_msg_open_file m;
-		size_t len = strlen(e->d_name);
-
-		if (len != SP_UUID_TEXT - 1 + 5 ||
-		    strcmp(e->d_name + len - 5, ".open") != 0 ||
-		    sp_uuid_parse(m.session, sp_span_of(e->d_name, len - 5)) != SP_OK)
-			continue;
-		sp_proc_sent(s, p, sp_send_open_file(&p->link, 0, &m, NULL));
-		n++;
-	}
-	if (d != NULL)
-		closedir(d);
 }
 
 static bool
@@ -294,7 +266,7 @@ on_session_dial(struct sp_sup *s, struct sp_packet *p)
 	a.addr = m.addr;
 	a.port = m.port;
 	a.deadline_ms = m.deadline_ms;
-	x->is_dialing = true;
+	x->is_dialing = x->was_dialed = true;
 	sp_dial_begin(s, &a);
 	return SP_OK;
 }
@@ -460,17 +432,6 @@ tell_child_end(struct sp_sup *s, const struct sp_kid *k, uint16_t role,
 	sp_proc_sent(s, b, sp_send_session_child_end(&b->link, 0, &m, NULL));
 }
 
-/* A recorder that was killed before its first word leaves a file that no row
- * names and nobody recovers. */
-static bool
-is_empty(const struct sp_sup *s, const char *name)
-{
-	struct stat st;
-
-	return fstatat(s->in.recordings, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    S_ISREG(st.st_mode) && st.st_size == 0;
-}
-
 static void
 recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
     int status)
@@ -483,12 +444,15 @@ recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
 	if (k->pid != 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		close_name(s, x->id);
 	file_name(name, x->id, "open");
-	if (k->kind == SP_KID_RECORDER && (is_nothing || is_empty(s, name)))
+	is_nothing = is_nothing || (!x->was_dialed && sp_unnamed_is_empty(s, name));
+	if (k->kind == SP_KID_RECORDER && is_nothing)
 		unlinkat(s->in.recordings, name, 0);
 	sp_close_fds(&x->kept, 1);
 	x->kept = -1;
 	kill_scribe(s, x);	/* one that is stopped sees no link end */
 	tell_child_end(s, k, SP_ROLE_REC, status);
+	if (k->kind == SP_KID_RECORDER && !is_nothing && !x->was_dialed)
+		sp_unnamed_tell(s, x);
 	if (x->is_dialing)
 		sp_dial_abort(s, x->id, "the recorder ended");
 }

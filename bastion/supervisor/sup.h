@@ -36,6 +36,7 @@
 #define SP_AUTHS_MAX 1024
 #define SP_DIALS_MAX 1024
 #define SP_SESSIONS_MAX 16384
+#define SP_UNDIALED_MAX 256
 #define SP_SECOND_US 1000000LL
 
 /* The executed roles, in the order of their start. */
@@ -214,7 +215,7 @@ struct sp_session {
 	struct sp_kid *scribe;		/* the present one; NULL: none */
 	int kept;			/* the recorder's stream for the egress */
 	struct sp_hop hops[SP_HOPS_MAX];
-	bool is_recovery, is_dialing;
+	bool is_recovery, is_dialing, was_dialed;
 };
 
 struct sp_dial {
@@ -256,6 +257,10 @@ struct sp_sup {
 	size_t n_auths;
 	struct sp_session *sessions;
 	size_t n_sessions;
+	/* The last whose recorder ended before anything was dialled: told to the
+	 * next broker. */
+	uint8_t undialed[SP_UNDIALED_MAX][16];
+	size_t n_undialed;
 	struct sp_command runs[SP_RUNS_MAX];
 	struct sp_dial *dials;
 	size_t n_dials;
@@ -349,9 +354,15 @@ SP_MUST enum sp_err sp_source_named(struct sp_sup *s, struct sp_kid *k,
 void sp_source_authed(struct sp_sup *s, struct sp_kid *k);
 void sp_source_forget(struct sp_sup *s, struct sp_kid *k);
 
+/* unnamed.c: recordings that may have no row. To a new broker: all without an end,
+ * and the last that ended before anything was dialled. */
+void sp_unnamed_tell_all(struct sp_sup *s, struct sp_proc *p);
+/* The recorder of x is gone, and nothing was dialled. */
+void sp_unnamed_tell(struct sp_sup *s, const struct sp_session *x);
+/* It ends before its OPEN does. */
+bool sp_unnamed_is_empty(const struct sp_sup *s, const char *name);
+
 /* session.c: the broker's packets; takes the packet's descriptors */
-/* Tells a new broker which recordings have no end. */
-void sp_session_tell_open(struct sp_sup *s, struct sp_proc *p);
 SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);
 struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
 void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);

@@ -310,6 +310,7 @@ class Crash(unittest.TestCase):
 class NoRow(unittest.TestCase):
     def test_a_recording_that_no_row_names(self):
         """Whoever was to write the row died: the file gets one that says so, and is recovered and sealed with the rest."""
+        said = len(sp.audit("recording_without_session"))
         p = sp.ssh_start("pru", "admin@core-01", "echo up; cat", stdin=subprocess.PIPE)
         read_until(p.stdout, b"up\n", 60)
         session = sp.sessions(all=False)[0]["id"]
@@ -328,9 +329,66 @@ class NoRow(unittest.TestCase):
         self.assertEqual((row["person"], row["target"], row["recovered"]), ("-", "-", True))
         wait_for(lambda: session not in unfinished(), 60, "its name")
         self.assertTrue(os.path.exists("%s/recordings/%s.spr" % (sp.dir, session)))
-        self.assertEqual(len(sp.audit("recording_without_session")), 1)
+        self.assertEqual(len(sp.audit("recording_without_session")), said + 1)
         r = sp.host("verify", session)
         self.assertEqual(r.code, 0, r)
+
+    def in_the_gap(self, aim):
+        """One login is shot as soon as its recording has its OPEN; is there a recording without a row then? (Its id.)"""
+        folder = sp.dir + "/recordings"
+        before = set(os.listdir(folder))
+        p = sp.ssh_start("pru", "admin@core-01", "true")
+        end, name, size, pid = time.monotonic() + 60, None, 0, None
+        while time.monotonic() < end:
+            name = name or next((f for f in set(os.listdir(folder)) - before if f.endswith(".open")), None)
+            try:
+                now = os.stat(folder + "/" + name).st_size if name else 0
+            except FileNotFoundError:
+                break
+            if now and not pid:
+                pid = aim(name[:-5])
+            elif size and now > size:         # the header came first
+                kill(pid)
+                break
+            size = now
+        sp.drop(p)
+        return name and name[:-5]
+
+    def adopted(self, aim, again=lambda: None):
+        """Until a shot has hit the gap between OPEN and the row: each of them ends as it should, with nothing left open."""
+        def over():
+            files = [f for f in os.listdir(sp.dir + "/recordings") if f.startswith(shot)]
+            if not files:
+                return {"person": None}          # it had no OPEN
+            return next((x for x in sp.sessions() if x["id"] == shot and x["state"] in ("recovered", "ended")
+                         and files == [shot + ".spr"]), None)
+
+        for n in range(1, 61):
+            shot = self.in_the_gap(aim)
+            self.assertTrue(shot)
+            again()
+            row = wait_for(over, 60, "the end of " + shot)
+            if row["person"] == "-":
+                break
+        else:
+            self.fail("no shot of %d hit the gap" % n)
+        print("hit by shot %d" % n, flush=True)
+        self.assertEqual(row["target"], "-")
+        self.assertEqual([x for x in sp.host("verify", "--all", "--json", timeout=600).json()
+                          if x["verdict"] not in ("intact", "recovered")], [])
+
+    def test_a_recorder_killed_between_its_open_and_the_row(self):
+        """The broker lives on, and is told of the file that is left."""
+        log_in("pru")
+        self.adopted(lambda session: next((p for p in sp.pids("recorder")[1] if recording_of(p) == session), None))
+
+    def test_a_broker_killed_between_the_open_and_the_row(self):
+        """Its recorder has time for a CLOSE, so the file looks like any other that is over."""
+        def again():
+            wait_for(lambda: len(sp.pids("broker")[0]) == 1 and host_answers(), 60, "a broker")
+            log_in("pru")
+        log_in("pru")
+        self.adopted(lambda session: sp.pids("broker")[0][0], again)
 
 
 if __name__ == "__main__":

@@ -197,12 +197,7 @@ def left():
     out = []
     for r in ROLES:
         out += ["%s %d" % (r, p) for p in sp.pids(r)[1]]
-    opened = [f for f in os.listdir(sp.dir + "/recordings") if f.endswith(".open")]
-    if opened:
-        # A recorder killed between its OPEN and the session's row leaves a file that no row names (doc/recording-format.md,
-        # "What no row names"): nothing was dialled, nothing passed. An empty one is never left.
-        rows = set(sp.psql("SELECT id FROM sallyport.sessions").split())
-        out += [f for f in opened if f[:-5] in rows or os.path.getsize(sp.dir + "/recordings/" + f) == 0]
+    out += [f for f in os.listdir(sp.dir + "/recordings") if f.endswith(".open")]
     for r in ROLES + STEADY:
         n = len(sp.pids(r)[0])
         if n != 1:
