@@ -517,3 +517,12 @@ sp_rec_decoder_go(struct sp_rec_decoder *d, const struct sp_rec_place *p)
 	for (size_t l = 0; l < SP_REC_LANES; l++)
 		d->lane[l].is_fresh = false;
 }
+
+void
+sp_rec_decoder_rewind(struct sp_rec_decoder *d)
+{
+	struct sp_rec_place p = {.off = sp_rec_file_header_bytes(d->f)};
+
+	memcpy(p.chain, sp_rec_file_header_hash(d->f), sizeof(p.chain));
+	sp_rec_decoder_go(d, &p);
+}

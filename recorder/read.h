@@ -92,6 +92,21 @@ enum sp_rec_verdict sp_rec_verify(int fd, const uint8_t audit_key[static 32],
     const uint8_t *known_head, struct sp_rec_report *r);
 const char *sp_rec_verdict_name(enum sp_rec_verdict v);
 
+/* The same, bit by bit: r is filled as it goes on (good_bytes of file_bytes), its
+ * verdict holds at the end. Key, head and report stay the caller's. */
+struct sp_rec_judge;
+SP_MUST enum sp_err sp_rec_judge_new(int fd,
+    const uint8_t audit_key[static 32], const uint8_t *known_head,
+    struct sp_rec_report *r, struct sp_rec_judge **k);
+/* About so many bytes more; true: there is a verdict. */
+bool sp_rec_judge_work(struct sp_rec_judge *k, uint64_t bytes);
+void sp_rec_judge_free(struct sp_rec_judge *k); /* NULL is fine */
+/* Reads the two ends of the file alone. True: it has a header, an OPEN that the
+ * vault signed, and its last chunk is a CLOSE or RECOVERED whose signature is
+ * good; r says whose it is and when it began and ended, and no more. */
+bool sp_rec_peek(int fd, const uint8_t audit_key[static 32],
+    struct sp_rec_report *r);
+
 /* -------------------------------------------------------------- decode */
 
 struct sp_rec_decoder;
@@ -129,6 +144,8 @@ SP_MUST enum sp_err sp_rec_decoder_seek(struct sp_rec_decoder *d,
 void sp_rec_decoder_tell(const struct sp_rec_decoder *d,
     struct sp_rec_place *p);
 void sp_rec_decoder_go(struct sp_rec_decoder *d, const struct sp_rec_place *p);
+/* Before its first record. */
+void sp_rec_decoder_rewind(struct sp_rec_decoder *d);
 /* Reads the chunk headers of the whole file; the time of the last chunk. */
 SP_MUST enum sp_err sp_rec_decoder_scan(struct sp_rec_decoder *d,
     uint64_t *end_us);

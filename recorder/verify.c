@@ -2,11 +2,13 @@
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/text.h"
 #include "recorder/behind.h"
+#include "recorder/find.h"
 #include "recorder/read.h"
 
 #define LOOKS 4	/* at a file that changes under one's eyes */
@@ -335,32 +337,33 @@ judge_end(struct judge *j)
 	    (unsigned long long)(r->chunks - r->signed_chunks));
 }
 
-static enum sp_rec_verdict
+/* One chunk; true when there is a verdict. */
+static bool
 walk(struct judge *j)
 {
 	struct sp_rec_report *r = j->r;
 	struct sp_rec_chunk c;
 
-	for (;;) {
-		switch (sp_rec_file_next(j->f, &c)) {
-		case SP_REC_STEP_CHUNK:
-			if (!judge_chunk(j, &c))
-				return r->verdict;
-			break;
-		case SP_REC_STEP_END:
-			return judge_end(j);
-		case SP_REC_STEP_PARTIAL:
-			return j->is_ended ? say(r, SP_REC_FORGED,
-			    "something follows its end") :
-			    say(r, SP_REC_CUT, "the last chunk is cut");
-		case SP_REC_STEP_BROKEN:
-			return say(r, SP_REC_FORGED, "%s at chunk %llu",
-			    sp_rec_file_why(j->f),
-			    (unsigned long long)r->chunks);
-		case SP_REC_STEP_IO:
-		default:
-			return say(r, SP_REC_UNKNOWN, "it cannot be read");
-		}
+	switch (sp_rec_file_next(j->f, &c)) {
+	case SP_REC_STEP_CHUNK:
+		return !judge_chunk(j, &c);
+	case SP_REC_STEP_END:
+		judge_end(j);
+		return true;
+	case SP_REC_STEP_PARTIAL:
+		if (j->is_ended)
+			say(r, SP_REC_FORGED, "something follows its end");
+		else
+			say(r, SP_REC_CUT, "the last chunk is cut");
+		return true;
+	case SP_REC_STEP_BROKEN:
+		say(r, SP_REC_FORGED, "%s at chunk %llu",
+		    sp_rec_file_why(j->f), (unsigned long long)r->chunks);
+		return true;
+	case SP_REC_STEP_IO:
+	default:
+		say(r, SP_REC_UNKNOWN, "it cannot be read");
+		return true;
 	}
 }
 
@@ -383,49 +386,186 @@ take_header(struct sp_rec_report *r, const struct sp_rec_file *f)
 	}
 }
 
-static enum sp_rec_verdict
-judge_file(int fd, const uint8_t *audit_key, const uint8_t *known_head,
-    struct sp_rec_report *r)
+/* Up to the first chunk; false: there is a verdict already. */
+static bool
+judge_begin(struct judge *j, int fd)
 {
-	struct judge j = {.audit_key = audit_key, .known = known_head, .r = r};
+	struct sp_rec_report *r = j->r;
 	off_t size;
 	enum sp_err e;
 
 	*r = (struct sp_rec_report){.verdict = SP_REC_UNKNOWN};
-	if (sodium_init() < 0 || (size = lseek(fd, 0, SEEK_END)) < 0)
-		return say(r, SP_REC_UNKNOWN, "it cannot be read");
+	if (sodium_init() < 0 || (size = lseek(fd, 0, SEEK_END)) < 0) {
+		say(r, SP_REC_UNKNOWN, "it cannot be read");
+		return false;
+	}
 	r->file_bytes = (uint64_t)size;
-	if (sp_rec_crypto_init(&j.crypto) != SP_OK)
-		return say(r, SP_REC_UNKNOWN, "no cryptography");
-	e = sp_rec_file_open(fd, &j.f);
-	if (e != SP_OK)
-		sp_rec_crypto_fini(&j.crypto);
+	e = sp_rec_crypto_init(&j->crypto);
+	if (e == SP_OK)
+		e = sp_rec_file_open(fd, &j->f);
 	if (e == SP_ERR_EOF)
-		return say(r, SP_REC_CUT, "its header is cut");
-	if (e == SP_ERR_PROTO)
-		return say(r, SP_REC_UNKNOWN, "it is not a recording of ours");
-	if (e != SP_OK)
-		return say(r, SP_REC_UNKNOWN, "it cannot be read");
-	take_header(r, j.f);
-	walk(&j);
-	sp_rec_behind_fini(&j.behind);
-	sp_rec_crypto_fini(&j.crypto);
-	sp_rec_file_close(j.f);
-	return r->verdict;
+		say(r, SP_REC_CUT, "its header is cut");
+	else if (e == SP_ERR_PROTO)
+		say(r, SP_REC_UNKNOWN, "it is not a recording of ours");
+	else if (e != SP_OK)
+		say(r, SP_REC_UNKNOWN, "it cannot be read");
+	else
+		take_header(r, j->f);
+	return e == SP_OK;
+}
+
+static void
+judge_fini(struct judge *j)
+{
+	sp_rec_behind_fini(&j->behind);
+	sp_rec_crypto_fini(&j->crypto);
+	sp_rec_file_close(j->f);
+	j->f = NULL;
+}
+
+static bool
+is_as_it_was(int fd, off_t before)
+{
+	return lseek(fd, 0, SEEK_END) == before;
+}
+
+/* ------------------------------------------------------------ bit by bit */
+
+struct sp_rec_judge {
+	struct judge j;
+	int fd;
+	off_t size;		/* when this look began */
+	int looks;
+	bool is_over;
+};
+
+static void
+look(struct sp_rec_judge *k)
+{
+	struct judge j = {.audit_key = k->j.audit_key, .known = k->j.known,
+	    .r = k->j.r};
+
+	k->j = j;
+	k->size = lseek(k->fd, 0, SEEK_END);
+	k->looks++;
+	k->is_over = !judge_begin(&k->j, k->fd);
+}
+
+enum sp_err
+sp_rec_judge_new(int fd, const uint8_t audit_key[static 32],
+    const uint8_t *known_head, struct sp_rec_report *r,
+    struct sp_rec_judge **out)
+{
+	struct sp_rec_judge *k = calloc(1, sizeof(*k));
+
+	if (k == NULL)
+		return SP_ERR_NOMEM;
+	k->fd = fd;
+	k->j.audit_key = audit_key;
+	k->j.known = known_head;
+	k->j.r = r;
+	look(k);
+	*out = k;
+	return SP_OK;
+}
+
+void
+sp_rec_judge_free(struct sp_rec_judge *k)
+{
+	if (k == NULL)
+		return;
+	judge_fini(&k->j);
+	free(k);
 }
 
 /* A running one is packed now and then: who reads at that moment looks again. */
+static bool
+looks_again(struct sp_rec_judge *k)
+{
+	enum sp_rec_verdict v = k->j.r->verdict;
+
+	if (k->looks >= LOOKS || (v != SP_REC_CUT && v != SP_REC_FORGED) ||
+	    is_as_it_was(k->fd, k->size))
+		return false;
+	judge_fini(&k->j);
+	look(k);
+	return true;
+}
+
+bool
+sp_rec_judge_work(struct sp_rec_judge *k, uint64_t bytes)
+{
+	uint64_t until = k->j.r->good_bytes + bytes;
+
+	for (;;) {
+		while (!k->is_over && k->j.r->good_bytes < until)
+			k->is_over = walk(&k->j);
+		if (!k->is_over || !looks_again(k))
+			return k->is_over;
+		until = bytes;
+	}
+}
+
 enum sp_rec_verdict
 sp_rec_verify(int fd, const uint8_t audit_key[static 32],
     const uint8_t *known_head, struct sp_rec_report *r)
 {
-	for (int i = 1; i < LOOKS; i++) {
-		off_t before = lseek(fd, 0, SEEK_END);
+	struct sp_rec_judge *k = NULL;
 
-		(void)judge_file(fd, audit_key, known_head, r);
-		if ((r->verdict != SP_REC_CUT && r->verdict != SP_REC_FORGED) ||
-		    lseek(fd, 0, SEEK_END) == before)
-			return r->verdict;
+	if (sp_rec_judge_new(fd, audit_key, known_head, r, &k) != SP_OK) {
+		*r = (struct sp_rec_report){.verdict = SP_REC_UNKNOWN};
+		return say(r, SP_REC_UNKNOWN, "it cannot be read");
 	}
-	return judge_file(fd, audit_key, known_head, r);
+	while (!sp_rec_judge_work(k, UINT64_MAX / 2))
+		;
+	sp_rec_judge_free(k);
+	return r->verdict;
+}
+
+/* ------------------------------------------------------ its two ends alone */
+
+/* The chunk at that place, judged as if all before it were. */
+static bool
+judge_at(struct judge *j, const struct sp_rec_place *p)
+{
+	struct sp_rec_chunk c;
+
+	if (p != NULL)
+		sp_rec_file_seek(j->f, p);
+	if (sp_rec_file_next(j->f, &c) != SP_REC_STEP_CHUNK)
+		return false;
+	j->r->last_us = sp_rec_file_header(j->f)->t0_wall_us +
+	    (int64_t)c.h.at_us;
+	switch (c.h.type) {
+	case SP_REC_OPEN_CHUNK:
+		return judge_open(j, &c);
+	case SP_REC_CLOSE_CHUNK:
+		return judge_close(j, &c);
+	case SP_REC_RECOVERED_CHUNK:
+		return judge_recovered(j, &c);
+	default:
+		return false;
+	}
+}
+
+bool
+sp_rec_peek(int fd, const uint8_t audit_key[static 32],
+    struct sp_rec_report *r)
+{
+	struct judge j = {.audit_key = audit_key, .r = r};
+	struct sp_rec_finder *x = calloc(1, sizeof(*x));
+	struct sp_rec_chunk_header h;
+	struct sp_rec_place last;
+	bool good;
+
+	good = x != NULL && judge_begin(&j, fd) && judge_at(&j, NULL) &&
+	    sp_rec_find_open(x, fd, j.f) == SP_OK &&
+	    sp_rec_find_last(x, &last, &h) == SP_OK && h.seq > 0 &&
+	    judge_at(&j, &last);
+	if (good)
+		say(r, SP_REC_OPEN, "its two ends are; what is between has not "
+		    "been looked at");
+	judge_fini(&j);
+	free(x);
+	return good;
 }

@@ -71,11 +71,30 @@ state_name(const struct show *s)
 	    s->is_paused ? "||" : ">";
 }
 
+/* What is known of the recording by now: nothing to say where all of it is good. */
+static void
+trust_text(const struct show *s, char *o, size_t cap)
+{
+	const struct player *p = s->p;
+	uint64_t all = p->judged.file_bytes;
+	const struct actor *a = stage_actor(&s->reel.head.now, s->pin);
+
+	o[0] = '\0';
+	if (p->judge != NULL)
+		snprintf(o, cap, " verified %u%%", all == 0 ? 0 :
+		    (unsigned)(p->judged.good_bytes * 100 / all));
+	else if (!verdict_is_good(p->report.verdict))
+		snprintf(o, cap, " VERDICT: %s",
+		    sp_rec_verdict_name(p->report.verdict));
+	if (s->reel.is_framed && a != NULL && a->is_unsure &&
+	    strlen(o) + 10 < cap)
+		snprintf(o + strlen(o), cap - strlen(o), " unsure");
+}
+
 static void
 left_text(const struct show *s, char *o, size_t cap)
 {
-	const struct sp_rec_report *r = &s->p->report;
-	char at[32], end[32], speed[24], idle[24] = "";
+	char at[32], end[32], speed[24], idle[24] = "", trust[48];
 
 	ui_clock(at, s->at_us);
 	ui_clock(end, s->reel.end_us);
@@ -84,9 +103,9 @@ left_text(const struct show *s, char *o, size_t cap)
 	if (s->idle_us != 0)
 		snprintf(idle, sizeof(idle), " idle<%.1fs",
 		    (double)s->idle_us / 1e6);
-	snprintf(o, cap, " %s %s/%s %sx%s%s%s ", state_name(s), at, end, speed,
-	    idle, verdict_is_good(r->verdict) ? "" : " VERDICT: ",
-	    verdict_is_good(r->verdict) ? "" : sp_rec_verdict_name(r->verdict));
+	trust_text(s, trust, sizeof(trust));
+	snprintf(o, cap, " %s %s/%s %sx%s%s ", state_name(s), at, end, speed,
+	    idle, trust);
 }
 
 /* What part of a larger screen is seen, and of which channel. */

@@ -91,6 +91,7 @@ one(struct index *x)
 	}
 	marks_take(&x->marks, &x->head.next);
 	SP_TRY(stage_feed(&x->head.now, &x->head.next, &changed));
+	x->until_us = x->head.next.at_us;
 	x->head.has_next = false;
 	return SP_OK;
 }

@@ -22,6 +22,8 @@
 #include "common/sandbox.h"
 
 #define WORD_MS 30000
+#define LARGE (8 << 20)		/* from so many bytes on it is judged while it is shown */
+#define JUDGE_BYTES (16u << 20)
 
 static int n_workers = 2;	/* of a search */
 
@@ -142,6 +144,31 @@ judge(struct player *p)
 	}
 }
 
+/* What is large, and has an end, is shown at once if its two ends are good. */
+static bool
+judge_later(struct player *p)
+{
+	const uint8_t *known = p->start.head_is_known == 1 ?
+	    p->start.known_head : NULL;
+
+	if (p->start.mode != SP_PLAY_REPLAY || !p->view.has_pty ||
+	    p->view.is_dumb || lseek(p->file, 0, SEEK_END) < LARGE ||
+	    !sp_rec_peek(p->file, p->start.audit_key, &p->report))
+		return false;
+	return sp_rec_judge_new(p->file, p->start.audit_key, known, &p->judged,
+	    &p->judge) == SP_OK;
+}
+
+void
+player_judge(struct player *p, uint64_t bytes)
+{
+	if (p->judge == NULL || !sp_rec_judge_work(p->judge, bytes))
+		return;
+	sp_rec_judge_free(p->judge);
+	p->judge = NULL;
+	p->report = p->judged;
+}
+
 static uint32_t
 verify(struct player *p)
 {
@@ -251,12 +278,16 @@ view(struct player *p, int stream)
 		viewer_fini(&p->view);
 		return 1;
 	}
-	judge(p);
+	if (!judge_later(p))
+		judge(p);
 	if (p->start.mode == SP_PLAY_VERIFY)
 		status = verify(p);
 	else
 		status = play(p);
 	viewer_end(&p->view, status);
+	/* Nobody waits for it any more, but who looked is in the audit log with it. */
+	while (p->judge != NULL)
+		player_judge(p, JUDGE_BYTES);
 	tell_result(p);
 	viewer_fini(&p->view);
 	explicit_bzero(&p->keys, sizeof(p->keys));

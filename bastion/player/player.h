@@ -46,7 +46,13 @@ struct player {
 	char name[65];
 	struct sp_rec_report report;
 	struct sp_rec_lane_keys keys;
+	/* A large recording is shown while it is judged: report then says what its
+	 * two ends do, until `judge` is through with it. */
+	struct sp_rec_judge *judge;
+	struct sp_rec_report judged;
 };
+/* Goes on with that; what was found is in report then, and judge NULL. */
+void player_judge(struct player *p, uint64_t bytes);
 
 /* The verdict, for people or as one JSON object. */
 SP_MUST enum sp_err verdict_print(const struct sp_rec_report *r, bool json,

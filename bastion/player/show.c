@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/ui.h"
 
 #define FRAME_US 33000		/* a picture at most this often */
 #define WORK_US 15000		/* between two looks at the keys */
+#define JUDGE_BYTES (2u << 20)	/* likewise */
 
 void
 ui_jump(struct show *s, uint64_t at_us)
@@ -100,7 +102,8 @@ wait_ms(const struct show *s)
 	const struct head *h = &s->reel.head;
 	uint64_t left;
 
-	if (s->is_moving || s->find.is_busy || !s->reel.index.is_done)
+	if (s->is_moving || s->find.is_busy || !s->reel.index.is_done ||
+	    s->p->judge != NULL)
 		return 0;
 	if (s->changed || s->key_us != 0)
 		return (int)(FRAME_US / 1000);
@@ -113,6 +116,22 @@ wait_ms(const struct show *s)
 	return left > 500 ? 500 : (int)left + 1;
 }
 
+static void
+judge(struct show *s)
+{
+	struct player *p = s->p;
+
+	if (p->judge == NULL)
+		return;
+	player_judge(p, JUDGE_BYTES);
+	if (p->judge != NULL)
+		return;
+	s->changed = true;
+	if (!verdict_is_good(p->report.verdict))
+		ui_say(s, "VERDICT on this recording: %s: %s",
+		    sp_rec_verdict_name(p->report.verdict), p->report.text);
+}
+
 /* What there is to do besides playing; the viewer's keys come first. */
 static enum sp_err
 work(struct show *s)
@@ -123,7 +142,10 @@ work(struct show *s)
 			found(s);
 		return SP_OK;
 	}
-	return s->is_moving ? SP_OK : index_work(&s->reel.index, WORK_US);
+	if (s->is_moving)
+		return SP_OK;
+	judge(s);
+	return index_work(&s->reel.index, WORK_US);
 }
 
 static enum sp_err
@@ -162,17 +184,36 @@ begin(struct show *s)
 	s->idle_us = p->start.idle_us;
 	p->view.is_raw = p->view.is_resized = true;
 	SP_TRY(reel_open(&s->reel, p->file, &p->keys,
-	    (uint64_t)(p->report.last_us - p->report.opened_us)));
+	    (uint64_t)(p->report.last_us - p->report.opened_us),
+	    p->judge != NULL && !cover_is_on()));
 	SP_TRY(find_open(&s->find, p->file, &p->keys));
 	s->clock_us = sp_boot_us();
 	ui_jump(s, p->start.at_us);
 	return viewer_text(&p->view, 1, "\033[?1049h\033[?25l");
 }
 
+/* Of one that was judged while it was shown. */
+static enum sp_err
+say_verdict(struct player *p)
+{
+	char text[512];
+
+	if (p->judge == NULL && verdict_is_good(p->report.verdict))
+		return SP_OK;
+	if (p->judge != NULL)
+		snprintf(text, sizeof(text), "You left before all of it was "
+		    "verified: ssh bastion verify does.\n");
+	else
+		snprintf(text, sizeof(text), "verdict on this recording: %s: %s\n",
+		    sp_rec_verdict_name(p->report.verdict), p->report.text);
+	return viewer_text(&p->view, 2, text);
+}
+
 enum sp_err
 play_show(struct player *p)
 {
 	struct show *s = calloc(1, sizeof(*s));
+	bool is_large = p->judge != NULL;
 	enum sp_err e, over;
 
 	if (s == NULL)
@@ -183,6 +224,8 @@ play_show(struct player *p)
 		e = loop(s);
 	over = viewer_text(&p->view, 1, "\033[0m\033[?25h\033[?1049l");
 	p->view.is_raw = false;
+	if (is_large && e == SP_OK && over == SP_OK)
+		over = say_verdict(p);
 	if (e == SP_OK)
 		e = over;
 	canvas_fini(&s->canvas);

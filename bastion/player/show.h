@@ -19,6 +19,8 @@ struct stage {
 	struct actor {
 		uint32_t chan;	/* 0: free */
 		bool is_pty, is_open, is_small, is_sftp;
+		bool is_unsure;	/* its keyframe came after a gap */
+		uint64_t since_us; /* what is not later is on its screen already */
 		char what[WHAT_BYTES]; /* "shell", a command; safe to show */
 		struct sp_term *term;
 	} actor[STAGE_MAX];
@@ -34,6 +36,8 @@ void stage_free(struct stage *s);
 SP_MUST enum sp_err stage_feed(struct stage *s, const struct sp_rec_record *r,
     bool *changed);
 struct actor *stage_find(struct stage *s, uint32_t chan);
+/* That channel, or with 0 the one that has the focus; NULL: nothing yet. */
+const struct actor *stage_actor(const struct stage *s, uint32_t chan);
 /* The terminal of that channel, or with 0 of the one that has the focus; NULL:
  * nothing yet. */
 struct sp_term *stage_shown(const struct stage *s, uint32_t chan);
@@ -53,12 +57,14 @@ struct head {
 	bool has_next, is_over;
 	enum sp_err why;	/* when is_over: SP_ERR_EOF, or what is damaged */
 	uint64_t seen_off;	/* the segment that the last record came from */
+	bool is_lost;		/* its terminals are of no moment */
 	bool is_behind;		/* of a snapshot: what is in it is passed over */
 	uint64_t passed_us;	/* up to here */
 };
 SP_MUST enum sp_err head_open(struct head *h, int file,
     const struct sp_rec_lane_keys *keys);
 void head_close(struct head *h);
+void head_rewind(struct head *h);
 /* The next record into h->next, unless there is one or it is over. */
 SP_MUST enum sp_err head_fetch(struct head *h);
 
@@ -110,6 +116,7 @@ struct index {
 	size_t n_snaps, bytes;
 	uint64_t spacing;
 	struct marks marks;
+	uint64_t until_us;	/* of the last record that it has seen */
 	bool is_done;
 };
 SP_MUST enum sp_err index_open(struct index *x, int file,
@@ -121,21 +128,38 @@ SP_MUST enum sp_err index_work(struct index *x, int64_t us);
 const struct snapshot *index_at(const struct index *x, uint64_t at_us);
 
 /* A recording that can be gone through in both directions. */
+struct leaper;
 struct reel {
 	struct head head;
 	struct index index;
+	struct leaper *leaper;	/* NULL: nothing is shown from keyframes */
+	bool is_framed;		/* what is shown came from one */
 	uint64_t end_us;
 	char notice[256];	/* the last text of the bastion */
 };
-/* end_us: how long the recording is, as its verifier found. */
+/* end_us: how long the recording is, as its verifier found. by_frames: one that has
+ * ended; a moment that the index has not come to is shown from the scribe's
+ * keyframe before it, and again without when the index has. */
 SP_MUST enum sp_err reel_open(struct reel *r, int file,
-    const struct sp_rec_lane_keys *keys, uint64_t end_us);
+    const struct sp_rec_lane_keys *keys, uint64_t end_us, bool by_frames);
 void reel_close(struct reel *r);
 /* Feeds what lies up to at_us. Returns early, with *is_there false, after a
  * slice of work. */
 SP_MUST enum sp_err reel_go(struct reel *r, uint64_t at_us, bool *changed,
     bool *is_there);
 SP_MUST enum sp_err head_restore(struct head *h, const struct snapshot *s);
+/* Keeps what the bastion said. */
+void reel_notice(struct reel *r, const struct sp_rec_record *n);
+
+/* leap.c */
+SP_MUST enum sp_err leaper_open(struct reel *r, int file,
+    const struct sp_rec_lane_keys *keys);
+void leaper_close(struct reel *r);
+/* Is there a keyframe that is nearer than where the head stands? Looks it up. */
+bool leap_is_wanted(struct reel *r, uint64_t at_us);
+/* A slice of the way there. SP_ERR_NOTFOUND, and over: there is none after all, and
+ * the head stands nowhere. */
+SP_MUST enum sp_err leap_work(struct reel *r, bool *is_over);
 
 /* The lines that came to stand on a terminal: each once when it appears. */
 struct lines {

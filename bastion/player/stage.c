@@ -169,6 +169,9 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 	}
 	if (r->chan == 0 || (a = stage_find(s, r->chan)) == NULL)
 		return SP_OK;
+	if (r->at_us <= a->since_us && (r->kind == SP_RECORD_OUT ||
+	    r->kind == SP_RECORD_ERR || r->kind == SP_RECORD_RESIZE))
+		return SP_OK;
 	*changed = true;
 	s->feeding = r->chan;
 	switch (r->kind) {
@@ -197,15 +200,23 @@ stage_feed(struct stage *s, const struct sp_rec_record *r, bool *changed)
 	}
 }
 
-struct sp_term *
-stage_shown(const struct stage *s, uint32_t chan)
+const struct actor *
+stage_actor(const struct stage *s, uint32_t chan)
 {
 	if (chan == 0)
 		chan = s->focus;
 	for (size_t i = 0; chan != 0 && i < STAGE_MAX; i++)
 		if (s->actor[i].chan == chan)
-			return s->actor[i].term;
+			return &s->actor[i];
 	return NULL;
+}
+
+struct sp_term *
+stage_shown(const struct stage *s, uint32_t chan)
+{
+	const struct actor *a = stage_actor(s, chan);
+
+	return a == NULL ? NULL : a->term;
 }
 
 unsigned

@@ -378,6 +378,76 @@ class Search(unittest.TestCase):
         self.assertIn("replay " + LONG[:8], v.text)
 
 
+class Large(unittest.TestCase):
+    """One that is shown before it has been gone through: from the scribe's keyframes, while it is verified."""
+    @classmethod
+    def setUpClass(cls):
+        import subprocess
+        before = {s["id"] for s in sp.sessions()}
+        cmd = ("stty -echo -opost; head -c 10000000 /dev/urandom | base64 -w 60 | awk '{printf \"L%06d %s\\r\\n\", NR, $0}'; sleep 1;"
+               "printf 'last-of-large\\r\\n'")
+        p = subprocess.run(sp.ssh_argv("oscar", ["-tt", "admin@core-01", cmd], mux=False), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, env=sp.ssh_env("oscar"), timeout=240)
+        assert b"last-of-large" in p.stdout, p.stdout[-100:]
+        cls.all_lines = [x for x in p.stdout.decode().split("\r\n") if re.match(r"L\d{6} \S+$", x)]
+        cls.sid = wait_for(lambda: [s["id"] for s in sp.sessions() if s["id"] not in before and s["state"] != "running" and
+                                    os.path.exists("%s/recordings/%s.spr" % (sp.dir, s["id"]))], 120, "the recording")[0]
+        cls.path = "%s/recordings/%s.spr" % (sp.dir, cls.sid)
+        assert os.path.getsize(cls.path) > 8 << 20, os.path.getsize(cls.path)
+
+    def view(self):
+        v = Viewer(sp, "carol", ["replay", self.sid])
+        self.addCleanup(v.close)
+        v.until("verified|END|>")
+        v.press(" ", r"^ (\|\||END)")
+        return v
+
+    def picture(self, v, to):
+        """The screen at that share of its length: lines as they were sent, one behind the other."""
+        was = v.rows[:-1]
+        v.press("g%s\r" % to, lambda v: re.search(r"^ \|\| ", v.bar) and v.rows[:-1] != was and len([r for r in v.rows if re.match(r"L\d{6} ", r)]) > 15)
+        rows = [r for r in v.rows[:-1] if re.match(r"L\d{6} \S+$", r)]
+        whole = [r for r in rows if len(r) == 68]
+        self.assertGreater(len(whole), 15, v.text)
+        at = self.all_lines.index(whole[0])
+        self.assertEqual(whole, self.all_lines[at:at + len(whole)])
+        return rows
+
+    def test_at_once(self):
+        v = self.view()
+        self.assertIn(b"verified ", v.raw)
+        first = [self.picture(v, p) for p in ("30%", "60%", "10%")]
+        self.assertEqual(len({r[0] for r in first}), 3)
+        v.until(lambda v: "verified" not in v.bar, 120)
+        v.press("m", r"What happened\b(?! so far)", )               # it has been gone through
+        v.press("q", lambda v: "What happened" not in v.text)
+        self.assertEqual([self.picture(v, p) for p in ("30%", "60%", "10%")], first)
+        v.press(END, "last-of-large")
+        self.assertNotIn("VERDICT", v.text)
+        self.assertEqual(v.close(), 0)
+        v.check()
+
+    def test_what_is_forged_is_said_when_it_is_found(self):
+        at = os.path.getsize(self.path) * 3 // 4
+        with open(self.path, "r+b") as f:
+            f.seek(at)
+            was = f.read(1)
+            f.seek(at)
+            f.write(bytes([was[0] ^ 1]))
+        try:
+            v = self.view()
+            self.picture(v, "20%")
+            v.until("VERDICT: forged", 120)
+            v.type("q")
+            v.close()
+            self.assertIn(b"verdict on this recording: forged", v.raw)
+            wait_for(lambda: [e for e in sp.audit("recording_not_intact") if e["detail"].get("verdict") == "forged"], 60, "the event")
+        finally:
+            with open(self.path, "r+b") as f:
+                f.seek(at)
+                f.write(was)
+
+
 class Harm(unittest.TestCase):
     def test_nothing_of_it_reaches_the_terminal(self):
         v = Viewer(sp, "carol", ["replay", HARM])

@@ -13,6 +13,7 @@
 #include "common/stream.h"
 #include "common/text.h"
 #include "recorder/read.h"
+#include "recorder/term/term.h"
 #include "recorder/view.h"
 #include "recorder/writer.h"
 
@@ -38,13 +39,14 @@ rnd(void)
 
 /* A writer that has its OPEN, certified by a key that nobody else knows. */
 static inline struct sp_rec_writer *
-make_begin(int fd, const uint8_t session[16], const uint8_t recipient[32])
+make_begin_by(int fd, const uint8_t session[16], const uint8_t recipient[32],
+    uint8_t pk[32])
 {
 	struct sp_rec_params p = {.fd = fd,
 	    .recipients = sp_span_of(recipient, 32)};
 	SP_BUF_AUTO b = {.max = SP_SIGNED_MAX};
 	struct sp_rec_writer *w = NULL;
-	uint8_t pk[32], sk[64], sig[64];
+	uint8_t sk[64], sig[64];
 
 	memcpy(p.session, session, 16);
 	crypto_sign_keypair(pk, sk);
@@ -55,6 +57,14 @@ make_begin(int fd, const uint8_t session[16], const uint8_t recipient[32])
 	crypto_sign_detached(sig, NULL, b.p + b.off, b.len, sk);
 	must(sp_rec_writer_certify(w, pk, sig, sp_span_str("{}")), "certify");
 	return w;
+}
+
+static inline struct sp_rec_writer *
+make_begin(int fd, const uint8_t session[16], const uint8_t recipient[32])
+{
+	uint8_t pk[32];
+
+	return make_begin_by(fd, session, recipient, pk);
 }
 
 static inline void
@@ -73,6 +83,38 @@ make_shell(struct sp_rec_writer *w)
 
 	must(sp_open_encode(&b, &o), "open");
 	make_put(w, SP_LANE_OUT, SP_RECORD_OPEN, sp_buf_span(&b));
+}
+
+/* The screen, read along as a scribe does. */
+struct make_scribe {
+	struct sp_term *t;
+	size_t since;
+};
+#define MAKE_FRAME_BYTES (512u << 10)
+
+/* Output, and a keyframe when one is due. */
+static inline void
+make_out(struct sp_rec_writer *w, struct make_scribe *m, struct sp_span s)
+{
+	SP_BUF_AUTO state = {.max = SP_VIEW_STATE_MAX};
+	SP_BUF_AUTO b = {.max = SP_VIEW_STATE_MAX + 64};
+	struct sp_view_keyframe k = {.cols = 120, .rows = 40};
+
+	make_put(w, SP_LANE_OUT, SP_RECORD_OUT, s);
+	if (m == NULL)
+		return;
+	if (m->t == NULL)
+		must(sp_term_new(120, 40, NULL, NULL, &m->t), "term");
+	sp_term_feed(m->t, s);
+	m->since += s.n;
+	if (m->since < MAKE_FRAME_BYTES)
+		return;
+	m->since = 0;
+	must(sp_term_dump(m->t, &state), "dump");
+	k.at_us = sp_rec_writer_last_us(w);
+	k.state = sp_buf_span(&state);
+	must(sp_view_keyframe_encode(&b, &k), "keyframe");
+	make_put(w, SP_LANE_VIEW, SP_RECORD_KEYFRAME, sp_buf_span(&b));
 }
 
 static inline void

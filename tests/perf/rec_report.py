@@ -66,6 +66,9 @@ def others(d):
             r["name"], r["raw_bytes"], r["bytes"], r["gzip_bytes"]))
     if "seek" in d:
         s = d["seek"]
+        if "first_ms" in s:
+            out.append("- Opened, and the first picture of it: %s ms. When it has been gone through the longest jump is %s ms." % (
+                number(s["first_ms"]), number(s["indexed_max_ms"])))
         out.append("- A jump anywhere in a recording of %d MiB: p50 %s ms, p99 %s ms, longest %s ms. The others read from the beginning: "
                    "to the end of %d MiB of text %s." % (s["file_mib"], number(s["p50_ms"]), number(s["p99_ms"]), number(s["max_ms"]), s["peer_mib"],
                                                         ", ".join("%s %s s" % (SHORT[k], number(v)) for k, v in s["to_the_end_s"].items())))
