@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#define ZSTD_STATIC_LINKING_ONLY	/* an allocator of one's own */
 #include "recorder/pack.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 #include "recorder/format.h"
 
@@ -23,6 +27,46 @@ static const struct {
 	{ZSTD_c_ldmMinMatch, 32, 0},
 };
 
+#define SIZE_ROOM 16		/* before each block; keeps malloc's alignment */
+
+static void *
+take(void *ctx, size_t n)
+{
+	uint8_t *p = n > SIZE_MAX - SIZE_ROOM ? NULL : malloc(n + SIZE_ROOM);
+
+	(void)ctx;
+	if (p == NULL)
+		return NULL;
+	memcpy(p, &n, sizeof(n));
+	return p + SIZE_ROOM;
+}
+
+/* A compressor holds the last MiB that went through it in clear. */
+static void
+give_back(void *ctx, void *at)
+{
+	uint8_t *p = at;
+	size_t n;
+
+	(void)ctx;
+	if (p == NULL)
+		return;
+	memcpy(&n, p - SIZE_ROOM, sizeof(n));
+	explicit_bzero(p, n);
+	free(p - SIZE_ROOM);
+}
+
+void
+sp_rec_wipe(struct sp_buf *b)
+{
+	if (b->p == NULL)
+		return;
+	explicit_bzero(b->p, b->off);
+	explicit_bzero(b->p + b->off + b->len, b->cap - b->off - b->len);
+}
+
+static const ZSTD_customMem memory = {take, give_back, NULL};
+
 void
 sp_rec_pack_fini(struct sp_rec_pack *k)
 {
@@ -33,6 +77,8 @@ sp_rec_pack_fini(struct sp_rec_pack *k)
 void
 sp_rec_pack_new_segment(struct sp_rec_pack *k)
 {
+	ZSTD_freeCCtx(k->z);
+	k->z = NULL;
 	k->is_started = false;
 }
 
@@ -41,7 +87,7 @@ start(struct sp_rec_pack *k, size_t first)
 {
 	size_t bad = 0;
 
-	if (k->z == NULL && (k->z = ZSTD_createCCtx()) == NULL)
+	if (k->z == NULL && (k->z = ZSTD_createCCtx_advanced(memory)) == NULL)
 		return SP_ERR_NOMEM;
 	bad |= ZSTD_isError(ZSTD_CCtx_reset(k->z,
 	    ZSTD_reset_session_and_parameters));

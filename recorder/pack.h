@@ -18,6 +18,9 @@ struct sp_rec_pack {
 	unsigned skip, backoff;	/* chunks to leave alone */
 	bool is_started;	/* something of this segment went through it */
 };
+
+/* All of a buffer's room but what it holds: what was in it is gone. */
+void sp_rec_wipe(struct sp_buf *b);
 void sp_rec_pack_fini(struct sp_rec_pack *k);
 void sp_rec_pack_new_segment(struct sp_rec_pack *k);
 /* out is emptied. *packed false: write `in` as it is, out holds nothing. */

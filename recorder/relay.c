@@ -2,7 +2,6 @@
 #include "recorder/relay.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -474,20 +473,6 @@ anchor(struct sp_relay *r, int64_t now)
 	sp_relay_event(r, "checkpoint", 0, detail);
 }
 
-/* An idle session keeps no large buffer: tens of thousands may wait so. */
-static void
-rest(struct sp_relay *r)
-{
-	bool rests = sp_rec_writer_is_resting(r->w);
-
-	if (rests && !r->has_rested) {
-		sp_stream_trim(&r->user);
-		sp_stream_trim(&r->target);
-		malloc_trim(0);
-	}
-	r->has_rested = rests;
-}
-
 static void
 timers(struct sp_relay *r)
 {
@@ -507,7 +492,7 @@ timers(struct sp_relay *r)
 		disk_failed(r, e);
 	if (r->is_ending)
 		return;
-	rest(r);
+	sp_relay_forget(r);
 	anchor(r, now);
 	r->files_us = sp_files_tick(r, now);
 	r->aside_us = sp_aside_tick(r, now);

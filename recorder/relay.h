@@ -47,6 +47,8 @@ struct sp_relay {
 	char reason[SP_REC_REASON_MAX];
 	int64_t files_us, aside_us, sync_by_us, tick_us, target_gone_us, anchor_us;
 	int64_t full_us;	/* since then it stands still; 0: it does not */
+	uint32_t segment;		/* of which the streams may hold bytes */
+	bool owes_wipe;			/* ... and of the one before, to be sent */
 	bool has_rested;		/* and nothing came since */
 	uint64_t anchored, pointed;
 	uint8_t certificate[64];	/* the vault's, of the recording */
@@ -82,6 +84,9 @@ SP_MUST enum sp_err sp_relay_pass(struct sp_relay *r, const struct sp_frame *f,
 /* full.c: below the disk's reserve nothing is read from either side; the user is
  * told, and after full_wait_us it ends. True while it stands still. */
 bool sp_relay_stands_still(struct sp_relay *r, int64_t now);
+/* wipe.c: nothing of a segment that is over stays in memory; and an idle session
+ * keeps no room. */
+void sp_relay_forget(struct sp_relay *r);
 /* Judges, records and queues one frame. */
 void sp_relay_frame(struct sp_relay *r, struct sp_frame *f, bool from_user);
 /* Its connection is gone. */

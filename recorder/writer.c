@@ -385,6 +385,12 @@ rest(struct sp_rec_writer *w)
 	return SP_OK;
 }
 
+uint32_t
+sp_rec_writer_segment(const struct sp_rec_writer *w)
+{
+	return w->segment;
+}
+
 bool
 sp_rec_writer_is_resting(const struct sp_rec_writer *w)
 {

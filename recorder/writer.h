@@ -72,6 +72,9 @@ SP_MUST enum sp_err sp_rec_writer_sync(struct sp_rec_writer *w); /* fdatasync */
  * in us when it wants to be called again, INT64_MAX for never. */
 SP_MUST enum sp_err sp_rec_writer_tick(struct sp_rec_writer *w, int64_t boot_us,
     int64_t *again_us);
+/* The one that is being written: nothing of those before can be read with what is
+ * in memory. */
+uint32_t sp_rec_writer_segment(const struct sp_rec_writer *w);
 /* Nothing came for some seconds, and what can be made again was given back. */
 bool sp_rec_writer_is_resting(const struct sp_rec_writer *w);
 /* The last signed checkpoint, for whoever keeps heads elsewhere. */

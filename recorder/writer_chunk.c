@@ -6,7 +6,15 @@
 #include "common/text.h"
 #include "recorder/writer_int.h"
 
-/* The next key for every lane; the old ones cannot be had again. */
+static void
+wipe_all(struct sp_buf *b)
+{
+	b->off = b->len = 0;
+	sp_rec_wipe(b);
+}
+
+/* The next key for every lane; the old ones cannot be had again, nor what they
+ * sealed. */
 enum sp_err
 sp_rec_next_segment(struct sp_rec_writer *w)
 {
@@ -15,6 +23,8 @@ sp_rec_next_segment(struct sp_rec_writer *w)
 		    w->segment));
 		sp_rec_pack_new_segment(&w->pack[l]);
 	}
+	wipe_all(&w->columns);
+	wipe_all(&w->packed);
 	w->segment++;
 	w->segment_bytes = 0;
 	w->segment_us = 0;
