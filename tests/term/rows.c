@@ -6,6 +6,8 @@
  *   rows FILE N        dumps and loads the state after every Nth byte: what was
  *                      loaded, fed the next byte, must be the straight run's
  *
+ * Either fails if the engine takes memory while it parses.
+ *
  * FILE: 'f' u32 n, n bytes to feed; 'r' u16 cols, u16 rows; 'c' a checkpoint.
  * It begins with an 'r'. */
 #include <fcntl.h>
@@ -15,6 +17,53 @@
 #include <unistd.h>
 
 #include "recorder/term/term.h"
+
+/* The linker has all calls of the engine come here (--wrap). */
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *p, size_t n);
+
+static bool is_parsing;
+static size_t n_allocated, n_while_parsing;
+
+static void
+count(void)
+{
+	n_allocated++;
+	n_while_parsing += is_parsing;
+}
+
+void *
+__wrap_malloc(size_t n)
+{
+	count();
+	return __real_malloc(n);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+	count();
+	return __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *p, size_t n)
+{
+	count();
+	return __real_realloc(p, n);
+}
+
+static void
+feed(struct sp_term *t, struct sp_span s)
+{
+	is_parsing = true;
+	sp_term_feed(t, s);
+	is_parsing = false;
+}
 
 static void
 fail(const char *what, size_t at)
@@ -99,12 +148,12 @@ every(struct sp_term *t, struct sp_span s, size_t step, size_t at)
 		struct sp_term *u;
 
 		if ((at + i) % step != 0) {
-			sp_term_feed(t, sp_span_of(s.p + i, 1));
+			feed(t, sp_span_of(s.p + i, 1));
 			continue;
 		}
 		u = reload(t, &a, at + i);
-		sp_term_feed(u, sp_span_of(s.p + i, 1));
-		sp_term_feed(t, sp_span_of(s.p + i, 1));
+		feed(u, sp_span_of(s.p + i, 1));
+		feed(t, sp_span_of(s.p + i, 1));
 		sp_buf_reset(&a);
 		sp_buf_reset(&b);
 		must(sp_term_dump(t, &a), at + i);
@@ -135,7 +184,7 @@ event(struct sp_term **t, struct sp_span *s, size_t step, size_t at)
 		if (step > 0)
 			every(*t, f, step, at);
 		else
-			sp_term_feed(*t, f);
+			feed(*t, f);
 	} else if (what == 'c') {
 		if (step == 0)
 			show(*t);
@@ -166,5 +215,8 @@ main(int argc, char **argv)
 	while (s.n > 0)
 		event(&t, &s, step, in.len - s.n);
 	sp_term_free(t);
+	/* Two screens at least: else nothing was counted at all. */
+	if (n_allocated < 4 || n_while_parsing > 0)
+		fail("memory was taken while parsing", n_while_parsing);
 	return 0;
 }

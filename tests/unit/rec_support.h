@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "recorder/format.h"
 #include "recorder/read.h"
 #include "recorder/writer.h"
 
@@ -122,6 +123,31 @@ rec_memfd(struct sp_span s)
 	cr_assert(fd >= 0);
 	cr_assert_eq(pwrite(fd, s.p, s.n, 0), (ssize_t)s.n);
 	return fd;
+}
+
+/* A chunk with its signature, behind those that stand in b. */
+static inline void
+rec_add_signed(struct sp_buf *b, uint8_t chain[static 32], const uint8_t *sk,
+    struct sp_rec_chunk_header h, struct sp_buf *body)
+{
+	SP_BUF_AUTO text = {.max = 2048};
+	uint8_t head[SP_REC_CHUNK_HEADER], sig[64];
+	struct sp_rec_crypto cr;
+
+	h.len = (uint32_t)body->len + SP_REC_SIG;
+	sp_rec_chunk_header_encode(head, &h);
+	cr_assert_eq(sp_rec_signed_chunk(&text, chain, head, sp_buf_span(body)),
+	    SP_OK);
+	crypto_sign_detached(sig, NULL, text.p + text.off, text.len, sk);
+	cr_assert_eq(sp_buf_put(body, sig, 64), SP_OK);
+	cr_assert_eq(sp_rec_crypto_init(&cr), SP_OK);
+	cr_assert_eq(sp_rec_chain(&cr, chain, head, sp_buf_span(body), chain),
+	    SP_OK);
+	sp_rec_crypto_fini(&cr);
+	cr_assert_eq(sp_buf_put(b, head, sizeof(head)), SP_OK);
+	cr_assert_eq(sp_buf_put(b, chain, 32), SP_OK);
+	cr_assert_eq(sp_buf_put(b, body->p + body->off, body->len), SP_OK);
+	sp_buf_reset(body);
 }
 
 #endif

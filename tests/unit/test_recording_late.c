@@ -389,30 +389,6 @@ Test(recording_late, a_crash_leaves_nothing_unhashed, .timeout = 120)
 }
 
 /* A file of the first version, made by hand: header, OPEN, CLOSE. */
-static void
-add_signed(struct sp_buf *b, uint8_t chain[static 32], const uint8_t *sk,
-    struct sp_rec_chunk_header h, struct sp_buf *body)
-{
-	SP_BUF_AUTO text = {.max = 2048};
-	uint8_t head[SP_REC_CHUNK_HEADER], sig[64];
-	struct sp_rec_crypto cr;
-
-	h.len = (uint32_t)body->len + SP_REC_SIG;
-	sp_rec_chunk_header_encode(head, &h);
-	cr_assert_eq(sp_rec_signed_chunk(&text, chain, head, sp_buf_span(body)),
-	    SP_OK);
-	crypto_sign_detached(sig, NULL, text.p + text.off, text.len, sk);
-	cr_assert_eq(sp_buf_put(body, sig, 64), SP_OK);
-	cr_assert_eq(sp_rec_crypto_init(&cr), SP_OK);
-	cr_assert_eq(sp_rec_chain(&cr, chain, head, sp_buf_span(body), chain),
-	    SP_OK);
-	sp_rec_crypto_fini(&cr);
-	cr_assert_eq(sp_buf_put(b, head, sizeof(head)), SP_OK);
-	cr_assert_eq(sp_buf_put(b, chain, 32), SP_OK);
-	cr_assert_eq(sp_buf_put(b, body->p + body->off, body->len), SP_OK);
-	sp_buf_reset(body);
-}
-
 Test(recording_late, the_first_version_is_still_read)
 {
 	static struct sp_rec_header h = {.version = 1, .t0_wall_us = 1,
@@ -435,13 +411,13 @@ Test(recording_late, the_first_version_is_still_read)
 	rec_vault_sign_recording(&v, h.session, h.rec_key, chain, 1, sig);
 	cr_assert_eq(sp_buf_put(&body, v.audit_pk, 32), SP_OK);
 	cr_assert_eq(sp_buf_put(&body, sig, 64), SP_OK);
-	add_signed(&b, chain, sk, (struct sp_rec_chunk_header){
+	rec_add_signed(&b, chain, sk, (struct sp_rec_chunk_header){
 	    .type = SP_REC_OPEN_CHUNK}, &body);
 	for (int i = 0; i < 3; i++)
 		cr_assert_eq(sp_buf_put_u64(&body, 0), SP_OK);
 	cr_assert_eq(sp_buf_put_u8(&body, 0), SP_OK);
 	cr_assert_eq(sp_buf_put_bytes(&body, sp_span_str("bye")), SP_OK);
-	add_signed(&b, chain, sk, (struct sp_rec_chunk_header){
+	rec_add_signed(&b, chain, sk, (struct sp_rec_chunk_header){
 	    .type = SP_REC_CLOSE_CHUNK, .seq = 1}, &body);
 	cr_assert_eq(judge(&v, &b, &r), SP_REC_INTACT, "%s", r.text);
 }
@@ -474,7 +450,7 @@ judge_without_open(uint8_t type, uint64_t seq)
 		cr_assert_eq(sp_buf_put_u8(&body, 0), SP_OK);
 		cr_assert_eq(sp_buf_put_bytes(&body, sp_span_str("bye")), SP_OK);
 	}
-	add_signed(&b, chain, sk, (struct sp_rec_chunk_header){.type = type,
+	rec_add_signed(&b, chain, sk, (struct sp_rec_chunk_header){.type = type,
 	    .seq = seq}, &body);
 	cr_assert_eq(judge(&v, &b, &r), SP_REC_FORGED, "type %u, seq %llu: %s",
 	    type, (unsigned long long)seq, r.text);
