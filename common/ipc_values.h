@@ -89,7 +89,7 @@ enum sp_file_op {		/* file_ask */
 	SP_FILE_READ = 3,	/* SESSION.spr, or SESSION.open */
 	SP_FILE_READ_MANY = 4,
 	SP_FILE_CLOSE = 5,	/* .open becomes .spr */
-	SP_FILE_DROP = 6,	/* .open is removed if it is empty */
+	SP_FILE_DROP = 6,	/* .open is removed if it ends before its OPEN; else ENOTEMPTY */
 	SP_FILE_REMOVE = 7,	/* .open is removed: nothing was recorded */
 	SP_FILE_LIST = 8,	/* which .open there are */
 };

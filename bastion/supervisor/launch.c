@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define FIRST_FREE 64	/* above everything that is laid out below */
@@ -37,6 +40,12 @@ tunables(void)
 	return NULL;
 }
 
+static const char *
+exe_of(const struct sp_launch *l)
+{
+	return l->is_files ? SP_FILES_EXE : sp_role_rows[l->rx].exe;
+}
+
 static _Noreturn void
 die(const char *exe, const char *what)
 {
@@ -52,21 +61,46 @@ lay_out_fds(const struct sp_instance *in, const struct sp_launch *l)
 
 	for (int i = 0; i < n; i++)
 		if ((src[i] = fcntl(src[i], F_DUPFD_CLOEXEC, FIRST_FREE)) < 0)
-			die(sp_role_rows[l->rx].exe, "fcntl");
+			die(exe_of(l), "fcntl");
 	for (int i = 0; i < n; i++)
 		if (dup3(src[i], i, 0) < 0)	/* without close-on-exec */
-			die(sp_role_rows[l->rx].exe, "dup3");
+			die(exe_of(l), "dup3");
+}
+
+/* Recordings are the supervisor's user's. Of root's rights there remains the one to
+ * open them, and Landlock says where. */
+static void
+narrow(void)
+{
+	struct __user_cap_header_struct h = {.version =
+	    _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3] = {
+	    {.effective = 1u << CAP_DAC_OVERRIDE,
+	    .permitted = 1u << CAP_DAC_OVERRIDE}};
+
+	for (unsigned long c = 0; c < 64; c++)
+		if (c != CAP_DAC_OVERRIDE &&
+		    prctl(PR_CAPBSET_DROP, c, 0, 0, 0) != 0 && errno != EINVAL)
+			die(SP_FILES_EXE, "capabilities");
+	if (setgroups(0, NULL) != 0 || prctl(PR_CAP_AMBIENT,
+	    PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 ||
+	    syscall(SYS_capset, &h, caps) != 0)
+		die(SP_FILES_EXE, "capset");
 }
 
 static void
-become(const struct sp_instance *in, enum sp_rx rx)
+become(const struct sp_instance *in, const struct sp_launch *l)
 {
-	const char *exe = sp_role_rows[rx].exe;
-	uid_t u = in->uids[rx], r, e, s;
-	gid_t g = in->gids[rx];
+	const char *exe = exe_of(l);
+	uid_t u = in->uids[l->rx], r, e, s;
+	gid_t g = in->gids[l->rx];
 
 	if (!in->as_root)
 		return;
+	if (l->is_files) {
+		narrow();
+		return;
+	}
 	if (u == 0 || g == 0) {
 		errno = EPERM;
 		die(exe, "role as root");
@@ -82,7 +116,7 @@ become(const struct sp_instance *in, enum sp_rx rx)
 static _Noreturn void
 run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
 {
-	const char *exe = sp_role_rows[l->rx].exe;
+	const char *exe = exe_of(l);
 	char path[sizeof(in->libexec_path) + 64], env[N_ENV + 1][256];
 	char *argv[2] = {path, NULL}, *envp[N_ENV + 2], empty[] = "";
 	size_t n_env = 0;
@@ -116,7 +150,7 @@ run(const struct sp_instance *in, const struct sp_launch *l, int exe_fd)
 		n_env++;
 	}
 	envp[n_env] = NULL;
-	become(in, l->rx);
+	become(in, l);
 	execve(path, argv, envp);
 	/* A build tree below a directory that the role's user may not pass. */
 	if (errno == EACCES)
@@ -128,7 +162,7 @@ enum sp_err
 sp_launch_exec(const struct sp_instance *in, const struct sp_launch *l,
     pid_t *pid)
 {
-	const char *exe = sp_role_rows[l->rx].exe;
+	const char *exe = exe_of(l);
 	int low = openat(in->libexec, exe, O_PATH | O_CLOEXEC), fd;
 	pid_t p;
 

@@ -72,6 +72,11 @@ advance_start(struct sp_sup *s)
 {
 	char ok = '+';
 
+	if (s->files.pid == 0 && !s->has_failed &&
+	    sp_files_start(s) != SP_OK) {
+		sp_say(&s->in, "cannot start " SP_FILES_EXE);
+		s->has_failed = true;
+	}
 	for (enum sp_rx i = 0; i < SP_RX_COUNT && !s->has_failed; i++) {
 		if (sp_proc_ready(s, i) != NULL)
 			continue;
@@ -81,7 +86,7 @@ advance_start(struct sp_sup *s)
 		}
 		return;
 	}
-	if (s->has_failed)
+	if (s->has_failed || !s->files.is_up)
 		return;
 	if (sp_accept_listen(s) != SP_OK) {
 		s->has_failed = true;
@@ -113,7 +118,8 @@ reap(struct sp_sup *s)
 			begin_stop(s);
 		}
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (struct sp_proc *p = sp_run_reaped(s, pid) ? NULL : s->procs;
+		for (struct sp_proc *p = sp_run_reaped(s, pid) ||
+		    sp_files_reaped(s, pid, status) ? NULL : s->procs;
 		    p != NULL; p = p->next)
 			if (p->pid == pid) {
 				sp_proc_reaped(s, p, status);
@@ -133,6 +139,7 @@ tick(struct sp_sup *s)
 	sp_dial_tick(s, now, &next);
 	sp_auth_tick(s, now, &next);
 	sp_run_tick(s, now, &next);
+	sp_files_tick(s, now, &next);
 	sp_proc_tick(s, now, &next);
 	sp_reload_tick(s);
 	sp_sooner(&next, s->phase_until_us);
@@ -140,10 +147,11 @@ tick(struct sp_sup *s)
 }
 
 /* What is polled this turn, rebuilt each time: it is a handful. */
+#define FIRST 2u			/* signals, sallyport-files */
 struct turn {
 	struct pollfd *pf;
 	void **what;
-	size_t n, n_procs, n_dials;	/* signals, procs, dials, listeners */
+	size_t n, n_procs, n_dials;	/* FIRST, procs, dials, listeners */
 };
 
 static void
@@ -158,15 +166,17 @@ gather(struct sp_sup *s, struct turn *t, int64_t now, int64_t *next)
 {
 	t->n = 0;
 	add(t, s->sigfd, POLLIN, NULL);
+	add(t, s->files.link.fd, POLLIN | (s->files.link.fd >= 0 &&
+	    sp_link_wants_write(&s->files.link) ? POLLOUT : 0), NULL);
 	for (struct sp_proc *p = s->procs; p != NULL; p = p->next)
 		if (p->state < SP_PROC_LOST)
 			add(t, p->link.fd, POLLIN |
 			    (sp_link_wants_write(&p->link) ? POLLOUT : 0), p);
-	t->n_procs = t->n - 1;
+	t->n_procs = t->n - FIRST;
 	for (struct sp_dial *d = s->dials; d != NULL; d = d->next)
 		if (d->fd >= 0)
 			add(t, d->fd, POLLOUT, d);
-	t->n_dials = t->n - 1 - t->n_procs;
+	t->n_dials = t->n - FIRST - t->n_procs;
 	if (sp_accept_may(s, now, next))
 		for (size_t i = 0; i < s->in.n_listeners; i++)
 			add(t, s->in.listeners[i], POLLIN, NULL);
@@ -175,9 +185,11 @@ gather(struct sp_sup *s, struct turn *t, int64_t now, int64_t *next)
 static void
 serve(struct sp_sup *s, const struct turn *t)
 {
-	size_t i = 1;
+	size_t i = FIRST;
 
-	for (; i < 1 + t->n_procs; i++) {
+	if (t->pf[1].revents != 0)
+		sp_files_read(s);
+	for (; i < FIRST + t->n_procs; i++) {
 		struct sp_proc *p = t->what[i];
 
 		if ((t->pf[i].revents & POLLOUT) != 0 && p->state < SP_PROC_LOST) {
@@ -188,7 +200,7 @@ serve(struct sp_sup *s, const struct turn *t)
 		if (t->pf[i].revents != 0)
 			sp_proc_read(s, p);
 	}
-	for (; i < 1 + t->n_procs + t->n_dials; i++)
+	for (; i < FIRST + t->n_procs + t->n_dials; i++)
 		if (t->pf[i].revents != 0)
 			sp_dial_writable(s, t->what[i]);
 	for (; i < t->n; i++)
@@ -202,13 +214,14 @@ serve(struct sp_sup *s, const struct turn *t)
 static bool
 is_over(const struct sp_sup *s)
 {
-	return s->phase >= SP_PHASE_ROLES_END && s->n_procs == 0;
+	return s->phase >= SP_PHASE_ROLES_END && s->n_procs == 0 &&
+	    (s->files.n == 0 || s->phase == SP_PHASE_KILL);
 }
 
 int
 sp_loop_run(struct sp_sup *s)
 {
-	size_t room = 1 + SP_PROCS_MAX + SP_DIALS_MAX + SP_LISTEN_MAX;
+	size_t room = FIRST + SP_PROCS_MAX + SP_DIALS_MAX + SP_LISTEN_MAX;
 	struct turn t = {.pf = calloc(room, sizeof(*t.pf)),
 	    .what = calloc(room, sizeof(*t.what))};
 	int rc = 1;

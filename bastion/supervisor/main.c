@@ -121,7 +121,7 @@ sup_new(void)
 	s->in.pam = s->in.log = s->in.null = s->in.pidfile = s->in.control = -1;
 	s->in.vault_sock = s->in.terminal = s->in.libexec = -1;
 	s->in.credentials = s->in.tlog = -1;
-	s->sigfd = s->ready_fd = -1;
+	s->sigfd = s->ready_fd = s->files.link.fd = -1;
 	if (getrandom(&s->source_seed, sizeof(s->source_seed), 0) !=
 	    (ssize_t)sizeof(s->source_seed)) {
 		free(s);
@@ -144,6 +144,7 @@ sup_free(struct sp_sup *s)
 	sp_dial_drop_all(s);
 	sp_dial_sweep(s);
 	sp_session_free_all(s);
+	sp_files_stop(s);
 	sp_close_fds(&s->sigfd, 1);
 	sp_close_fds(&s->ready_fd, 1);
 	sp_instance_close(&s->in);

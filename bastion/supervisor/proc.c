@@ -346,6 +346,7 @@ sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status)
 	if (p->rx == SP_RX_BROKER) {
 		sp_kid_broker_gone(s);
 		sp_dial_drop_all(s);
+		sp_files_broker_gone(s);
 	}
 	if (WIFSIGNALED(status) && s->phase <= SP_PHASE_RUNNING)
 		sp_sup_event(s, "role_died", NULL, text);

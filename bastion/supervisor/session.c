@@ -2,15 +2,10 @@
 #include "bastion/supervisor/sup.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define NAME_BYTES (SP_UUID_TEXT + 8)
 
 struct sp_session *
 sp_session_find(struct sp_sup *s, const uint8_t *id)
@@ -45,7 +40,7 @@ drop_if_over(struct sp_sup *s, struct sp_session *x)
 {
 	struct sp_session **at = &s->sessions;
 
-	if (x->rec != NULL || sp_leg_is_any(x) || x->is_dialing)
+	if (x->rec != NULL || sp_leg_is_any(x) || x->is_dialing || x->is_closing)
 		return;
 	while (*at != x)
 		at = &(*at)->next;
@@ -53,60 +48,6 @@ drop_if_over(struct sp_sup *s, struct sp_session *x)
 	s->n_sessions--;
 	sp_close_fds(&x->kept, 1);
 	free(x);
-}
-
-static void
-file_name(char name[static NAME_BYTES], const uint8_t *id, const char *ext)
-{
-	char text[SP_UUID_TEXT];
-
-	sp_uuid_text(text, id);
-	snprintf(name, NAME_BYTES, "%s.%s", text, ext);
-}
-
-int
-sp_open_recording(struct sp_sup *s, const uint8_t *id, const char *ext, int flags)
-{
-	char name[NAME_BYTES];
-	struct stat st;
-	int fd;
-
-	file_name(name, id, ext);
-	fd = openat(s->in.recordings, name, flags | O_CLOEXEC | O_NOFOLLOW |
-	    O_NONBLOCK, 0600);
-	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
-		close(fd);
-		errno = EINVAL;
-		return -1;
-	}
-	return fd;
-}
-
-static bool
-is_closed(struct sp_sup *s, const uint8_t *id)
-{
-	char name[NAME_BYTES];
-
-	file_name(name, id, "spr");
-	return faccessat(s->in.recordings, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static void
-close_name(struct sp_sup *s, const uint8_t *id)
-{
-	char from[NAME_BYTES], to[NAME_BYTES];
-	int d = s->in.recordings, bad;
-
-	file_name(from, id, "open");
-	file_name(to, id, "spr");
-	bad = renameat2(d, from, d, to, RENAME_NOREPLACE);
-	/* Filesystems without the flag; only this process makes names here. */
-	if (bad != 0 && (errno == EINVAL || errno == ENOSYS) && !is_closed(s, id))
-		bad = renameat(d, from, d, to);
-	if (bad != 0 && errno == ENOENT && is_closed(s, id))
-		return;		/* a recovery that found it whole */
-	if (bad != 0 && !(errno == ENOENT && is_closed(s, id)))
-		sp_log(SP_ERROR, "recording_rename_failed", id, "errno=%d", errno);
 }
 
 static void
@@ -119,9 +60,8 @@ fail(struct sp_sup *s, uint64_t corr, const uint8_t *id, int err_no,
 	sp_reply_failure(s, &f);
 }
 
-/* A recorder for a new file (SP_KID_RECORDER) or an unfinished one. */
-static void
-spawn_on_file(struct sp_sup *s, enum sp_kid_kind kind, uint64_t corr,
+void
+sp_session_record(struct sp_sup *s, enum sp_kid_kind kind, uint64_t corr,
     const uint8_t *id, int fd)
 {
 	struct sp_session *x = session_new(s, id);
@@ -143,94 +83,6 @@ spawn_on_file(struct sp_sup *s, enum sp_kid_kind kind, uint64_t corr,
 	x->rec = NULL;
 	drop_if_over(s, x);
 	fail(s, corr, id, EMFILE, sp_err_text(e));
-}
-
-static enum sp_err
-on_session_spawn(struct sp_sup *s, struct sp_packet *p)
-{
-	struct sp_msg_session_spawn m;
-	char name[NAME_BYTES];
-	int fd, err_no;
-
-	SP_TRY(sp_dec_session_spawn(p->body, &m));
-	if (sp_uuid_is_nil(m.session) || sp_session_find(s, m.session) != NULL ||
-	    is_closed(s, m.session)) {
-		fail(s, p->corr, m.session, EEXIST, "this session exists already");
-		return SP_OK;
-	}
-	fd = sp_open_recording(s, m.session, "open", O_RDWR | O_CREAT | O_EXCL);
-	if (fd < 0) {
-		err_no = errno;
-		fail(s, p->corr, m.session, err_no, strerror(err_no));
-		return SP_OK;
-	}
-	spawn_on_file(s, SP_KID_RECORDER, p->corr, m.session, fd);
-	if (sp_session_find(s, m.session) == NULL) {
-		file_name(name, m.session, "open");	/* empty, nobody's */
-		unlinkat(s->in.recordings, name, 0);
-	}
-	return SP_OK;
-}
-
-static enum sp_err
-on_recover(struct sp_sup *s, struct sp_packet *p)
-{
-	struct sp_msg_recover m;
-	int fd, err_no;
-
-	SP_TRY(sp_dec_recover(p->body, &m));
-	if (sp_session_find(s, m.session) != NULL) {
-		fail(s, p->corr, m.session, EBUSY, "its recorder still runs");
-		return SP_OK;
-	}
-	fd = sp_open_recording(s, m.session, "open", O_RDWR);
-	/* Closed while the broker was away: read what it missed, no more. */
-	if (fd < 0 && errno == ENOENT)
-		fd = sp_open_recording(s, m.session, "spr", O_RDONLY);
-	if (fd < 0) {
-		err_no = errno;
-		fail(s, p->corr, m.session, err_no, strerror(err_no));
-		return SP_OK;
-	}
-	spawn_on_file(s, SP_KID_RECOVER, p->corr, m.session, fd);
-	return SP_OK;
-}
-
-static enum sp_err
-on_play_spawn(struct sp_sup *s, struct sp_packet *p)
-{
-	struct sp_msg_play_spawn m;
-	struct sp_failure f = {.corr = p->corr, .session = m.session};
-	struct sp_kid *k;
-	enum sp_err e;
-	int fd;
-
-	SP_TRY(sp_dec_play_spawn(p->body, &m));
-	f.id = m.play;
-	fd = sp_open_recording(s, m.session, "spr", O_RDONLY);
-	if (fd < 0 && errno == ENOENT)
-		fd = sp_open_recording(s, m.session, "open", O_RDONLY);
-	if (fd < 0) {
-		f.err_no = errno;
-		f.text = errno == ENOENT ? "the recording is missing" :
-		    strerror(errno);
-		sp_reply_failure(s, &f);
-		return SP_OK;
-	}
-	f.err_no = EAGAIN;
-	if ((k = sp_kid_new(s, SP_KID_PLAYER, m.session)) == NULL) {
-		close(fd);
-		f.text = "too many viewers";
-		sp_reply_failure(s, &f);
-		return SP_OK;
-	}
-	k->corr = p->corr;
-	k->ref = m.play;
-	if ((e = sp_kid_spawn(s, k, fd, -1)) != SP_OK) {
-		f.text = e == SP_ERR_EOF ? "the vault is away" : sp_err_text(e);
-		sp_reply_failure(s, &f);
-	}
-	return SP_OK;
 }
 
 static enum sp_err
@@ -392,8 +244,6 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		SP_TRY(sp_dec_auth_spawn(p->body, &auth));
 		sp_auth_spawn(s, p->corr, auth.login);
 		return SP_OK;
-	case SP_MSG_session_spawn:
-		return on_session_spawn(s, p);
 	case SP_MSG_session_dial:
 		return on_session_dial(s, p);
 	case SP_MSG_session_settled:
@@ -402,14 +252,13 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		return on_session_kill(s, p);
 	case SP_MSG_scribe_spawn:
 		return on_scribe_spawn(s, p);
+	case SP_MSG_session_spawn:
 	case SP_MSG_recover:
-		return on_recover(s, p);
 	case SP_MSG_play_spawn:
-		return on_play_spawn(s, p);
+	case SP_MSG_search_open:
+		return sp_recording_packet(s, p);
 	case SP_MSG_search_spawn:
 		return sp_on_search_spawn(s, p);
-	case SP_MSG_search_open:
-		return sp_on_search_open(s, p);
 	case SP_MSG_scan_key:
 		return on_scan_key(s, p);
 	default:
@@ -432,29 +281,55 @@ tell_child_end(struct sp_sup *s, const struct sp_kid *k, uint16_t role,
 	sp_proc_sent(s, b, sp_send_session_child_end(&b->link, 0, &m, NULL));
 }
 
+/* What becomes of its file. One that ended before its first word was safe leaves a
+ * file that no row names; before anything was dialled, whoever was to be told of it
+ * may have died as well. */
+static uint8_t
+last_act(const struct sp_session *x, const struct sp_kid *k, int status)
+{
+	bool has_left = k->pid == 0 || WIFEXITED(status);
+
+	if (k->kind == SP_KID_RECORDER && has_left && (k->pid == 0 ||
+	    WEXITSTATUS(status) == SP_EXIT_NOTHING_RECORDED))
+		return SP_FILE_REMOVE;
+	if (k->pid != 0 && has_left && WEXITSTATUS(status) == 0)
+		return SP_FILE_CLOSE;
+	return k->kind == SP_KID_RECORDER && !x->was_dialed ? SP_FILE_DROP : 0;
+}
+
 static void
 recorder_gone(struct sp_sup *s, struct sp_session *x, struct sp_kid *k,
     int status)
 {
-	char name[NAME_BYTES];
-	bool is_nothing = k->pid == 0 || (WIFEXITED(status) &&
-	    WEXITSTATUS(status) == SP_EXIT_NOTHING_RECORDED);
+	struct sp_msg_session_child_end m = {.role = SP_ROLE_REC,
+	    .status = (uint32_t)status};
 
 	x->rec = NULL;
-	if (k->pid != 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0)
-		close_name(s, x->id);
-	file_name(name, x->id, "open");
-	is_nothing = is_nothing || (!x->was_dialed && sp_unnamed_is_empty(s, name));
-	if (k->kind == SP_KID_RECORDER && is_nothing)
-		unlinkat(s->in.recordings, name, 0);
+	x->is_closing = true;
 	sp_close_fds(&x->kept, 1);
 	x->kept = -1;
 	kill_scribe(s, x);	/* one that is stopped sees no link end */
-	tell_child_end(s, k, SP_ROLE_REC, status);
-	if (k->kind == SP_KID_RECORDER && !is_nothing && !x->was_dialed)
-		sp_unnamed_tell(s, x);
+	memcpy(m.session, k->session, sizeof(m.session));
+	memcpy(m.leg, k->leg, sizeof(m.leg));
+	if (k->pid == 0)
+		m.role = 0;	/* it never was: spawn_failed said so */
+	sp_recording_ended(s, last_act(x, k, status), &m,
+	    k->kind == SP_KID_RECORDER && !x->was_dialed);
+}
+
+void
+sp_session_closed(struct sp_sup *s, const uint8_t *id)
+{
+	struct sp_session *x = sp_session_find(s, id);
+
+	if (x == NULL)
+		return;
+	x->is_closing = false;
 	if (x->is_dialing)
-		sp_dial_abort(s, x->id, "the recorder ended");
+		sp_dial_abort(s, id, "the recorder ended");
+	/* An aborted dial may have been the last of it. */
+	if ((x = sp_session_find(s, id)) != NULL)
+		drop_if_over(s, x);
 }
 
 static void

@@ -26,6 +26,8 @@
  *   auth.*      those that live for one PAM conversation
  *   accept.*    listening, connections; source.* caps; nets.* who is a proxy
  *   session.*   what the broker asks for
+ *   files.*     what touches the directory of recordings: by sallyport-files
+ *   recording.* what is done when it has answered
  *   dial.*      connecting to targets
  *   run.*       commands of witnesses; the system's log
  *   reload.*    new configuration and executables, while all goes on
@@ -134,8 +136,10 @@ SP_MUST enum sp_err sp_instance_write_pid(struct sp_instance *in);
 void sp_instance_close(struct sp_instance *in);	/* removes what start made */
 
 /* ------------------------------------------------------------------ launch */
+#define SP_FILES_EXE "sallyport-files"
 struct sp_launch {
 	enum sp_rx rx;
+	bool is_files;			/* not that role, but sallyport-files */
 	int link;			/* becomes 3; borrowed */
 };
 /* Fork and exec as the role's user. Only descriptors 0 to 3 are open. */
@@ -216,6 +220,41 @@ struct sp_session {
 	int kept;			/* the recorder's stream for the egress */
 	struct sp_hop hops[SP_HOPS_MAX];
 	bool is_recovery, is_dialing, was_dialed;
+	bool is_closing;		/* its recorder ended; its file is seen to */
+};
+
+struct sp_sup;
+/* What sallyport-files is asked, and what is done with its answer: once, also when
+ * it comes too late or not at all (err_no ETIMEDOUT). Files that are not taken
+ * (made negative) are closed. */
+struct sp_file_job {
+	struct sp_file_job *next;
+	uint8_t op;			/* enum sp_file_op */
+	uint8_t ids[SP_SEARCH_BATCH * 16];
+	size_t n_ids;
+	void (*done)(struct sp_sup *s, struct sp_file_job *j, int err_no,
+	    int *fds, size_t n);
+	/* LIST: what there is; NULL otherwise */
+	void (*found)(struct sp_sup *s, struct sp_file_job *j, struct sp_span ids);
+	pid_t broker;			/* who asked; 0: nobody waits */
+	uint64_t corr, ref;
+	/* a recorder that has ended */
+	struct sp_msg_session_child_end ended;
+	bool is_unnamed;
+	/* files.c's own */
+	uint64_t no;
+	int64_t due_us;			/* 0: any time will do */
+	bool is_sent, is_answered;
+};
+struct sp_files {
+	pid_t pid;			/* 0: it does not run */
+	struct sp_link link;
+	bool is_up, is_stuck;		/* stuck: said so */
+	int64_t deadline_us, restart_us;
+	unsigned backoff_ms;
+	struct sp_file_job *first, **tail;
+	size_t n;
+	uint64_t next_no;
 };
 
 struct sp_dial {
@@ -262,6 +301,7 @@ struct sp_sup {
 	uint8_t undialed[SP_UNDIALED_MAX][16];
 	size_t n_undialed;
 	struct sp_command runs[SP_RUNS_MAX];
+	struct sp_files files;
 	struct sp_dial *dials;
 	size_t n_dials;
 	struct sp_source *sources[1024];
@@ -357,22 +397,41 @@ void sp_source_forget(struct sp_sup *s, struct sp_kid *k);
 /* unnamed.c: recordings that may have no row. To a new broker: all without an end,
  * and the last that ended before anything was dialled. */
 void sp_unnamed_tell_all(struct sp_sup *s, struct sp_proc *p);
-/* The recorder of x is gone, and nothing was dialled. */
-void sp_unnamed_tell(struct sp_sup *s, const struct sp_session *x);
-/* It ends before its OPEN does. */
-bool sp_unnamed_is_empty(const struct sp_sup *s, const char *name);
+/* Its recorder is gone, and nothing was dialled. */
+void sp_unnamed_tell(struct sp_sup *s, const uint8_t *id);
 
 /* session.c: the broker's packets; takes the packet's descriptors */
 SP_MUST enum sp_err sp_session_packet(struct sp_sup *s, struct sp_packet *p);
 struct sp_session *sp_session_find(struct sp_sup *s, const uint8_t *id);
 void sp_session_kid_gone(struct sp_sup *s, struct sp_kid *k, int status);
 void sp_session_free_all(struct sp_sup *s);
-/* Descriptor, or -1 with errno. Only regular files of the directory itself. */
-int sp_open_recording(struct sp_sup *s, const uint8_t *id, const char *ext,
-    int flags);
+/* A recorder for a new file (SP_KID_RECORDER) or an unfinished one. Takes fd; what
+ * fails is told to the broker. */
+void sp_session_record(struct sp_sup *s, enum sp_kid_kind kind, uint64_t corr,
+    const uint8_t *id, int fd);
+/* Its recorder's file has been seen to. */
+void sp_session_closed(struct sp_sup *s, const uint8_t *id);
+/* recording.c */
+SP_MUST enum sp_err sp_recording_packet(struct sp_sup *s, struct sp_packet *p);
+/* Its recorder ended like that (op 0: nothing is to be done with the file); then the
+ * broker is told m, and, where it may have no row, that there is a file. */
+void sp_recording_ended(struct sp_sup *s, uint8_t op,
+    const struct sp_msg_session_child_end *m, bool is_unnamed);
+
+/* files.c */
+SP_MUST enum sp_err sp_files_start(struct sp_sup *s);
+/* NULL: no memory, or too many wait. */
+struct sp_file_job *sp_files_job(struct sp_sup *s, uint8_t op, struct sp_span ids);
+/* With a deadline (false: whenever it is done); takes the job. */
+void sp_files_ask(struct sp_sup *s, struct sp_file_job *j, bool is_waited_for);
+void sp_files_read(struct sp_sup *s);
+bool sp_files_reaped(struct sp_sup *s, pid_t pid, int status); /* was it that? */
+void sp_files_broker_gone(struct sp_sup *s);
+void sp_files_tick(struct sp_sup *s, int64_t now, int64_t *next);
+void sp_files_stop(struct sp_sup *s);
+
 /* search.c */
 SP_MUST enum sp_err sp_on_search_spawn(struct sp_sup *s, struct sp_packet *p);
-SP_MUST enum sp_err sp_on_search_open(struct sp_sup *s, struct sp_packet *p);
 
 /* leg.c: the egresses of a session */
 struct sp_leg {

@@ -32,7 +32,7 @@ permit "db" who group operators on tag db as reader, app, old, reports allow sql
 permit "asked" who group operators on tag t as shown, ruled when source in loopback require approval 1 of approvers, mfa totp for 1h
 permit "core" who group operators on tag core as admin, legacy when source in loopback require mfa totp for 1h
 """
-SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player", "scribe", "notary")
+SCANNED = ("ingress", "broker", "recorder", "auth", "egress", "egress-sql", "player", "scribe", "notary", "files")
 ROLES = SCANNED + ("vault",)
 HSM = next((p for p in ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so") if os.path.exists(p)), None)
 printed, planted = [], {}
@@ -695,7 +695,7 @@ class Took:
 
 class Cores(unittest.TestCase):
     """What a process holds when it crashes stays in no file."""
-    ROUNDS = (("player", "auth", "notary", "scribe", "egress-sql"), ("egress",), ("recorder",), ("ingress",), ("vault",), ("broker",))
+    ROUNDS = (("player", "auth", "notary", "scribe", "egress-sql", "files"), ("egress",), ("recorder",), ("ingress",), ("vault",), ("broker",))
 
     def test_none_is_written(self):
         self.assertEqual(sorted(r for some in self.ROUNDS for r in some), sorted(ROLES))

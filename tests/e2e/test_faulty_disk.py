@@ -208,6 +208,51 @@ class Stuck(Base):
         self.assertEqual(len(self.events("recording_goes_on", s)), 1)
 
 
+class StuckDirectory(Base):
+    """Files go on, but nobody makes, renames or removes one: what sessions begin and end with."""
+
+    def test_nothing_else_waits_for_it(self):
+        pid = int(open(sp.dir + "/run/sallyportd.pid").read())
+        for p in ("ann", "ben", "cat"):
+            sp.fresh_code(p)
+        running, r = load("running", "ben")
+        ends, e = new_session(lambda: Terminal("cat"))
+        ends.type("first")
+        ends.sees("first")
+        disk.fail("names", "stuck")
+        # a session that ends: its recording waits for its name
+        ends.p.stdin.close()
+        sp.drop(ends.p)
+        wait_for(lambda: disk.waiting() > 0, 60, "somebody to wait for the disk")
+        # one that begins is refused in time, in words
+        x = sp.ssh("ann", "core-01", "echo never", timeout=120)
+        self.assertNotEqual(x.code, 0)
+        self.assertEqual(x.out, b"")
+        self.assertIn("disk of the recordings does not answer", x.text)
+        # and everybody else goes on: commands, the host's own, a session, its watcher's power over it
+        self.assertEqual(sp.ssh("ann", "bastion", "whoami").code, 0)
+        self.assertEqual(sp.host("status", timeout=60).code, 0)
+        doctor = sp.host("doctor", timeout=120)
+        self.assertIn("sallyport-files", doctor.text)
+        running.wait_flow(3000, 60)
+        self.assertEqual(sp.host("freeze", r[:8], timeout=60).code, 0)
+        self.assertEqual(sp.host("resume", r[:8], timeout=60).code, 0)
+        running.wait_flow(3000, 60)
+        self.assertEqual(len([v for v in sp.audit("recordings_disk_stuck")]), 1)
+        self.assertTrue(os.path.exists("%s/recordings/%s.open" % (sp.dir, e)))
+        disk.heal()
+        self.over(e, ("intact",))
+        self.assertTrue(sp.audit("recordings_disk_answers"))
+        wait_for(lambda: sp.ssh("ann", "core-01", "echo yes").out == b"yes\n", 60, "a session again")
+        self.assertEqual(running.stop(60), 0, running.errors())
+        self.over(r, ("intact",))
+        self.nothing_is_missing(running, r)
+        running.clean()
+        self.assertEqual(int(open(sp.dir + "/run/sallyportd.pid").read()), pid)
+        # what was refused has left no file
+        wait_for(lambda: not [n for n in os.listdir(sp.dir + "/recordings") if n.endswith(".open")], 60, "no file of nobody")
+
+
 class StuckDatabase(Base):
     """A database's client has no terminal to be told on: it reads an error of the server's form, and its connection ends."""
     @classmethod

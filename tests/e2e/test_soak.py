@@ -24,7 +24,7 @@ SECONDS = int(os.environ.get("SOAK_SECONDS", "100"))
 POLICY = 'permit "free" who group operators on tag core as admin, legacy require mfa totp for 1h\n'
 WORKERS = ["w%d" % i for i in range(6)]
 ROLES = ("ingress", "recorder", "egress", "egress-sql", "player", "scribe", "auth")
-STEADY = ("broker", "vault")
+STEADY = ("broker", "vault", "files")
 REKEY = ("RekeyLimit=1M",)
 
 
@@ -287,7 +287,7 @@ class Soak(unittest.TestCase):
         self.assertGreaterEqual(len(kinds), 8)
         self.assertEqual(after["pids"]["broker"], before["pids"]["broker"])
         self.compare(before, after, grown=4096)
-        self.work(SECONDS / 5, "all %d" % seed, lambda: kill_one(("ingress", "recorder", "egress", "scribe", "vault", "broker")))
+        self.work(SECONDS / 5, "all %d" % seed, lambda: kill_one(("ingress", "recorder", "egress", "scribe", "vault", "broker", "files")))
         self.compare(before, look(), grown=8192)
         print("kills: %r" % kills, flush=True)
         self.assertTrue(kills)

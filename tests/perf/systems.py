@@ -28,7 +28,7 @@ permit "digest" who group digest on tag bench as any
   for 8h
   record exec digest
 """
-ROLES = ("supervisor", "ingress", "auth", "broker", "vault", "recorder", "egress", "egress-sql", "player", "scribe", "postgres")
+ROLES = ("supervisor", "ingress", "auth", "broker", "vault", "recorder", "egress", "egress-sql", "player", "scribe", "files", "postgres")
 
 
 class World:

@@ -4,7 +4,7 @@ front of a directory. What a program gets are the kernel's own answers: EIO from
 program waits where no signal reaches it, as before a disk that does not answer.
 
 FaultyDisk(where) mounts over the directory `where`, which keeps its files. Only root may. fail("sync", "EIO") and the like:
-what is one of sync, write, any; how is an errno's name or "stuck"; of: only files whose names contain that."""
+what is one of sync, write, any, or names (create, rename, unlink in the directory); how is an errno's name or "stuck"; of: only files whose names contain that."""
 import ctypes
 import errno
 import os
@@ -18,6 +18,7 @@ IN, ATTR = struct.Struct("<IIQQIIII"), struct.Struct("<6Q10I")
 ENTRY, RW = struct.Struct("<4Q2I"), struct.Struct("<QQIIQII")
 ROOM = 1 << 20
 KINDS = {16: "write", 43: "write", 4: "write", 20: "sync", 30: "sync"}
+NAMES = {10: "unlink", 12: "rename", 35: "create", 45: "rename"}      # of the directory
 
 
 class FaultyDisk:
@@ -220,6 +221,8 @@ class Server:
         self.reply(h[2], 0, data) if op else self.reply(h[2], errno.ENOSYS)
 
     def fault_of(self, h):
+        if self.fault is not None and self.fault[0] == "names":
+            return self.fault[1] if h[1] in NAMES else None
         if self.fault is None or h[1] not in KINDS:
             return None
         what, how, of = self.fault

@@ -87,6 +87,9 @@ rig_make(const char *conf)
 		snprintf(b, sizeof(b), "%s/%s", rig.bin, names[i]);
 		copy(a, b);
 	}
+	snprintf(a, sizeof(a), "%s/sallyport-files", top);	/* no puppet */
+	snprintf(b, sizeof(b), "%s/sallyport-files", rig.bin);
+	copy(a, b);
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		snprintf(a, sizeof(a), "%s/%s", rig.inst, dirs[i]);
 		make_dir(a);
@@ -369,13 +372,15 @@ has_file(const uint8_t *id, const char *ext, struct stat *st)
 void
 write_recording(const uint8_t *id)
 {
+	/* As long as a header that says 217, and an OPEN. */
+	uint8_t whole[217 + 220] = {[12] = 217};
 	char text[SP_UUID_TEXT], path[256];
 	int fd;
 
 	sp_uuid_text(text, id);
 	snprintf(path, sizeof(path), "%s/recordings/%s.open", rig.inst, text);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	cr_assert(fd >= 0 && write(fd, "x", 1) == 1);
+	cr_assert(fd >= 0 && write(fd, whole, sizeof(whole)) == sizeof(whole));
 	close(fd);
 }
 
