@@ -113,7 +113,8 @@ const struct sp_verb sp_verbs[] = {
 	    "regex", 1, 32, search, "WORDS [--user U] [--target T] [--since 2d] "
 	    "[--until DATE] [--lane screen|keys|files|commands] [--regex] "
 	    "[--limit N]", "words in all recordings: where and when"),
-	PLAY("verify", SP_MAY_WATCH, "all", 0, 1, verify, "SESSION | --all",
+	PLAY("verify", SP_MAY_WATCH, "all screens", 0, 1, verify,
+	    "SESSION [--screens] | --all",
 	    "prove that a recording is whole and ours"),
 	PLAY("export", SP_MAY_WATCH, "format= keys times", 1, 1, export,
 	    "SESSION --format asciicast|asciicast-v3 [--keys] | text [--times] | "

@@ -8,6 +8,7 @@
 #include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_session.h"
+#include "common/play.h"
 
 /* ------------------------------------------------------- one, to the viewer */
 
@@ -347,14 +348,18 @@ sp_verb_verify(struct sp_call *c)
 		    walk_begin);
 		return;
 	}
-	if (all == (c->n_pos == 1)) {
-		sp_call_fail(c, SP_EXIT_USAGE, "verify SESSION, or verify --all");
+	if (all == (c->n_pos == 1) || (all && sp_call_has(c, "screens"))) {
+		sp_call_fail(c, SP_EXIT_USAGE, "verify SESSION [--screens], or "
+		    "verify --all");
 		return;
 	}
 	if (all) {
 		sp_call_open(c);
 		return;
 	}
-	(void)sp_call_how(c, SP_PLAY_VERIFY);
+	if (sp_call_has(c, "screens"))
+		sp_call_how(c, SP_PLAY_VERIFY)->what |= SP_PLAY_SCREENS;
+	else
+		(void)sp_call_how(c, SP_PLAY_VERIFY);
 	sp_session_resolve(c, c->pos[0], play);
 }

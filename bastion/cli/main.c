@@ -201,6 +201,7 @@ usage(FILE *f)
 	    "    --key-stdin | --generate\n"
 	    "  export inventory [--policy FILE] [--json]\n"
 	    "  verify FILE --key HEX|FILE [--log DIR [--expect CHECKPOINT]]\n"
+	    "  verify FILE --identity FILE ... [--key HEX] [--json]\n"
 	    "  verify --all [--key HEX|FILE] [--expect CHECKPOINT] [--no-rows]\n"
 	    "  log checkpoint | log consistency SIZE [SIZE] | log prove SESSION |\n"
 	    "    log stamps --tsa CERTIFICATES\n"
@@ -277,7 +278,8 @@ dispatch(struct sp_cli *c, int argc, char **argv)
 	if (strcmp(argv[0], "files") == 0 && has_option(argc, argv, "--extract"))
 		return sp_cmd_extract(c, argc, argv);
 	if (argc >= 2 && (strcmp(argv[0], "replay") == 0 ||
-	    strcmp(argv[0], "export") == 0) && has_option(argc, argv, "--identity"))
+	    strcmp(argv[0], "export") == 0 || strcmp(argv[0], "verify") == 0) &&
+	    has_option(argc, argv, "--identity"))
 		return sp_cmd_offline(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[0], "verify") == 0 &&
 	    (strchr(argv[1], '/') != NULL || access(argv[1], R_OK) == 0))

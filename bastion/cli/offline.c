@@ -15,6 +15,7 @@
 
 #include "bastion/cli/identity.h"
 #include "common/parent.h"
+#include "common/play.h"
 #include "common/sealto.h"
 #include "common/text.h"
 #include "recorder/header.h"
@@ -260,6 +261,11 @@ take_format(struct offline *o, int *argc, char **argv)
 		o->how.mode = SP_PLAY_REPLAY;
 		return SP_EXIT_OK;
 	}
+	if (strcmp(argv[0], "verify") == 0) {
+		o->how.mode = SP_PLAY_VERIFY;
+		o->how.what = SP_PLAY_SCREENS;
+		return SP_EXIT_OK;
+	}
 	for (size_t i = 0; format != NULL && i < sizeof(formats) /
 	    sizeof(formats[0]); i++)
 		if (strcmp(format, formats[i].name) == 0) {
@@ -364,14 +370,13 @@ sp_cmd_offline(struct sp_cli *c, int argc, char **argv)
 	static struct offline o;
 	int rc;
 
-	(void)c;
 	(void)sp_cli_flag(&argc, argv, "--json");
 	o = (struct offline){.keys = {.max = 1024}};
 	if (sodium_init() < 0)
 		return sp_cli_fail(SP_EXIT_REFUSED, "no cryptography");
 	rc = take_identities(&o, &argc, argv);
 	if (rc == SP_EXIT_OK && (o.n_ids == 0 || argc < 2))
-		rc = sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport replay|export FILE "
+		rc = sp_cli_fail(SP_EXIT_USAGE, "usage: sallyport replay|export|verify FILE "
 		    "--identity FILE ... [--key AUDITKEY]");
 	if (rc == SP_EXIT_OK && (o.file = open(argv[1], O_RDONLY | O_CLOEXEC |
 	    O_NOCTTY)) < 0)
@@ -381,6 +386,8 @@ sp_cmd_offline(struct sp_cli *c, int argc, char **argv)
 		    "beginning is cut", argv[1]);
 	if (rc == SP_EXIT_OK)
 		rc = take_how(&o, &argc, argv);
+	if (rc == SP_EXIT_OK && o.how.mode == SP_PLAY_VERIFY)
+		o.how.json = c->json;
 	if (rc == SP_EXIT_OK && argc != 2)
 		rc = sp_cli_fail(SP_EXIT_USAGE, "%s: what is that?", argv[2]);
 	if (rc == SP_EXIT_OK)

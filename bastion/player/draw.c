@@ -34,7 +34,7 @@ ui_clock(char o[static 32], uint64_t us)
 static int
 weight(char kind)
 {
-	static const char order[] = "bsrfcaz";
+	static const char order[] = "bsrfcaz!";
 	const char *at = strchr(order, kind);
 
 	return at == NULL ? 0 : (int)(at - order) + 1;
@@ -94,7 +94,7 @@ trust_text(const struct show *s, char *o, size_t cap)
 static void
 left_text(const struct show *s, char *o, size_t cap)
 {
-	char at[32], end[32], speed[24], idle[24] = "", trust[48];
+	char at[32], end[32], speed[24], idle[24] = "", trust[80];
 
 	ui_clock(at, s->at_us);
 	ui_clock(end, s->reel.end_us);
@@ -210,7 +210,7 @@ help_page(struct show *s)
 	}
 	if (y + 1 < s->canvas.rows)
 		canvas_text(&s->canvas, y, 0, " On the bar: c command, f file,"
-		    " r resize, a approval, z freeze, s secret, b bastion", 0);
+		    " r resize, a approval, z freeze, s secret, b bastion, ! false", 0);
 }
 
 static void
@@ -254,6 +254,8 @@ kind_name(char kind)
 		return "freeze";
 	case MARK_SECRET:
 		return "secret";
+	case MARK_FALSE:
+		return "FALSE";
 	default:
 		return "bastion";
 	}

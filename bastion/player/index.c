@@ -26,7 +26,30 @@ index_close(struct index *x)
 	x->snap = NULL;
 	x->n_snaps = 0;
 	marks_fini(&x->marks);
+	proof_free(x->proof);
+	x->proof = NULL;
 	head_close(&x->head);
+}
+
+enum sp_err
+index_prove(struct index *x)
+{
+	return proof_new(&x->proof);
+}
+
+static enum sp_err
+prove(struct index *x)
+{
+	const struct proof_result *r;
+
+	if (x->proof == NULL)
+		return SP_OK;
+	SP_TRY(proof_take(x->proof, &x->head.next));
+	r = proof_result(x->proof);
+	for (; x->n_false < r->n_false; x->n_false++)
+		if (x->n_false < PROOF_FALSE_MAX)
+			marks_false(&x->marks, &r->which[x->n_false]);
+	return SP_OK;
 }
 
 static void
@@ -90,6 +113,7 @@ one(struct index *x)
 		SP_TRY(maybe_snapshot(x));
 	}
 	marks_take(&x->marks, &x->head.next);
+	SP_TRY(prove(x));
 	SP_TRY(stage_feed(&x->head.now, &x->head.next, &changed));
 	x->until_us = x->head.next.at_us;
 	x->head.has_next = false;

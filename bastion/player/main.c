@@ -19,6 +19,7 @@
 #include "bastion/player/watch.h"
 #include "common/log.h"
 #include "common/parent.h"
+#include "common/play.h"
 #include "common/sandbox.h"
 
 #define WORD_MS 30000
@@ -169,15 +170,48 @@ player_judge(struct player *p, uint64_t bytes)
 	p->report = p->judged;
 }
 
+/* The scribe's screens, of one that is whole: what the report says of them, behind
+ * what it says of the chunks. */
+static enum sp_err
+verify_screens(struct player *p, struct sp_buf *out)
+{
+	bool json = p->start.json != 0;
+	enum sp_err e = ask_keys(p);
+
+	if (e == SP_OK && (!p->keys.has[SP_LANE_OUT - 1] ||
+	    !p->keys.has[SP_LANE_VIEW - 1]))
+		e = SP_ERR_NOTFOUND;
+	if (e == SP_OK)
+		e = proof_read(p->file, &p->keys, &p->screens);
+	if (json && out->len >= 2)
+		out->len -= 2;	/* "}\n" */
+	if (e == SP_OK) {
+		SP_TRY(proof_print(&p->screens, json, out));
+		if (p->screens.n_false > 0)
+			e = SP_ERR_PROTO;
+	} else {
+		SP_TRY(sp_buf_printf(out, json ? ",\"screens\":{\"error\":\"%s\"}" :
+		    "screens  they cannot be looked at: %s\n",
+		    e == SP_ERR_NOTFOUND ? "they are not sealed to who looks" :
+		    sp_err_text(e)));
+	}
+	SP_TRY(json ? sp_buf_put(out, "}\n", 2) : SP_OK);
+	return e;
+}
+
 static uint32_t
 verify(struct player *p)
 {
 	SP_BUF_AUTO out = {.max = 16384};
+	bool good = verdict_is_good(p->report.verdict);
 
-	if (verdict_print(&p->report, p->start.json != 0, &out) != SP_OK ||
-	    viewer_write(&p->view, 1, sp_buf_span(&out)) != SP_OK)
+	if (verdict_print(&p->report, p->start.json != 0, &out) != SP_OK)
 		return 1;
-	return verdict_is_good(p->report.verdict) ? 0 : 1;
+	if (good && (p->start.what & SP_PLAY_SCREENS) != 0)
+		good = verify_screens(p, &out) == SP_OK;
+	if (viewer_write(&p->view, 1, sp_buf_span(&out)) != SP_OK)
+		return 1;
+	return good ? 0 : 1;
 }
 
 static uint32_t
@@ -254,8 +288,14 @@ play(struct player *p)
 static void
 tell_result(struct player *p)
 {
-	struct sp_msg_play_result m = {.verdict = (uint8_t)p->report.verdict,
-	    .text = sp_span_str(p->report.text)};
+	char text[sizeof(p->report.text) + 120];
+	struct sp_msg_play_result m = {.verdict = (uint8_t)p->report.verdict};
+
+	snprintf(text, sizeof(text), p->screens.n_false > 0 ? "%s; %llu of the "
+	    "scribe's screens are false, the first at %llu ms" : "%s",
+	    p->report.text, (unsigned long long)p->screens.n_false,
+	    (unsigned long long)p->screens.which[0].at_us / 1000);
+	m.text = sp_span_str(text);
 
 	if (sp_send_play_result(&p->broker, 0, &m, NULL) != SP_OK)
 		sp_log(SP_WARN, "no_result", p->start.session, "why=link");

@@ -213,6 +213,16 @@ marks_take(struct marks *k, const struct sp_rec_record *r)
 	}
 }
 
+void
+marks_false(struct marks *k, const struct proof_false *f)
+{
+	char text[TEXT_BYTES];
+
+	snprintf(text, sizeof(text), "the scribe's screen is FALSE: %s",
+	    proof_why(f->why));
+	add(k, f->at_us, MARK_FALSE, f->chan, text);
+}
+
 static bool
 fits(const struct mark *m, char kind)
 {

@@ -2,6 +2,7 @@
 #ifndef SP_BASTION_PLAYER_H
 #define SP_BASTION_PLAYER_H
 
+#include "bastion/player/proof.h"
 #include "common/ipc.h"
 #include "common/stream.h"
 #include "recorder/read.h"
@@ -50,6 +51,7 @@ struct player {
 	 * two ends do, until `judge` is through with it. */
 	struct sp_rec_judge *judge;
 	struct sp_rec_report judged;
+	struct proof_result screens; /* the scribe's, as far as they were looked at */
 };
 /* Goes on with that; what was found is in report then, and judge NULL. */
 void player_judge(struct player *p, uint64_t bytes);

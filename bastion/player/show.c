@@ -132,6 +132,22 @@ judge(struct show *s)
 		    sp_rec_verdict_name(p->report.verdict), p->report.text);
 }
 
+static enum sp_err
+go_through(struct show *s)
+{
+	struct index *x = &s->reel.index;
+	uint64_t before = x->n_false;
+	char at[32];
+
+	SP_TRY(index_work(x, WORK_US));
+	if (x->n_false == before)
+		return SP_OK;
+	ui_clock(at, proof_result(x->proof)->which[0].at_us);
+	ui_say(s, "FALSE SCREEN: what the scribe left for %s is not what was sent; "
+	    "m lists them", at);
+	return SP_OK;
+}
+
 /* What there is to do besides playing; the viewer's keys come first. */
 static enum sp_err
 work(struct show *s)
@@ -145,7 +161,7 @@ work(struct show *s)
 	if (s->is_moving)
 		return SP_OK;
 	judge(s);
-	return index_work(&s->reel.index, WORK_US);
+	return go_through(s);
 }
 
 static enum sp_err
@@ -186,6 +202,9 @@ begin(struct show *s)
 	SP_TRY(reel_open(&s->reel, p->file, &p->keys,
 	    (uint64_t)(p->report.last_us - p->report.opened_us),
 	    p->judge != NULL && !cover_is_on()));
+	/* What is covered is not what was sent. */
+	if (!cover_is_on())
+		SP_TRY(index_prove(&s->reel.index));
 	SP_TRY(find_open(&s->find, p->file, &p->keys));
 	s->clock_us = sp_boot_us();
 	ui_jump(s, p->start.at_us);
@@ -228,6 +247,8 @@ play_show(struct player *p)
 		over = say_verdict(p);
 	if (e == SP_OK)
 		e = over;
+	if (s->reel.index.proof != NULL)
+		p->screens = *proof_result(s->reel.index.proof);
 	canvas_fini(&s->canvas);
 	find_close(&s->find);
 	reel_close(&s->reel);

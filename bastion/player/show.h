@@ -4,6 +4,7 @@
 
 #include "bastion/player/match.h"
 #include "bastion/player/player.h"
+#include "bastion/player/proof.h"
 #include "recorder/term/term.h"
 
 /*
@@ -76,6 +77,7 @@ enum mark_kind {
 	MARK_FREEZE = 'z',
 	MARK_SECRET = 's',
 	MARK_NOTICE = 'b',	/* the bastion spoke */
+	MARK_FALSE = '!',	/* the scribe's screen is not what was sent */
 };
 struct mark {
 	uint64_t at_us;
@@ -94,6 +96,8 @@ void marks_init(struct marks *k);
 void marks_fini(struct marks *k);
 /* Takes what a record tells; records come in the order of the file. */
 void marks_take(struct marks *k, const struct sp_rec_record *r);
+/* A screen of the scribe that is false. */
+void marks_false(struct marks *k, const struct proof_false *f);
 const char *marks_text(const struct marks *k, const struct mark *m);
 /* The next or previous one of that kind (0: any) from a moment; NULL. */
 const struct mark *marks_next(const struct marks *k, uint64_t at_us, char kind);
@@ -117,11 +121,16 @@ struct index {
 	uint64_t spacing;
 	struct marks marks;
 	uint64_t until_us;	/* of the last record that it has seen */
+	struct proof *proof;	/* of the scribe's screens, on the way; or NULL */
+	uint64_t n_false;	/* of them, that are marked */
 	bool is_done;
 };
 SP_MUST enum sp_err index_open(struct index *x, int file,
     const struct sp_rec_lane_keys *keys);
 void index_close(struct index *x);
+/* Before it has begun: let it compare the scribe's screens with what it sees. The
+ * records must not be covered. */
+SP_MUST enum sp_err index_prove(struct index *x);
 /* Goes on for about so long. */
 SP_MUST enum sp_err index_work(struct index *x, int64_t us);
 /* The last snapshot at or before a moment; NULL while there is none. */

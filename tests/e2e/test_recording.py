@@ -235,6 +235,14 @@ class Strict(unittest.TestCase):
         self.assertEqual(r.code, 0, r)
         self.assertEqual(json.loads(r.out.split(b"\n")[0])["version"], 2)
         self.assertIn("not checked", r.err.decode())
+        r = away("verify", recorded["shell"], *identity_args(["ben"]), "--key", audit_key(), "--json", passphrases=[PASS % "ben"])
+        self.assertEqual(r.code, 0, r)
+        v = json.loads(r.out)
+        self.assertEqual((v["verdict"], v["screens"]["false"]), ("intact", 0))
+        self.assertEqual(v["screens"]["same"], v["screens"]["count"])
+        r = away("verify", recorded["shell"], *identity_args(["ben"]), "--key", "00" * 32, passphrases=[PASS % "ben"])
+        self.assertEqual(r.code, 1, r)
+        self.assertIn(b"UNKNOWN", r.out)
 
     def test_bodies_of_files_are_for_who_may_open_them(self):
         with open(work + "/up", "rb") as f:

@@ -16,6 +16,10 @@ import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
 from sp import Instance, main, read_until, wait_for  # noqa: E402
+from viewer import Viewer  # noqa: E402
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/attack")
+from puppet import capture, release  # noqa: E402
 
 T = 300          # seconds: never what is measured, only the end of waiting
 POLICY = """
@@ -30,6 +34,7 @@ def setUpModule():
     global sp
     sp = Instance(policy=POLICY)
     sp.add_person("oscar", "operators")
+    assert sp.ssh("carol", "bastion", "whoami").code == 0
 
 
 def tearDownModule():
@@ -126,6 +131,58 @@ class Scribe(unittest.TestCase):
         rows = self.recording()
         self.assertGreater(len(of(rows, "gap")), 0)
         wait_for(lambda: sp.pids("scribe")[1] == [], T, "the end of the stopped one")
+
+
+class Screens(Scribe):
+    """What a scribe keeps of the screen (keyframes) is compared with what the target sent."""
+    # Not those of the class that it takes its tools from.
+    test_what_was_seen_is_in_the_recording = test_its_death_in_a_flood_costs_no_byte = None
+
+    POUR = "stty -echo -opost; i=0; while [ $i -lt 5 ]; do seq -f 'line %.0f of a long list of lines' 1 20000; i=$((i+1)); sleep 1; done"
+
+    def poured(self):
+        p, _ = self.terminal(self.POUR, raw=True)
+        while os.read(p.stdout.fileno(), 65536):
+            pass
+        p.wait(T)
+        self.recording()
+        return [s["id"] for s in sp.sessions() if s["id"] not in self.before][0]
+
+    def test_an_honest_one(self):
+        sid = self.poured()
+        r = sp.host("verify", sid, "--screens", "--json", timeout=T)
+        self.assertEqual(r.code, 0, r)
+        got = r.json()["screens"]
+        self.assertGreater(got["count"], 1, r)
+        self.assertEqual((got["same"], got["false"], got["which"]), (got["count"], 0, []))
+        self.assertNotIn("screens", sp.host("verify", sid, "--json", timeout=T).json())
+        self.assertEqual(sp.host("verify", "--all", "--screens", timeout=T).code, 2)
+
+    def test_a_captured_one_is_found(self):
+        capture(sp, "scribe")
+        try:
+            sid = self.poured()
+        finally:
+            release(sp, "scribe")
+        self.assertEqual(sp.host("verify", sid, timeout=T).code, 0)            # the evidence is whole: it is not in there
+        r = sp.host("verify", sid, "--screens", timeout=T)
+        self.assertEqual(r.code, 1, r)
+        self.assertRegex(r.text, r"(?m)^INTACT: ")
+        self.assertRegex(r.text, r"(?m)^ +FALSE at 0:00:\d\d\.\d{3}, channel 1: it is not the screen that the output makes")
+        got = sp.host("verify", sid, "--screens", "--json", timeout=T).json()["screens"]
+        self.assertGreater(got["false"], 0, got)
+        self.assertEqual(got["false"] + got["same"], got["count"], got)
+        said = [e for e in sp.audit("viewed") if "screens are false" in str(e["detail"].get("text"))]
+        self.assertTrue(said)
+        # In the player: said when it comes by, and listed with its time.
+        v = Viewer(sp, "carol", ["replay", sid])
+        self.addCleanup(v.close)
+        v.until(r"FALSE SCREEN")
+        v.press("m", r"0:00:\d\d +FALSE +the scribe's screen is FALSE: it is not")
+        v.press("q", lambda v: "What happened" not in v.text)
+        v.until(r"FALSE SCREENS: \d|\[[^]]*!")
+        self.assertNotIn("nothing happened here", v.raw.decode("utf-8", "replace"))
+        v.check()
 
 
 if __name__ == "__main__":

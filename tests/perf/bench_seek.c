@@ -166,6 +166,7 @@ first_picture(struct reel *r, int fd, const uint8_t *audit,
 	if (!sp_rec_peek(fd, audit, &report))
 		must(SP_ERR_PROTO, "peek");
 	must(reel_open(r, fd, keys, end, true), "reel");
+	must(index_prove(&r->index), "proof");
 	jump(r, end / 10 * 7, &spent);
 	printf("opened, and the first picture (at 70%%): %.1f ms, of the processor "
 	    "%.1f ms; %.1f MiB read\n", now_ms() - t0, cpu_ms() - c0,
@@ -206,6 +207,9 @@ main(int argc, char **argv)
 	printf("indexed: %.1f s, %zu states of %.1f MiB in all\n",
 	    (now_ms() - t0) / 1e3, r.index.n_snaps,
 	    (double)r.index.bytes / (1 << 20));
+	printf("  %llu keyframes compared on the way, %llu false\n",
+	    (unsigned long long)proof_result(r.index.proof)->frames,
+	    (unsigned long long)r.index.n_false);
 	indexed = jumps(&r, end, "indexed");
 	reel_close(&r);
 	printf("  peak memory %.0f MiB\n", peak_mib());
