@@ -161,6 +161,7 @@ keyframe(struct sp_scribe *s, struct sp_link *l, struct sp_scribe_term *t,
 
 	if (!is_kept) {
 		t->since_frame = 0;
+		t->frame_total = s->total;
 		t->frame_us = sp_boot_us();
 		t->frame_bytes = e == SP_OK ? b.len : SP_VIEW_STATE_MAX;
 	}
@@ -177,6 +178,28 @@ is_due(const struct sp_scribe_term *t)
 	    (sp_boot_us() - t->frame_us >= SP_SCRIBE_FRAME_US &&
 	    t->since_frame / SP_SCRIBE_FRAME_WORTH >= t->frame_bytes &&
 	    t->since_frame > 0));
+}
+
+/* One that is quiet is kept with a busy one, so that a reader finds all screens of
+ * a moment in one place: where it costs little beside what was read. */
+static bool
+goes_along(const struct sp_scribe_term *t)
+{
+	return t->lines != NULL && (t->s->total - t->frame_total) /
+	    SP_SCRIBE_FRAME_WORTH >= t->frame_bytes;
+}
+
+static enum sp_err
+keyframes(struct sp_scribe *s, struct sp_link *l)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < SP_SCRIBE_TERMS; i++)
+		any |= is_due(&s->t[i]);
+	for (size_t i = 0; any && i < SP_SCRIBE_TERMS; i++)
+		if (is_due(&s->t[i]) || goes_along(&s->t[i]))
+			SP_TRY(keyframe(s, l, &s->t[i], false));
+	return SP_OK;
 }
 
 /* ------------------------------------------------------ what is taken */
@@ -309,6 +332,7 @@ one_record(struct sp_scribe *s, const struct sp_rec_record *r)
 	case SP_RECORD_OUT:
 	case SP_RECORD_ERR:
 		t->since_frame += r->data.n;
+		s->total += r->data.n;
 		sp_sense_out(t->sense, r->at_us, r->data);
 		e = sp_lines_feed(t->lines, r->data);
 		break;
@@ -353,10 +377,7 @@ on_copy(struct sp_scribe *s, struct sp_link *l, struct sp_span body)
 	if (s->has_closed)
 		SP_TRY(send_said(s, l));
 	s->has_closed = false;
-	for (size_t i = 0; i < SP_SCRIBE_TERMS; i++)
-		if (is_due(&s->t[i]))
-			SP_TRY(keyframe(s, l, &s->t[i], false));
-	return SP_OK;
+	return keyframes(s, l);
 }
 
 static enum sp_err

@@ -30,11 +30,13 @@ struct sp_scribe_term {
 	uint64_t since_frame;	/* bytes of output */
 	int64_t frame_us;	/* boot time of the last, or of the start */
 	size_t frame_bytes;	/* the size of the last */
+	uint64_t frame_total;	/* output of all terminals before it */
 };
 
 struct sp_scribe {
 	uint8_t session[16];
 	struct sp_scribe_term t[SP_SCRIBE_TERMS];
+	uint64_t total;		/* bytes of output of all terminals */
 	uint64_t until;		/* time of the last record that was read whole */
 	uint64_t at_us;		/* of the one at hand */
 	struct sp_buf said;	/* records that wait to be sent */

@@ -9,11 +9,43 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "recorder/find.h"
 #include "recorder/read.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RECORDS_MAX 20000
+
+/* Places that nobody walked to: within the file, and found in bounded time. */
+static void
+find_all(int fd)
+{
+	static struct sp_rec_finder x;
+	struct sp_rec_chunk_header h;
+	struct sp_rec_file *f = NULL;
+	struct sp_rec_place p;
+	struct sp_rec_report r;
+	uint8_t audit_key[32] = {1};
+	uint32_t segment;
+
+	SP_ASSERT(!sp_rec_peek(fd, audit_key, &r));
+	if (sp_rec_file_open(fd, &f) != SP_OK)
+		return;
+	if (sp_rec_find_open(&x, fd, f) == SP_OK) {
+		if (sp_rec_find_last(&x, &p, &h) == SP_OK)
+			SP_ASSERT(p.off >= x.start && p.off < x.end);
+		for (uint64_t us = 0; us < 1u << 20; us = us * 3 + 1000) {
+			if (sp_rec_find_time(&x, us, &p) != SP_OK)
+				continue;
+			SP_ASSERT(p.off >= x.start && p.off <= x.end);
+			if (sp_rec_find_keyframe(&x, p.off, 1u << 20, 1000,
+			    &segment) == SP_OK && sp_rec_find_segment(&x,
+			    segment, x.end, &p) == SP_OK)
+				SP_ASSERT(p.off >= x.start && p.off < x.end);
+		}
+	}
+	sp_rec_file_close(f);
+}
 
 static void
 read_all(int fd)
@@ -25,6 +57,7 @@ read_all(int fd)
 	uint8_t audit_key[32] = {1};
 	uint64_t end;
 
+	find_all(fd);
 	sp_rec_verify(fd, audit_key, audit_key, &r);
 	/* Nobody signed it. */
 	SP_ASSERT(r.verdict == SP_REC_CUT || r.verdict == SP_REC_FORGED ||

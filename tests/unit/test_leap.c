@@ -252,6 +252,9 @@ compare(struct kit *k, int n, uint64_t s)
 		go(&b, at);
 		framed += a.is_framed;
 		same_screen(&a, &b, at);
+		cr_assert_eq(a.head.now.focus, b.head.now.focus);
+		cr_assert_eq(stage_n_channels(&a.head.now),
+		    stage_n_channels(&b.head.now));
 		/* From there it is played on. */
 		go(&a, at + 5000);
 		go(&b, at + 5000);
@@ -277,6 +280,83 @@ Test(leap, where_the_scribe_left_none_it_is_the_long_way, .timeout = 240)
 
 	record(&k, 10 * MIB, false, NULL);
 	cr_assert_eq(compare(&k, 6, seed()), 0);
+	close(k.fd);
+}
+
+static void
+put_frame(struct sp_rec_writer *w, uint32_t chan, struct sp_view_keyframe k)
+{
+	SP_BUF_AUTO b = {.max = SP_VIEW_STATE_MAX + 64};
+
+	must(sp_view_keyframe_encode(&b, &k), "keyframe");
+	must(sp_rec_writer_put(w, SP_LANE_VIEW, SP_RECORD_KEYFRAME, chan,
+	    sp_buf_span(&b)), "put");
+	must(sp_rec_writer_commit(w), "commit");
+}
+
+/* Two terminals; the first, which is the one that is shown, says little. */
+static void
+record_two(struct kit *k, size_t bytes)
+{
+	struct sp_open o = {.kind = SP_OPEN_SHELL, .has_pty = 1, .cols = 80,
+	    .rows = 24, .term = sp_span_str("xterm")};
+	SP_BUF_AUTO open = {.max = 4096};
+	struct sp_term *t[2] = {NULL, NULL};
+	static char text[32768];
+	struct sp_rec_writer *w;
+	size_t since = 0;
+	uint8_t id[16];
+
+	rec_vault_make(&k->v);
+	randombytes_buf(id, 16);
+	k->fd = rec_file();
+	w = rec_begin(&k->v, k->fd, id);
+	must(sp_open_encode(&open, &o), "open");
+	for (uint32_t c = 0; c < 2; c++) {
+		must(sp_term_new(80, 24, NULL, NULL, &t[c]), "term");
+		must(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_OPEN, c + 1,
+		    sp_buf_span(&open)), "put");
+	}
+	for (size_t at = 0, i = 0; at < bytes; i++) {
+		uint32_t c = i % 50 == 0 ? 0 : 1;
+		size_t n = 0;
+
+		while (n < (c == 0 ? 1 : 20000))
+			n += make_line(text + n, sizeof(text) - n);
+		must(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_OUT, c + 1,
+		    sp_span_of(text, n)), "put");
+		sp_term_feed(t[c], sp_span_of(text, n));
+		at += n;
+		since += n;
+		for (c = 0; since >= MAKE_FRAME_BYTES && c < 2; c++) {
+			SP_BUF_AUTO b = {.max = SP_VIEW_STATE_MAX};
+			struct sp_view_keyframe f = {.cols = 80, .rows = 24,
+			    .at_us = sp_rec_writer_last_us(w)};
+
+			must(sp_term_dump(t[c], &b), "dump");
+			f.state = sp_buf_span(&b);
+			put_frame(w, c + 1, f);
+			since = c == 1 ? 0 : since;
+		}
+		must(sp_rec_writer_commit(w), "commit");
+	}
+	make_end(w);
+	sp_term_free(t[0]);
+	sp_term_free(t[1]);
+	k->keys = rec_keys(&k->v, k->fd);
+	(void)sp_rec_verify(k->fd, k->v.audit_pk, NULL, &k->report);
+	k->end_us = (uint64_t)(k->report.last_us - k->report.opened_us);
+}
+
+Test(leap, all_terminals_of_the_moment_are_there, .timeout = 240)
+{
+	struct proof_result r;
+	struct kit k;
+
+	record_two(&k, 12 * MIB);
+	cr_assert_eq(proof_read(k.fd, &k.keys, &r), SP_OK);
+	cr_assert_eq(r.same, r.frames);
+	cr_assert(compare(&k, 25, seed()) > 12);
 	close(k.fd);
 }
 
@@ -323,17 +403,6 @@ Test(leap, what_is_read_does_not_grow_with_the_file, .timeout = 240)
 }
 
 /* ------------------------------------------------------------------- hostile */
-
-static void
-put_frame(struct sp_rec_writer *w, uint32_t chan, struct sp_view_keyframe k)
-{
-	SP_BUF_AUTO b = {.max = SP_VIEW_STATE_MAX + 64};
-
-	must(sp_view_keyframe_encode(&b, &k), "keyframe");
-	must(sp_rec_writer_put(w, SP_LANE_VIEW, SP_RECORD_KEYFRAME, chan,
-	    sp_buf_span(&b)), "put");
-	must(sp_rec_writer_commit(w), "commit");
-}
 
 /* Keyframes as none may be: of the future, of another size, of noise, of a screen
  * that was long ago, of channels that there are not. */

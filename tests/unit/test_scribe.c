@@ -712,3 +712,49 @@ Test(scribe, from_one_keyframe_the_way_leads_to_the_next)
 	check_frames(&g, 3);
 	finish(&g);
 }
+
+static unsigned
+frames_of(struct rig *g, uint32_t chan)
+{
+	struct sp_rec_lane_keys k = rec_keys(&g->v, g->file);
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	unsigned n = 0;
+
+	cr_assert_eq(sp_rec_decoder_new(g->file, &k, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK)
+		n += r.kind == SP_VIEW_KEYFRAME && r.chan == chan;
+	sp_rec_decoder_free(d);
+	return n;
+}
+
+Test(scribe, a_quiet_terminal_is_kept_with_a_busy_one)
+{
+	static char text[16000];
+	static struct rig g;
+
+	begin(&g);
+	rig_session(&g, &usual);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	rig_open(&g, 3, SP_OPEN_SHELL, "");
+	rig_send_target(&g, SP_FRAME_DATA, 1, 3, sp_span_str("quiet$ "));
+	memset(text, 'x', sizeof(text));
+	for (size_t i = 79; i < sizeof(text); i += 80)
+		text[i] = '\n';
+	for (size_t n = 0; n < 2200000; n += sizeof(text)) {
+		rig_send_target(&g, SP_FRAME_DATA, 1, 1, sp_span_of(text,
+		    sizeof(text)));
+		cr_assert_eq(sp_stream_put_u32(&g.user, SP_FRAME_CREDIT, 1,
+		    sizeof(text)), SP_OK);
+		rig_pump(&g, NULL, 0);
+	}
+	rig_pump(&g, NULL, 300);
+	rig_send_target(&g, SP_FRAME_EOF, 0, 3, none);
+	rig_send_target(&g, SP_FRAME_CLOSE, 0, 3, none);
+	rig_send_user(&g, SP_FRAME_CLOSE, 3, none);
+	close_session(&g);
+	cr_assert_geq(frames_of(&g, 1), 3);
+	/* Once it has been measured it goes with each. */
+	cr_assert_geq(frames_of(&g, 3), 2);
+	finish(&g);
+}
