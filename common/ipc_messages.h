@@ -830,13 +830,13 @@ enum sp_link_state {
 #define SP_FIELDS_rotation(F)                                                 \
 	F(str, account, 64) F(u8, kind, 0) F(u32, len, 0) F(h32, old_tag, 0)  \
 	F(h32, new_tag, 0)
-/* sealed: lane keys as they stand in the recording header,
- * u8 lane and 97 bytes each (common/signed.h) */
+/* sealed: boxes as they stand in the recording's header, u8 0 and 98 bytes for a
+ * group of lanes, or u8 lane and 97 bytes (common/signed.h) */
 #define SP_FIELDS_play_keys(F) F(uuid, session, 0) F(bytes, sealed, 4096)
 #define SP_FIELDS_play_keys_r(F) F(u8, ok, 0) F(bytes, keys, 1024) F(bytes, masks, 16384)
-/* Boxes of several recordings: uuid, u8 n, then n times u8 lane and 97 bytes.
- * The answer has the same recordings in the same order: uuid, u8 n, then n times
- * u8 lane and 32 bytes; a box that the vault does not open is left out. */
+/* Boxes of several recordings: uuid, u8 n, then n boxes as in play_keys. The answer
+ * has the same recordings in the same order: uuid, u8 n, then n times u8 lane and
+ * 32 bytes; a box that the vault does not open is left out. */
 #define SP_FIELDS_search_keys(F) F(bytes, boxes, 61440)
 #define SP_FIELDS_search_keys_r(F) F(u8, ok, 0) F(bytes, keys, 61440)
 /* mode: enum sp_play_mode; speed in percent; at_us: where to start. name: who

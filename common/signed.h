@@ -35,15 +35,16 @@ SP_MUST enum sp_err sp_signed_chunk(struct sp_buf *b,
     struct sp_span body);
 
 /*
- * Lane keys of a recording. In its header each stands as a libsodium sealed
- * box (crypto_box_seal) to a recipient's X25519 key over
+ * Lane keys of a recording. In its header one secret for each group of lanes
+ * (common/lanes.h) stands as a libsodium sealed box (crypto_box_seal) to a
+ * recipient's X25519 key, 98 bytes; or, where k of n people must come together
+ * (recorder/header.h), a share of it (common/shares.h). In older ones each lane has
+ * a box of its own, over
  *   lane key[32] session[16] lane u8      (49 bytes, 97 sealed)
- * or, where k of n people must come together (recorder/header.h), a share of
- * it (common/shares.h) over
- *   y[32] session[16] lane u8 set[16] k u8 n u8 index u8   (68, 116 sealed)
- * In the play_keys message: u8 lane and the 97 bytes, for each lane; in
- * play_keys_r: u8 lane and the 32 bytes. The vault refuses a box whose session
- * is not the granted one or whose lane does not match.
+ * In the play_keys message: u8 0 and the 98 bytes, for each group; or u8 lane and
+ * the 97 bytes. In play_keys_r: u8 lane and the 32 bytes. The vault refuses a box
+ * whose session is not the granted one or whose lane does not match, and gives out
+ * no key of a lane that is not granted.
  */
 #define SP_LANE_KEY_BYTES 32
 #define SP_LANE_PLAIN_BYTES 49

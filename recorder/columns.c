@@ -94,23 +94,32 @@ find_columns(struct sp_span s, struct columns *c)
 	return sum == s.n ? SP_OK : SP_ERR_PROTO;
 }
 
+/* The times of records that are left out stay in those behind them. */
 enum sp_err
-sp_rec_from_columns(struct sp_span s, struct sp_buf *out)
+sp_rec_from_columns(struct sp_span s, uint8_t lane,
+    const struct sp_rec_sieve *sieve, struct sp_buf *out)
 {
 	struct columns c = {0};
+	struct sp_rec_record r = {.lane = lane};
+	uint64_t us = 0;
 
 	sp_buf_reset(out);
 	SP_TRY(find_columns(s, &c));
 	for (size_t i = 0; i < c.n; i++) {
-		uint64_t chan = 0, len = 0, us = 0;
+		uint64_t chan = 0, len = 0, dt = 0;
 
 		for (size_t k = 0; k < PLANES; k++)
-			us = us << 8 | c.us.p[k * c.n + i];
+			dt = dt << 8 | c.us.p[k * c.n + i];
 		SP_TRY(sp_rec_varint_get(&c.chan, UINT32_MAX, &chan));
 		SP_TRY(sp_rec_varint_get(&c.len, SP_REC_RAW_MAX, &len));
-		SP_TRY(sp_rec_record_put(out, us, c.kind.p[i], (uint32_t)chan,
-		    sp_span_of(c.data.p, (size_t)len)));
+		us += dt;
+		r.kind = c.kind.p[i];
+		r.data = sp_span_of(c.data.p, (size_t)len);
 		c.data = sp_span_of(c.data.p + len, c.data.n - len);
+		if (sieve != NULL && !sieve->wants(sieve->ctx, &r))
+			continue;
+		SP_TRY(sp_rec_record_put(out, us, r.kind, (uint32_t)chan, r.data));
+		us = 0;
 	}
 	return SP_OK;
 }

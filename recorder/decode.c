@@ -29,7 +29,7 @@ struct part {
 	struct sp_span left;		/* behind next */
 	struct sp_rec_record next;
 	uint64_t base_us;		/* what its us count from */
-	bool has_next, is_delta;
+	bool has_next, is_delta, is_sieved;
 	uint8_t lane;
 };
 
@@ -55,26 +55,33 @@ struct sp_rec_decoder {
 	struct sp_buf line;
 	uint64_t seen_us;		/* of the last record handed out */
 	bool comes_again;		/* what was seen, packed */
+	const struct sp_rec_sieve *sieve;
 };
 
 enum sp_err
 sp_rec_sealed_keys(const struct sp_rec_header *h, size_t recipient,
-    struct sp_buf *out)
+    uint32_t lanes, struct sp_buf *out, uint8_t *n)
 {
-	bool any = false;
+	uint16_t seen = 0;
 
+	*n = 0;
 	for (size_t l = 0; l < SP_REC_LANES; l++) {
 		const struct sp_rec_lane_seal *s = &h->lane[l];
 
+		if ((lanes >> (l + 1) & 1) == 0 || (s->group & seen) != 0)
+			continue;
 		for (size_t i = 0; i < s->n && s->threshold == 1; i++) {
 			if (s->who[i] != recipient)
 				continue;
-			SP_TRY(sp_buf_put_u8(out, (uint8_t)(l + 1)));
-			SP_TRY(sp_buf_put(out, s->box[i], SP_LANE_SEALED_BYTES));
-			any = true;
+			SP_TRY(sp_buf_put_u8(out, s->group != 0 ? 0 :
+			    (uint8_t)(l + 1)));
+			SP_TRY(sp_buf_put(out, s->box[i], sp_rec_box_bytes(s)));
+			*n = (uint8_t)(*n + 1);
+			seen |= s->group;
+			break;
 		}
 	}
-	return any ? SP_OK : SP_ERR_NOTFOUND;
+	return *n > 0 ? SP_OK : SP_ERR_NOTFOUND;
 }
 
 enum sp_err
@@ -169,6 +176,12 @@ sp_rec_decoder_reopen(struct sp_rec_decoder *d, int fd,
 	if (lanes != 0)
 		sp_rec_file_skim(d->f, lanes);
 	return SP_OK;
+}
+
+void
+sp_rec_decoder_sieve(struct sp_rec_decoder *d, const struct sp_rec_sieve *sieve)
+{
+	d->sieve = sieve;
 }
 
 void
@@ -319,9 +332,8 @@ unpack(struct sp_rec_decoder *d, const struct sp_rec_chunk *c, struct sp_buf *ou
 	return sp_rec_unpack(&l->unpack, sp_buf_span(&d->clear), out);
 }
 
-/* The next record of a part. */
 static enum sp_err
-fetch(struct part *p)
+fetch_one(struct part *p)
 {
 	enum sp_err e = sp_rec_record_get(&p->left, &p->next);
 
@@ -339,12 +351,24 @@ fetch(struct part *p)
 	return p->base_us > 2 * SP_REC_TIME_MAX ? SP_ERR_PROTO : SP_OK;
 }
 
+/* The next record of a part that is wanted. */
+static enum sp_err
+fetch(struct sp_rec_decoder *d, struct part *p)
+{
+	do
+		SP_TRY(fetch_one(p));
+	while (p->has_next && !p->is_sieved && !d->sieve->wants(d->sieve->ctx,
+	    &p->next));
+	return SP_OK;
+}
+
 static enum sp_err
 decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
 {
 	bool is_packed = (c->h.flags & SP_REC_F_ZSTD) != 0;
 	struct part *p = &d->part[d->n_parts];
 
+	p->is_sieved = d->sieve == NULL;
 	p->text.max = SP_REC_BODY_MAX;
 	SP_TRY(unseal(d, c, is_packed ? &d->clear : &p->text));
 	if (is_packed)
@@ -357,7 +381,9 @@ decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
 		p->text = d->rows;
 		d->rows = columns;
 		p->text.max = ROWS_MAX;
-		SP_TRY(sp_rec_from_columns(sp_buf_span(&d->rows), &p->text));
+		p->is_sieved = true;
+		SP_TRY(sp_rec_from_columns(sp_buf_span(&d->rows), c->h.lane,
+		    d->sieve, &p->text));
 	}
 	p->left = sp_buf_span(&p->text);
 	p->lane = c->h.lane;
@@ -365,7 +391,7 @@ decode_chunk(struct sp_rec_decoder *d, const struct sp_rec_chunk *c)
 	p->is_delta = sp_rec_file_header(d->f)->version >= 4;
 	if (d->n_parts++ == 0)
 		d->now = d->segment;
-	return fetch(p);
+	return fetch(d, p);
 }
 
 static bool
@@ -453,7 +479,7 @@ sp_rec_decoder_next(struct sp_rec_decoder *d, struct sp_rec_record *r)
 				d->late = e;
 		}
 		*r = p->next;
-		if ((e = fetch(p)) != SP_OK)
+		if ((e = fetch(d, p)) != SP_OK)
 			d->late = e;
 		if (d->comes_again && r->at_us <= d->seen_us)
 			continue;

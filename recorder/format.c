@@ -25,8 +25,9 @@ sp_rec_known_flags(uint8_t version)
 	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME,
 	    SP_REC_F_ZSTD | SP_REC_F_BEHIND | SP_REC_F_KEYFRAME |
 	    SP_REC_F_WITH_OUT | SP_REC_F_COLUMNS};
+	const size_t n = sizeof(known) / sizeof(known[0]);
 
-	return version <= SP_REC_VERSION ? known[version] : 0;
+	return known[version < n ? version : n - 1];
 }
 
 static void
@@ -99,6 +100,13 @@ sp_rec_varint_get(struct sp_span *s, uint64_t max, uint64_t *v)
 {
 	uint64_t x = 0;
 
+	/* Most are small, and a search passes over millions of them. */
+	if (s->n > 0 && s->p[0] < 0x80 && s->p[0] <= max) {
+		*v = s->p[0];
+		s->p++;
+		s->n--;
+		return SP_OK;
+	}
 	for (unsigned shift = 0; shift < 64; shift += 7) {
 		uint8_t b = 0;
 

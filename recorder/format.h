@@ -132,12 +132,20 @@ SP_MUST enum sp_err sp_rec_record_put(struct sp_buf *b, uint64_t dt_us,
 SP_MUST enum sp_err sp_rec_record_get(struct sp_span *s,
     struct sp_rec_record *r);
 
+/* Who looks for something in many recordings says of each record whether it is
+ * wanted; those that are not are not taken apart. at_us and chan say nothing. */
+struct sp_rec_sieve {
+	bool (*wants)(void *ctx, const struct sp_rec_record *r);
+	void *ctx;
+};
+
 /* Whole records as columns, and back; out is emptied. SP_ERR_TOOBIG: a time that
- * does not fit, or out->max; SP_ERR_PROTO: no columns of ours. */
+ * does not fit, or out->max; SP_ERR_PROTO: no columns of ours. sieve: those that it
+ * wants, of that lane; NULL: all. */
 SP_MUST enum sp_err sp_rec_to_columns(struct sp_span records,
     struct sp_buf *out);
-SP_MUST enum sp_err sp_rec_from_columns(struct sp_span columns,
-    struct sp_buf *out);
+SP_MUST enum sp_err sp_rec_from_columns(struct sp_span columns, uint8_t lane,
+    const struct sp_rec_sieve *sieve, struct sp_buf *out);
 
 /* ---------------------------------------------------------- cryptography */
 

@@ -15,16 +15,11 @@ old_bytes(size_t n)
 	return SP_REC_HEADER_FIXED + n * 32 + SP_REC_LANES_OLD * OLD_LANE(n);
 }
 
-static size_t
-box_bytes(uint8_t threshold)
-{
-	return threshold > 1 ? SP_REC_SHARE_SEALED : SP_LANE_SEALED_BYTES;
-}
-
 size_t
 sp_rec_box_bytes(const struct sp_rec_lane_seal *l)
 {
-	return box_bytes(l->threshold);
+	return (l->group != 0 ? SP_GROUP_SEALED_BYTES : SP_LANE_SEALED_BYTES) +
+	    (l->threshold > 1 ? (size_t)SP_REC_SHARE_MORE : 0);
 }
 
 /* --------------------------------------------------------------- encode */
@@ -42,53 +37,65 @@ is_sound(const struct sp_rec_header *h, const struct sp_rec_lane_seal *l)
 }
 
 static enum sp_err
-put_lane(struct sp_buf *b, const struct sp_rec_header *h, size_t lane, bool is_old)
+put_boxes(struct sp_buf *b, const struct sp_rec_lane_seal *l)
 {
-	const struct sp_rec_lane_seal *l = &h->lane[lane - 1];
-
-	if (!is_sound(h, l) || (is_old && (l->n != h->n_recipients ||
-	    l->threshold != 1)))
-		return SP_ERR_INVAL;
-	SP_TRY(sp_buf_put_u8(b, (uint8_t)lane));
-	if (!is_old) {
-		SP_TRY(sp_buf_put_u8(b, l->threshold));
-		SP_TRY(sp_buf_put_u8(b, l->n));
-	}
+	SP_TRY(sp_buf_put_u8(b, l->threshold));
+	SP_TRY(sp_buf_put_u8(b, l->n));
 	for (size_t i = 0; i < l->n; i++) {
-		if (!is_old)
-			SP_TRY(sp_buf_put_u8(b, l->who[i]));
-		SP_TRY(sp_buf_put(b, l->box[i], box_bytes(l->threshold)));
+		SP_TRY(sp_buf_put_u8(b, l->who[i]));
+		SP_TRY(sp_buf_put(b, l->box[i], sp_rec_box_bytes(l)));
 	}
 	return SP_OK;
 }
 
 static enum sp_err
-put_lanes(struct sp_buf *b, const struct sp_rec_header *h, size_t most, bool is_old)
+put_old_boxes(struct sp_buf *b, const struct sp_rec_header *h,
+    const struct sp_rec_lane_seal *l)
 {
-	for (size_t l = 1; l <= most; l++)
-		if (is_old || h->lane[l - 1].n > 0)
-			SP_TRY(put_lane(b, h, l, is_old));
+	if (l->n != h->n_recipients || l->threshold != 1)
+		return SP_ERR_INVAL;
+	for (size_t i = 0; i < l->n; i++)
+		SP_TRY(sp_buf_put(b, l->box[i], SP_LANE_SEALED_BYTES));
 	return SP_OK;
+}
+
+/* What stands for this lane; nothing if it stands with one before it. */
+static enum sp_err
+put_lane(struct sp_buf *b, const struct sp_rec_header *h, size_t lane,
+    uint8_t version, uint8_t *n)
+{
+	const struct sp_rec_lane_seal *l = &h->lane[lane - 1];
+	uint16_t bit = SP_GROUP_BIT(lane);
+
+	if (version >= 3 && l->n == 0)
+		return SP_OK;
+	if (!is_sound(h, l) || (version >= 5) != (l->group != 0) ||
+	    (version >= 5 && (l->group & bit) == 0))
+		return SP_ERR_INVAL;
+	if ((l->group & (bit - 1)) != 0)
+		return SP_OK;
+	*n = (uint8_t)(*n + 1);
+	SP_TRY(version >= 5 ? sp_buf_put_u16(b, l->group) :
+	    sp_buf_put_u8(b, (uint8_t)lane));
+	return version >= 3 ? put_boxes(b, l) : put_old_boxes(b, h, l);
 }
 
 enum sp_err
 sp_rec_header_encode(struct sp_buf *b, const struct sp_rec_header *h)
 {
-	bool is_old = h->version == 1 || h->version == 2;
-	size_t most = is_old ? SP_REC_LANES_OLD : SP_REC_LANES;
+	uint8_t version = h->version != 0 ? h->version : SP_REC_VERSION, n = 0;
+	size_t most = version < 3 ? SP_REC_LANES_OLD : SP_REC_LANES;
 	SP_BUF_AUTO lanes = {.max = SP_REC_HEADER_MAX};
-	uint8_t n = 0;
 
-	if (h->version > SP_REC_VERSION || h->n_recipients == 0 ||
+	if (version > SP_REC_VERSION || h->n_recipients == 0 ||
 	    h->n_recipients > SP_REC_RECIPIENTS_MAX)
 		return SP_ERR_INVAL;
-	for (size_t l = 0; l < most; l++)
-		n = (uint8_t)(n + (is_old || h->lane[l].n > 0));
+	for (size_t l = 1; l <= most; l++)
+		SP_TRY(put_lane(&lanes, h, l, version, &n));
 	if (n == 0)
 		return SP_ERR_INVAL;
-	SP_TRY(put_lanes(&lanes, h, most, is_old));
 	SP_TRY(sp_buf_put(b, SP_REC_MAGIC, SP_REC_MAGIC_BYTES));
-	SP_TRY(sp_buf_put_u8(b, h->version != 0 ? h->version : SP_REC_VERSION));
+	SP_TRY(sp_buf_put_u8(b, version));
 	SP_TRY(sp_buf_put_u8(b, SP_REC_SUITE));
 	SP_TRY(sp_buf_put_u16(b, 0));
 	SP_TRY(sp_buf_put_u32(b, (uint32_t)(SP_REC_HEADER_FIXED +
@@ -187,7 +194,7 @@ get_boxes(struct sp_span *s, const struct sp_rec_header *h,
 		return SP_ERR_PROTO;
 	for (size_t i = 0; i < l->n; i++) {
 		SP_TRY(sp_get_u8(s, &l->who[i]));
-		SP_TRY(sp_get_fixed(s, l->box[i], box_bytes(l->threshold)));
+		SP_TRY(sp_get_fixed(s, l->box[i], sp_rec_box_bytes(l)));
 	}
 	return is_sound(h, l) ? SP_OK : SP_ERR_PROTO;
 }
@@ -195,11 +202,9 @@ get_boxes(struct sp_span *s, const struct sp_rec_header *h,
 static enum sp_err
 get_lanes(struct sp_span *s, struct sp_rec_header *h, uint8_t lanes)
 {
-	struct sp_rec_lane_seal skip;
+	struct sp_rec_lane_seal skip = {0};
 	uint8_t last = 0, lane = 0;
 
-	if (lanes == 0 || lanes > SP_REC_LANES_MAX)
-		return SP_ERR_PROTO;
 	for (; lanes > 0; lanes--, last = lane) {
 		SP_TRY(sp_get_u8(s, &lane));
 		if (lane <= last || lane > SP_REC_LANES_MAX)
@@ -208,6 +213,29 @@ get_lanes(struct sp_span *s, struct sp_rec_header *h, uint8_t lanes)
 		    &h->lane[lane - 1] : &skip));
 		h->lanes |= 1u << lane;
 	}
+	return SP_OK;
+}
+
+/* Each lane is in one group, and the groups stand in the order of their lowest. */
+static enum sp_err
+get_groups(struct sp_span *s, struct sp_rec_header *h, uint8_t groups)
+{
+	struct sp_rec_lane_seal l;
+	uint16_t seen = 0, last = 0, lowest;
+
+	for (; groups > 0; groups--, last = lowest) {
+		l = (struct sp_rec_lane_seal){0};
+		SP_TRY(sp_get_u16(s, &l.group));
+		lowest = (uint16_t)(l.group & -l.group);
+		if (l.group == 0 || (l.group & seen) != 0 || lowest < last)
+			return SP_ERR_PROTO;
+		seen |= l.group;
+		SP_TRY(get_boxes(s, h, &l));
+		for (size_t i = 0; i < SP_REC_LANES; i++)
+			if ((l.group >> i & 1) != 0)
+				h->lane[i] = l;
+	}
+	h->lanes = (uint32_t)seen << 1;
 	return SP_OK;
 }
 
@@ -230,54 +258,100 @@ sp_rec_header_decode(struct sp_span s, struct sp_rec_header *h)
 	if (is_old && (lanes != SP_REC_LANES_OLD ||
 	    len != old_bytes(h->n_recipients)))
 		return SP_ERR_PROTO;
-	SP_TRY(is_old ? get_old_lanes(&s, h) : get_lanes(&s, h, lanes));
+	if (lanes == 0 || lanes > SP_REC_LANES_MAX)
+		return SP_ERR_PROTO;
+	SP_TRY(is_old ? get_old_lanes(&s, h) : h->version < 5 ?
+	    get_lanes(&s, h, lanes) : get_groups(&s, h, lanes));
 	return s.n == 0 ? SP_OK : SP_ERR_PROTO;
 }
 
 /* ----------------------------------------------------------------- boxes */
 
-static enum sp_err
-seal_one(struct sp_rec_header *h, uint8_t lane, size_t i, const uint8_t *key,
-    const struct sp_share *s)
+uint16_t
+sp_rec_group_of(const struct sp_rec_header *h, uint8_t lane)
 {
-	struct sp_rec_lane_seal *l = &h->lane[lane - 1];
-	uint8_t plain[SP_REC_SHARE_PLAIN];
+	const struct sp_rec_lane_seal *l = &h->lane[lane - 1];
+	uint16_t lanes = 0;
+
+	for (size_t i = 0; i < SP_REC_LANES; i++)
+		if (h->lane[i].n == l->n && h->lane[i].threshold == l->threshold &&
+		    memcmp(h->lane[i].who, l->who, l->n) == 0)
+			lanes = (uint16_t)(lanes | 1u << i);
+	return lanes;
+}
+
+static enum sp_err
+seal_one(struct sp_rec_header *h, struct sp_rec_lane_seal *l, size_t i,
+    const uint8_t *key, const struct sp_share *s)
+{
+	uint8_t plain[SP_GROUP_PLAIN_BYTES + SP_REC_SHARE_MORE];
 	int bad;
 
 	memcpy(plain, s == NULL ? key : s->y, 32);
 	memcpy(plain + 32, h->session, 16);
-	plain[48] = lane;
+	plain[48] = (uint8_t)l->group;
+	plain[49] = (uint8_t)(l->group >> 8);
 	if (s != NULL) {
-		memcpy(plain + 49, s->set, 16);
-		plain[65] = s->k;
-		plain[66] = s->n;
-		plain[67] = s->index;
+		memcpy(plain + 50, s->set, 16);
+		plain[66] = s->k;
+		plain[67] = s->n;
+		plain[68] = s->index;
 	}
-	bad = crypto_box_seal(l->box[i], plain, box_bytes(l->threshold) -
+	bad = crypto_box_seal(l->box[i], plain, sp_rec_box_bytes(l) -
 	    crypto_box_SEALBYTES, h->recipient[l->who[i]]);
 	sodium_memzero(plain, sizeof(plain));
 	return bad == 0 ? SP_OK : SP_ERR_CRYPTO;
 }
 
 enum sp_err
-sp_rec_lane_seal(struct sp_rec_header *h, uint8_t lane,
+sp_rec_group_seal(struct sp_rec_header *h, uint16_t lanes,
     const uint8_t key[static 32])
 {
-	struct sp_rec_lane_seal *l = &h->lane[lane - 1];
 	struct sp_share shares[SP_SHARES_MAX];
+	struct sp_rec_lane_seal *l = NULL;
 	enum sp_err e = SP_OK;
 
-	SP_ASSERT(lane >= 1 && lane <= SP_REC_LANES);
+	SP_ASSERT(lanes != 0 && lanes >> SP_REC_LANES == 0);
+	for (size_t i = SP_REC_LANES; i-- > 0;)
+		if ((lanes >> i & 1) != 0)
+			l = &h->lane[i];
 	if (l->n == 0 || !is_sound(h, l))
 		return SP_ERR_INVAL;
+	l->group = lanes;
 	if (l->threshold > 1)
 		SP_TRY(sp_shares_split(sp_span_of(key, 32), l->threshold, l->n,
 		    shares));
 	for (size_t i = 0; i < l->n && e == SP_OK; i++)
-		e = seal_one(h, lane, i, key, l->threshold > 1 ? &shares[i] : NULL);
+		e = seal_one(h, l, i, key, l->threshold > 1 ? &shares[i] : NULL);
 	if (l->threshold > 1)
 		sp_share_wipe(shares, l->n);
+	for (size_t i = 0; i < SP_REC_LANES; i++)
+		if ((lanes >> i & 1) != 0 && &h->lane[i] != l)
+			h->lane[i] = *l;
 	return e;
+}
+
+/* The text of a box: of this session, and of this lane or group? */
+static enum sp_err
+take_text(const struct sp_rec_header *h, uint8_t lane, const uint8_t *plain,
+    struct sp_rec_opened *o)
+{
+	const struct sp_rec_lane_seal *l = &h->lane[lane - 1];
+	bool is_group = l->group != 0;
+	const uint8_t *more = plain + (is_group ? SP_GROUP_PLAIN_BYTES :
+	    SP_LANE_PLAIN_BYTES);
+	unsigned of = is_group ? plain[48] | (unsigned)plain[49] << 8 : plain[48];
+
+	if (memcmp(plain + 32, h->session, 16) != 0 ||
+	    of != (is_group ? l->group : lane))
+		return SP_ERR_DENIED;
+	*o = (struct sp_rec_opened){.lane = lane, .threshold = l->threshold,
+	    .is_group = is_group, .k = more[16], .n = more[17],
+	    .index = more[18]};
+	memcpy(o->set, more, 16);
+	memcpy(o->key, plain, 32);
+	return is_group && l->threshold == 1 ?
+	    sp_lane_of_group(plain, lane, o->key) : SP_OK;
 }
 
 enum sp_err
@@ -286,8 +360,8 @@ sp_rec_lane_open(const struct sp_rec_header *h, uint8_t lane, size_t i,
     struct sp_rec_opened *o)
 {
 	const struct sp_rec_lane_seal *l;
-	uint8_t plain[SP_REC_SHARE_PLAIN] = {0};
-	enum sp_err e = SP_OK;
+	uint8_t plain[SP_GROUP_PLAIN_BYTES + SP_REC_SHARE_MORE] = {0};
+	enum sp_err e;
 	size_t at = 0;
 
 	if (lane < 1 || lane > SP_REC_LANES)
@@ -297,36 +371,20 @@ sp_rec_lane_open(const struct sp_rec_header *h, uint8_t lane, size_t i,
 		at++;
 	if (at == l->n)
 		return SP_ERR_NOTFOUND;
-	if (crypto_box_seal_open(plain, l->box[at], box_bytes(l->threshold), pk,
-	    sk) != 0)
-		e = SP_ERR_CRYPTO;
-	else if (memcmp(plain + 32, h->session, 16) != 0 || plain[48] != lane)
-		e = SP_ERR_DENIED;
-	if (e == SP_OK) {
-		*o = (struct sp_rec_opened){.threshold = l->threshold,
-		    .k = plain[65], .n = plain[66], .index = plain[67]};
-		memcpy(o->key, plain, 32);
-		memcpy(o->set, plain + 49, 16);
-	}
+	e = crypto_box_seal_open(plain, l->box[at], sp_rec_box_bytes(l), pk,
+	    sk) != 0 ? SP_ERR_CRYPTO : take_text(h, lane, plain, o);
 	sodium_memzero(plain, sizeof(plain));
 	return e;
 }
 
-enum sp_err
-sp_rec_lane_join(const struct sp_rec_opened *o, size_t n,
-    uint8_t key[static 32])
+static enum sp_err
+join_shares(const struct sp_rec_opened *o, size_t n, uint8_t *key)
 {
 	struct sp_share s[SP_SHARES_MAX];
 	uint8_t secret[SP_SHARE_SECRET_MAX];
 	size_t len = 0, bad = 0;
 	enum sp_err e;
 
-	if (n == 0 || n > SP_SHARES_MAX)
-		return SP_ERR_AGAIN;
-	if (o[0].threshold == 1) {
-		memcpy(key, o[0].key, 32);
-		return SP_OK;
-	}
 	for (size_t i = 0; i < n; i++) {
 		s[i] = (struct sp_share){.k = o[i].k, .n = o[i].n,
 		    .index = o[i].index, .len = 32};
@@ -336,9 +394,23 @@ sp_rec_lane_join(const struct sp_rec_opened *o, size_t n,
 	e = sp_shares_check(s, n, &bad);
 	if (e == SP_OK)
 		e = sp_shares_join(s, n, secret, &len, &bad);
-	if (e == SP_OK)
+	if (e == SP_OK && o[0].is_group)
+		e = sp_lane_of_group(secret, o[0].lane, key);
+	else if (e == SP_OK)
 		memcpy(key, secret, 32);
 	sp_share_wipe(s, n);
 	sodium_memzero(secret, sizeof(secret));
 	return e;
+}
+
+enum sp_err
+sp_rec_lane_join(const struct sp_rec_opened *o, size_t n,
+    uint8_t key[static 32])
+{
+	if (n == 0 || n > SP_SHARES_MAX)
+		return SP_ERR_AGAIN;
+	if (o[0].threshold > 1)
+		return join_shares(o, n, key);
+	memcpy(key, o[0].key, 32);
+	return SP_OK;
 }

@@ -115,10 +115,11 @@ struct sp_rec_lane_keys {
 	bool has[SP_REC_LANES];
 	uint8_t key[SP_REC_LANES][32];
 };
-/* The bodies of play_keys and play_keys_r (common/signed.h): the lanes that this
- * recipient (index) opens alone. SP_ERR_NOTFOUND: none. */
+/* The bodies of play_keys and play_keys_r (common/signed.h): the boxes of those of
+ * these lanes (bit n: lane n) that this recipient (index) opens alone, and how many
+ * boxes that is. SP_ERR_NOTFOUND: none. */
 SP_MUST enum sp_err sp_rec_sealed_keys(const struct sp_rec_header *h,
-    size_t recipient, struct sp_buf *out);
+    size_t recipient, uint32_t lanes, struct sp_buf *out, uint8_t *n);
 SP_MUST enum sp_err sp_rec_parse_keys(struct sp_span keys,
     struct sp_rec_lane_keys *k);
 
@@ -129,6 +130,10 @@ SP_MUST enum sp_err sp_rec_decoder_new(int fd,
  * read (sp_rec_file_skim), and no place is kept to come back to. */
 SP_MUST enum sp_err sp_rec_decoder_reopen(struct sp_rec_decoder *d, int fd,
     const struct sp_rec_lane_keys *keys, uint32_t lanes);
+/* From now on only what it wants is handed out; NULL: all. It is asked about lines
+ * that were written as one record (46) as they are. */
+void sp_rec_decoder_sieve(struct sp_rec_decoder *d,
+    const struct sp_rec_sieve *sieve);
 void sp_rec_decoder_free(struct sp_rec_decoder *d);
 /* The next record; its data live until the next call. SP_ERR_EOF: no more
  * whole chunks. SP_ERR_CRYPTO, SP_ERR_PROTO, SP_ERR_TOOBIG: not decodable from

@@ -10,6 +10,7 @@
 /* What the files of the writer share. */
 struct sp_rec_keys {
 	uint8_t state[SP_REC_LANES][32];	/* the ratchet, of this segment */
+	uint8_t group[32];	/* while the header is made */
 	uint8_t sign[64];
 };
 

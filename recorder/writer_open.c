@@ -23,6 +23,23 @@ take_openers(const struct sp_rec_openers *o, struct sp_rec_header *h,
 	return SP_OK;
 }
 
+/* One secret for those lanes. It is gone when their keys are made: it would open
+ * what the ratchet has left behind. */
+static enum sp_err
+seal_group(struct sp_rec_writer *w, struct sp_rec_header *h, uint16_t lanes)
+{
+	uint8_t *key = w->keys->group;
+	enum sp_err e;
+
+	randombytes_buf(key, 32);
+	e = sp_rec_group_seal(h, lanes, key);
+	for (uint8_t lane = 1; e == SP_OK && lane <= SP_REC_LANES; lane++)
+		if ((lanes & SP_GROUP_BIT(lane)) != 0)
+			e = sp_lane_of_group(key, lane, w->keys->state[lane - 1]);
+	sodium_memzero(key, 32);
+	return e;
+}
+
 static enum sp_err
 seal_lane_keys(struct sp_rec_writer *w, const struct sp_rec_params *p,
     struct sp_rec_header *h)
@@ -33,11 +50,11 @@ seal_lane_keys(struct sp_rec_writer *w, const struct sp_rec_params *p,
 		return SP_ERR_INVAL;
 	h->n_recipients = (uint8_t)(to.n / 32);
 	memcpy(h->recipient, to.p, to.n);
-	for (uint8_t l = 0; l < SP_REC_LANES; l++) {
+	for (uint8_t l = 0; l < SP_REC_LANES; l++)
 		SP_TRY(take_openers(&p->openers[l], h, &h->lane[l]));
-		randombytes_buf(w->keys->state[l], 32);
-		SP_TRY(sp_rec_lane_seal(h, (uint8_t)(l + 1), w->keys->state[l]));
-	}
+	for (uint8_t lane = 1; lane <= SP_REC_LANES; lane++)
+		if (h->lane[lane - 1].group == 0)
+			SP_TRY(seal_group(w, h, sp_rec_group_of(h, lane)));
 	return SP_OK;
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/keysrule.h"
+#include "common/lanes.h"
 #include "common/mask.h"
 #include "common/signed.h"
 #include "common/sort.h"
@@ -286,43 +287,72 @@ sp_plays_end_all(struct sp_plays *t)
 
 /* ------------------------------------------------------------------- keys */
 
+/* The keys of those lanes of a group that are granted. */
+static enum sp_err
+put_group(const uint8_t *clear, uint32_t granted, struct sp_buf *out,
+    uint8_t *n)
+{
+	unsigned lanes = clear[48] | (unsigned)clear[49] << 8;
+	uint8_t *at;
+
+	for (uint8_t lane = 1; lane <= 16; lane++) {
+		if ((lanes >> (lane - 1) & 1) == 0 || (granted >> lane & 1) == 0)
+			continue;
+		SP_TRY(sp_buf_put_u8(out, lane));
+		SP_TRY(sp_buf_reserve(out, SP_LANE_KEY_BYTES, &at));
+		SP_TRY(sp_lane_of_group(clear, lane, at));
+		sp_buf_commit(out, SP_LANE_KEY_BYTES);
+		*n = (uint8_t)(*n + 1);
+	}
+	return SP_OK;
+}
+
+/* The next box, and the keys that are granted of it. clear: room for its text.
+ * SP_ERR_CRYPTO: it does not open. SP_ERR_DENIED: of another session, or not of the
+ * lane that it is said to be of. */
 static enum sp_err
 open_box(const struct sp_root *r, const uint8_t session[static 16],
-    uint8_t lane, const uint8_t *box, struct sp_buf *out)
+    uint32_t granted, struct sp_span *in, uint8_t *clear, struct sp_buf *out,
+    uint8_t *n)
 {
-	SP_SECRET_AUTO s = {0};
+	const uint8_t *box;
+	uint8_t lane = 0;
+	size_t len;
 
-	SP_TRY(sp_secret_new(&s, SP_LANE_PLAIN_BYTES));
-	if (crypto_box_seal_open(s.p, box, SP_LANE_SEALED_BYTES, r->rec_pk,
-	    r->rec.p) != 0)
+	SP_TRY(sp_get_u8(in, &lane));
+	len = lane == 0 ? SP_GROUP_SEALED_BYTES : SP_LANE_SEALED_BYTES;
+	SP_TRY(sp_get(in, len, &box));
+	if (lane != 0 && (lane >= 32 || (granted >> lane & 1) == 0))
+		return SP_OK;
+	if (crypto_box_seal_open(clear, box, len, r->rec_pk, r->rec.p) != 0)
 		return SP_ERR_CRYPTO;
-	if (sodium_memcmp(s.p + SP_LANE_KEY_BYTES, session, 16) != 0 ||
-	    s.p[SP_LANE_KEY_BYTES + 16] != lane)
+	if (sodium_memcmp(clear + SP_LANE_KEY_BYTES, session, 16) != 0 ||
+	    (lane != 0 && clear[SP_LANE_KEY_BYTES + 16] != lane))
 		return SP_ERR_DENIED;
+	if (lane == 0)
+		return put_group(clear, granted, out, n);
+	*n = (uint8_t)(*n + 1);
 	SP_TRY(sp_buf_put_u8(out, lane));
-	return sp_buf_put(out, s.p, SP_LANE_KEY_BYTES);
+	return sp_buf_put(out, clear, SP_LANE_KEY_BYTES);
 }
 
 enum sp_err
 sp_lane_keys_open(const struct sp_root *r, const uint8_t session[static 16],
     uint32_t granted, struct sp_span sealed, struct sp_buf *out)
 {
-	size_t lanes = 0;
+	SP_SECRET_AUTO clear = {0};
+	size_t boxes = 0;
+	uint8_t n = 0;
 
 	if (!r->is_open)
 		return SP_ERR_SEALED;
+	SP_TRY(sp_secret_new(&clear, SP_GROUP_PLAIN_BYTES));
 	while (sealed.n > 0) {
-		const uint8_t *box;
-		uint8_t lane;
-
-		SP_TRY(sp_get_u8(&sealed, &lane));
-		SP_TRY(sp_get(&sealed, SP_LANE_SEALED_BYTES, &box));
-		if (++lanes > SP_PLAY_LANES_MAX)
+		if (++boxes > SP_PLAY_LANES_MAX)
 			return SP_ERR_TOOBIG;
-		if (lane < 32 && (granted >> lane & 1) != 0)
-			SP_TRY(open_box(r, session, lane, box, out));
+		SP_TRY(open_box(r, session, granted, &sealed, clear.p, out, &n));
 	}
-	return lanes == 0 ? SP_ERR_INVAL : SP_OK;
+	return boxes == 0 ? SP_ERR_INVAL : SP_OK;
 }
 
 static void
@@ -384,10 +414,10 @@ static enum sp_err
 search_one(struct sp_plays *t, struct play *y, struct sp_span *in,
     uint8_t *clear, struct sp_buf *out)
 {
-	const struct sp_root *r = t->root;
-	SP_BUF_AUTO keys = {.max = SP_PLAY_LANES_MAX * 33};
-	const uint8_t *id, *box;
-	uint8_t n = 0, lane = 0, opened = 0;
+	SP_BUF_AUTO keys = {.max = SP_PLAY_LANES_MAX * 16 * 33};
+	uint8_t n = 0, opened = 0, before;
+	const uint8_t *id;
+	enum sp_err e;
 
 	SP_TRY(sp_get(in, 16, &id));
 	SP_TRY(sp_get_u8(in, &n));
@@ -396,19 +426,12 @@ search_one(struct sp_plays *t, struct play *y, struct sp_span *in,
 	if (!is_among(y, id))
 		return SP_ERR_DENIED;
 	for (uint8_t i = 0; i < n; i++) {
-		SP_TRY(sp_get_u8(in, &lane));
-		SP_TRY(sp_get(in, SP_LANE_SEALED_BYTES, &box));
-		if (lane >= 32 || (y->lanes >> lane & 1) == 0)
-			return SP_ERR_DENIED;
-		if (crypto_box_seal_open(clear, box, SP_LANE_SEALED_BYTES,
-		    r->rec_pk, r->rec.p) != 0)
-			continue;
-		if (sodium_memcmp(clear + SP_LANE_KEY_BYTES, id, 16) != 0 ||
-		    clear[SP_LANE_KEY_BYTES + 16] != lane)
-			return SP_ERR_DENIED;
-		SP_TRY(sp_buf_put_u8(&keys, lane));
-		SP_TRY(sp_buf_put(&keys, clear, SP_LANE_KEY_BYTES));
-		opened++;
+		before = opened;
+		e = open_box(t->root, id, y->lanes, in, clear, &keys, &opened);
+		if (e == SP_OK && opened == before)
+			e = SP_ERR_DENIED;
+		if (e != SP_ERR_CRYPTO)
+			SP_TRY(e);
 	}
 	SP_TRY(sp_buf_put(out, id, 16));
 	SP_TRY(sp_buf_put_u8(out, opened));
@@ -425,7 +448,7 @@ on_search_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	enum sp_err e = y->is_search && t->root->is_open ? SP_OK : SP_ERR_DENIED;
 
 	SP_TRY(sp_dec_search_keys(p->body, &m));
-	SP_TRY(sp_secret_new(&clear, SP_LANE_PLAIN_BYTES));
+	SP_TRY(sp_secret_new(&clear, SP_GROUP_PLAIN_BYTES));
 	while (e == SP_OK && m.boxes.n > 0)
 		e = search_one(t, y, &m.boxes, clear.p, &keys);
 	if (e != SP_OK)

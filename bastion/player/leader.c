@@ -78,26 +78,16 @@ static enum sp_err
 put_boxes(struct leader *s, struct rec *r, struct sp_buf *b)
 {
 	const struct sp_rec_header *h = &s->header;
-	uint32_t needs = search_needs(s->q.lanes);
-	SP_BUF_AUTO boxes = {.max = SP_REC_LANES * 98};
+	SP_BUF_AUTO boxes = {.max = SP_REC_LANES * (1 + SP_GROUP_SEALED_BYTES)};
+	enum sp_err e = SP_ERR_NOTFOUND;
 	uint8_t n = 0;
 
-	for (uint8_t l = 1; l <= SP_REC_LANES; l++) {
-		const struct sp_rec_lane_seal *lane = &h->lane[l - 1];
-
-		if ((needs >> l & 1) == 0 || lane->threshold != 1)
-			continue;
-		for (size_t i = 0; i < lane->n; i++) {
-			if (memcmp(h->recipient[lane->who[i]],
-			    s->q.recording_key, 32) != 0)
-				continue;
-			SP_TRY(sp_buf_put_u8(&boxes, l));
-			SP_TRY(sp_buf_put(&boxes, lane->box[i],
-			    SP_LANE_SEALED_BYTES));
-			n++;
-			break;
-		}
-	}
+	for (size_t i = 0; i < h->n_recipients && e == SP_ERR_NOTFOUND; i++)
+		if (memcmp(h->recipient[i], s->q.recording_key, 32) == 0)
+			e = sp_rec_sealed_keys(h, i, search_needs(s->q.lanes),
+			    &boxes, &n);
+	if (e != SP_OK && e != SP_ERR_NOTFOUND)
+		return e;
 	SP_TRY(sp_buf_put(b, r->f.session, 16));
 	SP_TRY(sp_buf_put_u8(b, n));
 	return sp_buf_put(b, sp_buf_span(&boxes).p, boxes.len);

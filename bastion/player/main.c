@@ -76,12 +76,13 @@ boxes_of_vault(struct player *p, struct sp_buf *boxes)
 	struct sp_rec_file *f = NULL;
 	const struct sp_rec_header *h;
 	enum sp_err e = SP_ERR_NOTFOUND;
+	uint8_t n = 0;
 
 	SP_TRY(sp_rec_file_open(p->file, &f));
 	h = sp_rec_file_header(f);
 	for (size_t i = 0; i < h->n_recipients && e == SP_ERR_NOTFOUND; i++)
 		if (memcmp(h->recipient[i], p->start.recording_key, 32) == 0)
-			e = sp_rec_sealed_keys(h, i, boxes);
+			e = sp_rec_sealed_keys(h, i, UINT32_MAX, boxes, &n);
 	sp_rec_file_close(f);
 	return e;
 }

@@ -16,6 +16,7 @@
 struct match {
 	bool is_regex, folds;
 	regex_t re;
+	/* The words; of an expression, what every match of it holds (0: nothing). */
 	size_t n;
 	uint8_t lit[MATCH_BYTES_MAX];	/* folded when `folds` */
 	uint16_t skip[256];
@@ -28,5 +29,8 @@ void match_fini(struct match *m);
 /* The first match in the text; its place and length. */
 bool match_find(const struct match *m, struct sp_span text, size_t *at,
     size_t *n);
+/* False: no part of the text can match. Much cheaper than match_find with an
+ * expression. */
+bool match_may(const struct match *m, struct sp_span text);
 
 #endif

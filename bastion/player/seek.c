@@ -35,6 +35,8 @@ struct seeker {
 	struct hits *to;
 	uint64_t now_us;
 	bool has_view, has_gap, has_exec, has_opened;
+	enum of_out what;	/* of this pass */
+	struct sp_rec_sieve sieve;
 	size_t n_spans;
 	struct span_of {
 		uint32_t chan;
@@ -289,6 +291,24 @@ take_out(struct seeker *s, const struct sp_rec_record *r, enum of_out what)
 
 /* ------------------------------------------------------------------ passes */
 
+/* Most of what is read is not looked at one by one: lines of which none can match,
+ * and what was sent, where only names are asked for. */
+static bool
+wants(void *ctx, const struct sp_rec_record *r)
+{
+	struct seeker *s = ctx;
+	bool is_line = r->kind == SP_VIEW_LINE || r->kind == SP_RECORD_LINES;
+
+	if (r->lane == SP_LANE_OUT)
+		return s->what == OUT_SCREEN || r->kind == SP_RECORD_OPEN ||
+		    (s->what == OUT_NAMES && r->kind == SP_RECORD_FILE);
+	if (r->lane != SP_LANE_VIEW)
+		return true;
+	s->has_view |= is_line;
+	return is_line ? (s->lanes & SP_SEARCH_SCREEN) != 0 &&
+	    match_may(s->match, r->data) : r->kind == SP_VIEW_COMMAND;
+}
+
 static enum sp_err
 pass(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
     uint32_t lanes, enum of_out what)
@@ -298,6 +318,8 @@ pass(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
 
 	SP_TRY(s->d == NULL ? sp_rec_decoder_new(fd, keys, &s->d) : SP_OK);
 	SP_TRY(sp_rec_decoder_reopen(s->d, fd, keys, lanes));
+	s->what = what;
+	sp_rec_decoder_sieve(s->d, &s->sieve);
 	while ((e = sp_rec_decoder_next(s->d, &r)) == SP_OK) {
 		if (r.lane == SP_LANE_VIEW)
 			take_view(s, &r);
@@ -361,6 +383,7 @@ seeker_new(const struct match *m, uint8_t lanes, struct seeker **out)
 		return SP_ERR_NOMEM;
 	s->match = m;
 	s->lanes = lanes;
+	s->sieve = (struct sp_rec_sieve){wants, s};
 	lines_init(&s->lines, &s->stage, on_line, s);
 	s->stage.line = lines_scrolled;
 	s->stage.ctx = &s->lines;

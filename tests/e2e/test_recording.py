@@ -294,7 +294,7 @@ class SecondReader(unittest.TestCase):
         for name, path in recorded.items():
             data = open(path, "rb").read()
             self.assertEqual(verdict.verify(data, bytes.fromhex(audit_key())), "intact", name)
-            self.assertEqual(reader.Header(data).version, 4)
+            self.assertEqual(reader.Header(data).version, 5)
             who = ["ben", "carl"] if name != "forward" else ["anna"]
             r = export(path, who)
             self.assertEqual(r.code, 0, r.err)
@@ -318,6 +318,10 @@ class SecondReader(unittest.TestCase):
             c = spots[n]
             damaged += [d[:x] for x in r.sample(c, 4)] + [d + b"x", d + d[c[-1]:], d[:c[2]] + d[c[3]:]]
             damaged.append(d[:c[1]] + d[c[2]:c[3]] + d[c[1]:c[2]] + d[c[3]:])
+        d = whole["shell"]
+        groups = 84 + 32 * d[81]
+        for at in [3, 8, 9, 10, 14, 80, 81, 82] + list(range(groups, groups + 6)):
+            damaged.append(d[:at] + bytes([d[at] ^ 1 << r.randrange(8)]) + d[at + 1:])
         damaged.append(whole["shell"][:spots["shell"][3]] + whole["scp"][spots["scp"][3]:])
         said = {}
         for i, d in enumerate(damaged):

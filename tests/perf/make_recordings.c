@@ -19,21 +19,33 @@ fsync(int fd)
 	return 0;
 }
 
+#define LINES 12		/* that are told at once */
+
+/* What stands on the screen: without colours. */
 static void
-put_view(struct sp_rec_writer *w, const char *line, size_t n, int row)
+put_lines(struct sp_rec_writer *w, char text[static LINES][256], unsigned n)
 {
 	SP_BUF_AUTO b = {.max = 8192};
-	struct sp_view_line l = {.ago_us = 1000, .row = (uint16_t)row};
+	struct sp_view_line l[LINES];
 
-	/* What stands on the screen: without colours. */
-	while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
-		n--;
-	l.text = n > 9 ? sp_span_of(line + 5, n - 5) : sp_span_of("-", 1);
-	for (size_t i = 0; i < l.text.n; i++)
-		if (l.text.p[i] < 0x20)
-			return;
-	must(sp_view_line_encode(&b, &l), "line");
-	make_put(w, SP_LANE_VIEW, SP_VIEW_LINE, sp_buf_span(&b));
+	for (unsigned i = 0; i < n; i++)
+		l[i] = (struct sp_view_line){.ago_us = 1000, .row = (uint16_t)i,
+		    .text = sp_span_str(text[i])};
+	must(sp_view_lines_encode(&b, l, n), "lines");
+	make_put(w, SP_LANE_VIEW, SP_RECORD_LINES, sp_buf_span(&b));
+}
+
+/* A line without its colours. */
+static void
+show(char *dst, const char *line)
+{
+	for (; *line != '\0' && *line != '\r'; line++) {
+		if (*line == '\033')
+			line += strcspn(line, "m");
+		else
+			*dst++ = *line;
+	}
+	*dst = '\0';
 }
 
 static void
@@ -52,25 +64,23 @@ static void
 one(int fd, const uint8_t *session, const uint8_t *key, size_t bytes, bool needle)
 {
 	struct sp_rec_writer *w = make_begin(fd, session, key);
-	char line[256], shown[256];
+	char line[256], shown[LINES][256];
 	size_t done = 0, n;
 
 	make_shell(w);
 	for (int i = 0; done < bytes; i++) {
 		make_put(w, SP_LANE_IN, SP_RECORD_IN, sp_span_of("l", 1));
 		must(sp_rec_writer_commit(w), "commit");
-		for (int k = 0; k < 12; k++) {
+		for (int k = 0; k < LINES; k++) {
 			n = make_line(line, sizeof(line));
 			if (needle && i == 3 && k == 3)
 				n = (size_t)snprintf(line, sizeof(line),
 				    "12345 needle in haystack\r\n");
 			make_put(w, SP_LANE_OUT, SP_RECORD_OUT, sp_span_of(line, n));
 			done += n;
-			/* colours end where the text begins */
-			snprintf(shown, sizeof(shown), "     %.*s", (int)(n > 30 ?
-			    n - 30 : n), line + (n > 30 ? 28 : 0));
-			put_view(w, shown, strlen(shown), k);
+			show(shown[k], line);
 		}
+		put_lines(w, shown, LINES);
 		if (i % 16 == 0)
 			put_command(w, "ls -l /etc; systemctl status postgresql");
 		must(sp_rec_writer_commit(w), "commit");

@@ -30,7 +30,7 @@ class Header:
         if len(d) < 16:
             raise Verdict("cut")
         self.version, suite, zero, self.length = struct.unpack_from("<BBHI", d, 8)
-        if (self.version, suite, zero) != (4, 1, 0) or not 217 <= self.length <= 61060:
+        if (self.version, suite, zero) != (5, 1, 0) or not 217 <= self.length <= 61060:
             raise Verdict("unknown")
         if len(d) < self.length:
             raise Verdict("cut")
@@ -41,29 +41,35 @@ class Header:
             raise Verdict("unknown")
 
     def parse(self, d):
-        self.session, self.t0, boot, self.key, lanes, n, zero = struct.unpack_from("<16sQQ32sBBH", d, 16)
-        self.recipients, self.lanes, at, last = [d[84 + 32 * i:116 + 32 * i] for i in range(n)], {}, 84 + 32 * n, 0
-        assert zero == 0 and 1 <= n <= 32 and 1 <= lanes <= 16 and self.t0 <= 1 << 53 and boot <= 1 << 53 and at <= len(d)
-        for _ in range(lanes):
-            (lane, k, m), at, boxes, who = struct.unpack_from("3B", d, at), at + 3, {}, -1
-            assert last < lane <= 16 and 1 <= k <= m <= n
+        self.session, self.t0, boot, self.key, groups, n, zero = struct.unpack_from("<16sQQ32sBBH", d, 16)
+        self.recipients, self.lanes, at, seen = [d[84 + 32 * i:116 + 32 * i] for i in range(n)], {}, 84 + 32 * n, 0
+        assert zero == 0 and 1 <= n <= 32 and 1 <= groups <= 16 and self.t0 <= 1 << 53 and boot <= 1 << 53 and at <= len(d)
+        last = 0
+        for _ in range(groups):
+            (mask, k, m), at, boxes, who = struct.unpack_from("<HBB", d, at), at + 4, {}, -1
+            assert mask and not mask & seen and mask & -mask > last and 1 <= k <= m <= n
             for _ in range(m):
                 assert who < d[at] < n
-                who, size = d[at], 97 if k == 1 else 116
+                who, size = d[at], 98 if k == 1 else 117
                 boxes[who], at = struct.unpack_from("%ds" % size, d, at + 1)[0], at + 1 + size
-            self.lanes[lane], last = (k, boxes), lane
+            self.lanes.update({i + 1: (mask, k, boxes) for i in range(16) if mask >> i & 1})
+            last, seen = mask & -mask, seen | mask
         assert at == len(d)
 
     def lane_key(self, lane, identities):
         """The lane's key, or None if these people cannot open it."""
-        (k, boxes), shares = self.lanes[lane], {}
+        key = self.group_key(*self.lanes[lane], identities)
+        return key and hashlib.blake2b(b"sallyport lane of group v1\0" + bytes([lane]), key=key, digest_size=32).digest()
+
+    def group_key(self, mask, k, boxes, identities):
+        shares = {}
         for i, sk in ((i, sk) for sk in identities for i in boxes if bytes(sk.public_key) == self.recipients[i]):
             text = SealedBox(sk).decrypt(boxes[i])
-            assert text[32:49] == self.session + bytes([lane])
+            assert text[32:50] == self.session + struct.pack("<H", mask)
             if k == 1:
                 return text[:32]
-            assert text[65:67] == bytes([k, len(boxes)])
-            shares[text[67]] = text[:32]
+            assert text[66:68] == bytes([k, len(boxes)])
+            shares[text[68]] = text[:32]
         return join(dict(list(shares.items())[:k])) if len(shares) >= k else None
 
 

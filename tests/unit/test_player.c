@@ -104,16 +104,21 @@ answer_vault(struct show *s, struct sp_link *l)
 		cr_assert_eq(sp_dec_play_keys(p.body, &m), SP_OK);
 		sp_buf_reset(&keys);
 		for (in = m.sealed; in.n > 0;) {
-			uint8_t lane = 0, plain[SP_LANE_PLAIN_BYTES];
+			uint8_t lane = 0, plain[SP_GROUP_PLAIN_BYTES], key[32];
 			const uint8_t *box;
 
 			cr_assert_eq(sp_get_u8(&in, &lane), SP_OK);
-			cr_assert_eq(sp_get(&in, 97, &box), SP_OK);
-			cr_assert_eq(crypto_box_seal_open(plain, box, 97,
+			cr_assert_eq(lane, 0, "the same people open all lanes");
+			cr_assert_eq(sp_get(&in, 98, &box), SP_OK);
+			cr_assert_eq(crypto_box_seal_open(plain, box, 98,
 			    s->v.box_pk, s->v.box_sk), 0);
 			cr_assert_eq(memcmp(plain + 32, s->session, 16), 0);
-			cr_assert_eq(sp_buf_put_u8(&keys, lane), SP_OK);
-			cr_assert_eq(sp_buf_put(&keys, plain, 32), SP_OK);
+			cr_assert_eq(plain[48] | plain[49] << 8, 0x1f);
+			for (lane = 1; lane <= 5; lane++) {
+				cr_assert_eq(sp_lane_of_group(plain, lane, key), SP_OK);
+				cr_assert_eq(sp_buf_put_u8(&keys, lane), SP_OK);
+				cr_assert_eq(sp_buf_put(&keys, key, 32), SP_OK);
+			}
 		}
 		if (!s->no_keys)
 			r.keys = sp_buf_span(&keys);

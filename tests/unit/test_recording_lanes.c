@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Version 3: who opens which lane, what is derived, and what a reader skips. */
+/* Who opens which lane, what is derived, and what a reader skips. */
 #include "tests/unit/rec_support.h"
 
 #include "common/text.h"
@@ -125,7 +125,7 @@ Test(recording_lanes, false_boxes_open_nothing)
 	struct sp_rec_file *f = NULL;
 	struct sp_rec_header *h = malloc(sizeof(*h));
 	SP_BUF_AUTO boxes = {.max = 4096};
-	uint8_t key[32];
+	uint8_t key[32], n = 0;
 
 	rec_vault_make(&v);
 	cr_assert(h != NULL);
@@ -138,18 +138,24 @@ Test(recording_lanes, false_boxes_open_nothing)
 	    SP_ERR_CRYPTO, "another's box");
 	cr_assert_eq(sp_rec_lane_open(h, 0, 0, people[0].pk, people[0].sk, &o),
 	    SP_ERR_NOTFOUND);
-	/* The box of one lane in the place of another's. */
-	memcpy(h->lane[2].box, h->lane[0].box, sizeof(h->lane[0].box));
+	/* The box of one group in the place of another's, or said to be of more. */
+	h->lane[2].group = SP_GROUP_BIT(3);
 	cr_assert_eq(sp_rec_lane_open(h, 3, 0, people[0].pk, people[0].sk, &o),
 	    SP_ERR_DENIED);
+	h->lane[2].group = 0x1f;
+	cr_assert_eq(sp_rec_lane_open(h, 3, 0, people[0].pk, people[0].sk, &o),
+	    SP_ERR_DENIED);
+	cr_assert_eq(h->lane[0].group, 0x1d);
+	h->lane[2].group = 0x1d;
 	/* One share given twice is one share. */
 	cr_assert_eq(sp_rec_lane_open(h, 2, 0, people[0].pk, people[0].sk, &q[0]),
 	    SP_OK);
 	q[1] = q[0];
 	cr_assert_eq(sp_rec_lane_join(q, 2, key), SP_ERR_EXISTS);
 	/* What the vault is asked for never holds a lane that takes two. */
-	cr_assert_eq(sp_rec_sealed_keys(h, 0, &boxes), SP_OK);
-	cr_assert_eq(boxes.len, (SP_REC_LANES - 1) * (1 + SP_LANE_SEALED_BYTES));
+	cr_assert_eq(sp_rec_sealed_keys(h, 0, UINT32_MAX, &boxes, &n), SP_OK);
+	cr_assert_eq(n, 1, "the others are one group");
+	cr_assert_eq(boxes.len, 1 + SP_GROUP_SEALED_BYTES);
 	h->session[0] ^= 1;
 	cr_assert_eq(sp_rec_lane_open(h, 1, 0, people[0].pk, people[0].sk, &o),
 	    SP_ERR_DENIED);
@@ -223,19 +229,62 @@ Test(recording_lanes, a_keyframe_is_found_without_a_key)
 	close(fd);
 }
 
-/* A later version of us may name more lanes: they are passed over. */
-Test(recording_lanes, unknown_lanes_are_skipped)
+/* Lanes that the same people open have one box for each of them, and keys of their
+ * own. */
+Test(recording_lanes, a_group_is_sealed_once)
 {
-	static struct sp_rec_header h, got;
+	static struct sp_rec_header h;
+	struct sp_rec_opened o;
 	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
-	uint8_t lane[3 + 1 + SP_LANE_SEALED_BYTES] = {9, 1, 1, 0};
-	struct sp_span s;
+	uint8_t group[32], keys[SP_REC_LANES][32], is[32], pk[32], sk[32];
 
+	cr_assert(sodium_init() >= 0);
+	cr_assert_eq(crypto_box_keypair(pk, sk), 0);
+	randombytes_buf(group, sizeof(group));
+	memcpy(h.recipient[0], pk, 32);
 	h.n_recipients = 1;
 	for (size_t l = 0; l < SP_REC_LANES; l++)
 		h.lane[l].n = h.lane[l].threshold = 1;
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_ERR_INVAL, "no group yet");
+	cr_assert_eq(sp_rec_group_of(&h, 1), 0x1f);
+	cr_assert_eq(sp_rec_group_seal(&h, 0x1f, group), SP_OK);
+	sp_buf_reset(&b);
 	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
-	cr_assert_eq(sp_buf_put(&b, lane, sizeof(lane)), SP_OK);
+	cr_assert_eq(b.len, 84 + 32 + 2 + 2 + 1 + 98);
+	for (uint8_t l = 1; l <= SP_REC_LANES; l++) {
+		cr_assert_eq(sp_rec_lane_open(&h, l, 0, pk, sk, &o), SP_OK);
+		cr_assert_eq(sp_rec_lane_join(&o, 1, keys[l - 1]), SP_OK);
+		cr_assert_eq(sp_lane_of_group(group, l, is), SP_OK);
+		cr_assert_eq(memcmp(is, keys[l - 1], 32), 0);
+		cr_assert_neq(memcmp(is, group, 32), 0);
+		cr_assert(l == 1 || memcmp(is, keys[l - 2], 32) != 0);
+	}
+}
+
+struct bad_group {
+	size_t at;
+	uint8_t to;
+};
+
+/* A later version of us may name more lanes: they are passed over. */
+Test(recording_lanes, unknown_lanes_are_skipped)
+{
+	/* The same lane twice, none, an order that is not theirs, a recipient that is
+	 * none, more than there are. */
+	static const struct bad_group bad[] = {{1, 0}, {0, 1}, {2, 2}, {3, 2},
+	    {4, 1}, {2, 0}};
+	static struct sp_rec_header h, got;
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+	uint8_t more[4 + 1 + SP_GROUP_SEALED_BYTES] = {0, 1, 1, 1, 0}, key[32] = {0};
+	struct sp_span s;
+
+	h.n_recipients = 1;
+	cr_assert_eq(crypto_scalarmult_base(h.recipient[0], key), 0);
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		h.lane[l].n = h.lane[l].threshold = 1;
+	cr_assert_eq(sp_rec_group_seal(&h, 0x1f, key), SP_OK);
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
+	cr_assert_eq(sp_buf_put(&b, more, sizeof(more)), SP_OK);
 	s = sp_buf_span(&b);
 	b.p[b.off + 80]++;
 	cr_assert_eq(sp_rec_header_decode(s, &got), SP_ERR_PROTO);
@@ -243,16 +292,58 @@ Test(recording_lanes, unknown_lanes_are_skipped)
 	b.p[b.off + 13] = (uint8_t)(s.n >> 8);
 	cr_assert_eq(sp_rec_header_decode(s, &got), SP_OK);
 	cr_assert_eq(got.lanes, 0x23eu);
-	/* The same lane twice, a recipient that is none, more than there are. */
-	for (size_t i = 0; i < 3; i++) {
-		static const uint8_t to[3] = {5, 2, 2};
-		static const size_t at[3] = {0, 1, 3};
-		uint8_t *p = b.p + b.off + s.n - sizeof(lane) + at[i], was = *p;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		uint8_t *p = b.p + b.off + s.n - sizeof(more) + bad[i].at, was = *p;
 
-		*p = to[i];
+		*p = bad[i].to;
 		cr_assert_eq(sp_rec_header_decode(s, &got), SP_ERR_PROTO, "%zu", i);
 		*p = was;
 	}
+	/* Lane 6 alone would stand behind 1 to 5, lane 5 and 9 share one with them. */
+	b.p[b.off + s.n - sizeof(more)] = 0x10;
+	cr_assert_eq(sp_rec_header_decode(s, &got), SP_ERR_PROTO);
+	b.p[b.off + s.n - sizeof(more)] = 0x20;
+	cr_assert_eq(sp_rec_header_decode(s, &got), SP_OK);
+	cr_assert_eq(got.lanes, 0x27eu);
+}
+
+/* Version 3 and 4 had a box for each lane. */
+Test(recording_lanes, a_header_of_version_4_is_read)
+{
+	static struct sp_rec_header h, got;
+	SP_BUF_AUTO b = {.max = SP_REC_HEADER_MAX};
+	SP_BUF_AUTO boxes = {.max = 4096};
+	struct sp_rec_opened o;
+	uint8_t plain[49], pk[32], sk[32], key[32], n = 0;
+
+	cr_assert(sodium_init() >= 0);
+	cr_assert_eq(crypto_box_keypair(pk, sk), 0);
+	h.version = 4;
+	h.n_recipients = 1;
+	memcpy(h.recipient[0], pk, 32);
+	for (uint8_t l = 1; l <= SP_REC_LANES; l++) {
+		h.lane[l - 1].n = h.lane[l - 1].threshold = 1;
+		memset(plain, l, 32);
+		memcpy(plain + 32, h.session, 16);
+		plain[48] = l;
+		cr_assert_eq(crypto_box_seal(h.lane[l - 1].box[0], plain,
+		    sizeof(plain), pk), 0);
+	}
+	cr_assert_eq(sp_rec_header_encode(&b, &h), SP_OK);
+	cr_assert_eq(b.len, 84 + 32 + 5 * (3 + 1 + 97));
+	cr_assert_eq(sp_rec_header_decode(sp_buf_span(&b), &got), SP_OK);
+	cr_assert_eq(got.version, 4);
+	cr_assert_eq(got.lanes, 0x3eu);
+	for (uint8_t l = 1; l <= SP_REC_LANES; l++) {
+		cr_assert_eq(sp_rec_lane_open(&got, l, 0, pk, sk, &o), SP_OK);
+		cr_assert_eq(sp_rec_lane_join(&o, 1, key), SP_OK);
+		cr_assert(key[0] == l && key[31] == l);
+	}
+	cr_assert_eq(sp_rec_sealed_keys(&got, 0, 1u << 1 | 1u << 5, &boxes, &n),
+	    SP_OK);
+	cr_assert_eq(n, 2);
+	cr_assert_eq(boxes.len, 2 * 98);
+	cr_assert_eq(boxes.p[boxes.off + 98], 5);
 }
 
 /* A clear or sealed chunk as it is. */

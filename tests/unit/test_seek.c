@@ -147,6 +147,62 @@ Test(seek, what_a_scribe_wrote_is_used)
 	end(&k);
 }
 
+static void
+put_many(struct kit *k, const char *a, const char *b)
+{
+	struct sp_view_line l[2] = {{.row = 1, .text = sp_span_str(a)},
+	    {.row = 2, .text = sp_span_str(b)}};
+	SP_BUF_AUTO bytes = {.max = 8192};
+
+	cr_assert_eq(sp_view_lines_encode(&bytes, l, 2), SP_OK);
+	put(k, SP_LANE_VIEW, SP_RECORD_LINES, 1, sp_buf_span(&bytes));
+}
+
+/* What is not wanted is passed over, in the tail and in columns, and the times of
+ * what is left stay what they were. */
+Test(seek, what_is_passed_over_changes_no_time)
+{
+	static struct hits before[3];
+	static const struct {
+		const char *words;
+		uint8_t lanes;
+		size_t n;
+	} asked[3] = {{"needle", SP_SEARCH_SCREEN, 4},
+	    {"make", SP_SEARCH_COMMANDS, 2}, {"needle.*two", SP_SEARCH_SCREEN, 0}};
+	struct sp_view_command c = {.source = SP_VIEW_SCREEN, .percent = 90,
+	    .text = sp_span_str("make needle")};
+	SP_BUF_AUTO b = {.max = 8192};
+	struct kit k;
+
+	begin(&k);
+	cr_assert_eq(sp_view_command_encode(&b, &c), SP_OK);
+	for (int i = 0; i < 50; i++) {
+		out(&k, "hay\r\n");
+		put_many(&k, "hay", i % 20 == 7 ? "a Needle" : "more hay");
+		put_line(&k, i == 30 ? "needle 30" : "hay");
+		if (i == 11 || i == 40)
+			put(&k, SP_LANE_VIEW, SP_VIEW_COMMAND, 1, sp_buf_span(&b));
+	}
+	for (int i = 0; i < 3; i++)
+		before[i] = *look(&k, asked[i].words, asked[i].lanes, NULL);
+	cr_assert_eq(sp_rec_writer_close(k.w, SP_END_NORMAL, sp_span_str("x")),
+	    SP_OK);
+	for (int i = 0; i < 3; i++) {
+		const struct hits *h = look(&k, asked[i].words, asked[i].lanes, NULL);
+
+		cr_assert_eq(h->n, asked[i].n, "%d", i);
+		cr_assert_eq(before[i].n, h->n, "%d", i);
+		cr_assert_eq(h->state, 0);
+		for (size_t j = 0; j < h->n; j++) {
+			cr_assert_eq(h->hit[j].at_us, before[i].hit[j].at_us);
+			cr_assert_str_eq(h->hit[j].text, before[i].hit[j].text);
+			cr_assert(h->hit[j].at_us > 0);
+		}
+	}
+	sp_rec_writer_free(k.w);
+	close(k.fd);
+}
+
 Test(seek, a_gap_is_read_from_what_was_sent)
 {
 	struct sp_view_span g = {.from_us = 1, .to_us = 2,
@@ -273,4 +329,66 @@ Test(seek, matching)
 	    SP_ERR_SYNTAX);
 	cr_assert(strlen(why) > 0);
 	cr_assert_eq(match_init(&m, sp_span_str(""), false, why), SP_ERR_INVAL);
+}
+
+/* What every match of an expression holds. */
+Test(seek, a_literal_of_an_expression)
+{
+	static const struct {
+		const char *words, *lit;
+	} cases[] = {{"needle.*haystack", "haystack"}, {"ab?cde", "cde"},
+	    {"GRANT .* TO", "GRANT "}, {"^drop table$", "drop table"},
+	    {"a|b", ""}, {"(abc)+d", "d"}, {"x[abc]yz", "yz"}, {"x[]a]yz", "yz"},
+	    {"x[^]a]yz", "yz"}, {"ab{2,3}c", "a"}, {"ab+c", "ab"}, {"ab++?c", "a"},
+	    {"1\\.2\\.3", "1.2.3"}, {"a\\bcd", "cd"}, {"ab[[:digit:]]cde", "ab"},
+	    {"ab*", "a"}, {"(x[)]y)z", "z"}, {"(a(b)c)de", "de"}, {"Ab.", "Ab"},
+	    {".*", ""}, {"a{9", ""}};
+	struct match m;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		if (match_init(&m, sp_span_str(cases[i].words), true, NULL) != SP_OK)
+			continue;
+		cr_assert(sp_span_is(sp_span_of(m.lit, m.n), cases[i].lit),
+		    "%s: %.*s", cases[i].words, (int)m.n, (const char *)m.lit);
+		match_fini(&m);
+	}
+}
+
+static size_t
+mixed(char *o, size_t most, const char *of)
+{
+	size_t n = 1 + randombytes_uniform((uint32_t)most - 1);
+
+	for (size_t i = 0; i < n; i++)
+		o[i] = of[randombytes_uniform((uint32_t)strlen(of))];
+	o[n] = '\0';
+	return n;
+}
+
+/* Whatever the expression: what matches is never passed over. */
+Test(seek, what_may_match_is_never_denied)
+{
+	unsigned tried = 0, fits = 0;
+	char words[16], text[32];
+	struct match m;
+	size_t at, n;
+
+	cr_assert(sodium_init() >= 0);
+	for (int i = 0; i < 60000; i++) {
+		mixed(words, 12, "aabbccA.[]^$*+?(){}|\\12,-");
+		if (match_init(&m, sp_span_str(words), true, NULL) != SP_OK)
+			continue;
+		tried++;
+		for (int k = 0; k < 4; k++) {
+			struct sp_span t = sp_span_of(text, mixed(text, 24,
+			    "aabbccABC.[]{}(1,2\\"));
+
+			if (!match_find(&m, t, &at, &n))
+				continue;
+			fits++;
+			cr_assert(match_may(&m, t), "%s in %s", words, text);
+		}
+		match_fini(&m);
+	}
+	cr_assert(tried > 2000 && fits > 500, "%u %u", tried, fits);
 }

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "common/lanes.h"
 #include "common/signed.h"
 #include "tests/unit/vault_proc.h"
 #include "vault/vaultd.h"
@@ -391,6 +392,51 @@ play(struct proc *p, uint64_t id, uint8_t granted, uint8_t boxed, uint8_t lane)
 	return r.ok == 1;
 }
 
+/* Asks for the keys in the box of a group; the lanes that came, bit n for lane n,
+ * or UINT32_MAX: refused. */
+static uint32_t
+play_group(struct proc *p, uint64_t id, uint8_t boxed, uint32_t granted)
+{
+	struct sp_msg_v_status_r st = vp_status(p);
+	struct sp_msg_v_play_grant g = {.play = id, .lanes = granted};
+	struct sp_msg_player_link pl = {.play = id};
+	struct sp_msg_play_keys m;
+	struct sp_msg_play_keys_r r;
+	struct sp_msg_v_done done;
+	struct sp_link link;
+	struct sp_packet k;
+	/* OUT, IN and META */
+	uint8_t box[99] = {0}, plain[50], is[32];
+	uint32_t got = 0;
+	int l[2];
+
+	memset(g.session, 0x31, 16);
+	OK(sp_send_v_play_grant(&p->brk, 9, &g, NULL));
+	OK(sp_dec_v_done(vp_reply(p, SP_MSG_v_done), &done));
+	OK(sp_link_pair(l));
+	OK(sp_send_player_link(&p->sup, 0, &pl, &l[1]));
+	OK(sp_link_init(&link, l[0], SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY));
+	memset(plain, 0x4b, 32);
+	memset(plain + 32, boxed, 16);
+	plain[48] = 7;
+	plain[49] = 0;
+	cr_assert_eq(crypto_box_seal(box + 1, plain, sizeof(plain),
+	    st.recording_key), 0);
+	memset(m.session, 0x31, 16);
+	m.sealed = sp_span_of(box, sizeof(box));
+	OK(sp_send_play_keys(&link, 4, &m, NULL));
+	OK(sp_link_wait(&link, &k, WAIT_MS));
+	OK(sp_dec_play_keys_r(k.body, &r));
+	for (struct sp_span s = r.keys; r.ok == 1 && s.n >= 33;
+	    s = sp_span_of(s.p + 33, s.n - 33)) {
+		OK(sp_lane_of_group(plain, s.p[0], is));
+		cr_assert_eq(memcmp(is, s.p + 1, 32), 0);
+		got |= 1u << s.p[0];
+	}
+	sp_link_fini(&link);
+	return r.ok == 1 ? got : UINT32_MAX;
+}
+
 /* ------------------------------------------------------------------- tests */
 
 Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
@@ -426,6 +472,11 @@ Test(vault_process, a_demonstration_unseals_itself_and_serves_in_its_sandbox)
 	cr_assert_eq(p.n_used, 2);
 	cr_assert_not(play(&p, 2, 0x31, 0x32, SP_LANE_OUT), "another session's");
 	cr_assert_not(play(&p, 3, 0x31, 0x31, SP_LANE_IN), "another lane's");
+	cr_assert_eq(play_group(&p, 5, 0x31, 1u << SP_LANE_OUT | 1u << SP_LANE_META |
+	    1u << SP_LANE_VIEW), 1u << SP_LANE_OUT | 1u << SP_LANE_META);
+	cr_assert_eq(play_group(&p, 6, 0x31, 1u << SP_LANE_VIEW), 0);
+	cr_assert_eq(play_group(&p, 7, 0x32, 1u << SP_LANE_OUT), UINT32_MAX,
+	    "another session's");
 	/* The recorders' keys come from the vault itself, past the broker. */
 	OK(sp_link_wait(&p.sup, &k, WAIT_MS));
 	cr_assert_eq(k.type, SP_MSG_vault_keys);
