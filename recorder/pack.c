@@ -11,20 +11,20 @@
 #define JUDGE_FROM 2048		/* a chunk that says something about the stream */
 #define BACKOFF_MAX 64
 #define UNPACK_STEP (64u << 10)
-#define MINUTE_BYTES (32u << 10)
-/* Bulk must not wait; what was gathered over seconds may take its time. */
+/* Bulk must not wait; what was gathered may take its time: 10 ms
+ * for all that a tail holds, or 40 ms. */
 static const struct {
 	ZSTD_cParameter what;
-	int fast, thorough;
+	int value[3];		/* of each effort */
 } tuning[] = {
-	{ZSTD_c_compressionLevel, 1, 16},
-	{ZSTD_c_windowLog, SP_REC_WINDOW_LOG, 18},
-	{ZSTD_c_hashLog, 14, 15},
-	{ZSTD_c_chainLog, 14, 15},
+	{ZSTD_c_compressionLevel, {1, 16, 19}},
+	{ZSTD_c_windowLog, {SP_REC_WINDOW_LOG, 18, 18}},
+	{ZSTD_c_hashLog, {14, 15, 16}},
+	{ZSTD_c_chainLog, {14, 15, 17}},
 	/* The lines of bulk are told up to 1 MiB after it was said. */
-	{ZSTD_c_enableLongDistanceMatching, 1, 0},
-	{ZSTD_c_ldmHashLog, 16, 0},
-	{ZSTD_c_ldmMinMatch, 32, 0},
+	{ZSTD_c_enableLongDistanceMatching, {1, 0, 0}},
+	{ZSTD_c_ldmHashLog, {16, 0, 0}},
+	{ZSTD_c_ldmMinMatch, {32, 0, 0}},
 };
 
 #define SIZE_ROOM 16		/* before each block; keeps malloc's alignment */
@@ -83,7 +83,7 @@ sp_rec_pack_new_segment(struct sp_rec_pack *k)
 }
 
 static enum sp_err
-start(struct sp_rec_pack *k, size_t first)
+start(struct sp_rec_pack *k)
 {
 	size_t bad = 0;
 
@@ -93,11 +93,7 @@ start(struct sp_rec_pack *k, size_t first)
 	    ZSTD_reset_session_and_parameters));
 	for (size_t i = 0; i < sizeof(tuning) / sizeof(tuning[0]); i++)
 		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, tuning[i].what,
-		    k->is_thorough ? tuning[i].thorough : tuning[i].fast));
-	/* The little that is typed in a minute: a few ms, once. */
-	if (k->is_thorough && first < MINUTE_BYTES)
-		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z,
-		    ZSTD_c_compressionLevel, 19));
+		    tuning[i].value[k->effort]));
 	k->is_started = true;
 	return bad == 0 ? SP_OK : SP_ERR_IO;
 }
@@ -119,7 +115,7 @@ sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
 		return SP_OK;
 	}
 	if (!k->is_started)
-		SP_TRY(start(k, in.n));
+		SP_TRY(start(k));
 	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));
 	o = (ZSTD_outBuffer){at, ZSTD_compressBound(in.n) + 64, 0};
 	/* The bound leaves room for a whole flush: anything left is a bug. */

@@ -14,7 +14,8 @@
  */
 struct sp_rec_pack {
 	ZSTD_CCtx *z;
-	bool is_thorough;	/* of the stream that begins next: slow and small */
+	/* Of the stream that begins next. */
+	enum sp_rec_effort { SP_REC_QUICK, SP_REC_GOOD, SP_REC_BEST } effort;
 	unsigned skip, backoff;	/* chunks to leave alone */
 	bool is_started;	/* something of this segment went through it */
 };

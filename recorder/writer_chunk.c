@@ -100,13 +100,14 @@ add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
 
 /* VIEW repeats what OUT said: behind it, it costs next to nothing. */
 static enum sp_err
-squeeze(struct sp_rec_writer *w, size_t l, struct sp_span text, bool thorough,
-    uint16_t *flags, struct sp_span *out)
+squeeze(struct sp_rec_writer *w, size_t l, struct sp_span text,
+    enum sp_rec_how how, uint16_t *flags, struct sp_span *out)
 {
 	bool with_out = l == SP_LANE_VIEW - 1 && w->is_shared, packed;
 	struct sp_rec_pack *k = &w->pack[with_out ? SP_LANE_OUT - 1 : l];
 
-	k->is_thorough = thorough;
+	k->effort = how == SP_REC_SLOW ? SP_REC_BEST :
+	    how == SP_REC_THOROUGH ? SP_REC_GOOD : SP_REC_QUICK;
 	SP_TRY(sp_rec_pack(k, text, &w->packed, &packed));
 	*out = packed ? sp_buf_span(&w->packed) : text;
 	if (packed)
@@ -124,7 +125,7 @@ add_text(struct sp_rec_writer *w, size_t l, struct sp_span text, uint16_t flags,
 
 	if (text.n == 0)
 		return SP_OK;
-	if (how == SP_REC_THOROUGH && sp_rec_to_columns(text, &w->columns) ==
+	if (how >= SP_REC_THOROUGH && sp_rec_to_columns(text, &w->columns) ==
 	    SP_OK) {
 		text = sp_buf_span(&w->columns);
 		flags |= SP_REC_F_COLUMNS;
@@ -132,7 +133,7 @@ add_text(struct sp_rec_writer *w, size_t l, struct sp_span text, uint16_t flags,
 	body = text;
 	sp_rec_next_header(w, SP_REC_DATA_CHUNK, (uint8_t)(l + 1), &h);
 	if (how != SP_REC_AS_IT_IS)
-		SP_TRY(squeeze(w, l, text, how == SP_REC_THOROUGH, &flags, &body));
+		SP_TRY(squeeze(w, l, text, how, &flags, &body));
 	h.flags = flags;
 	return add_sealed(w, &h, body);
 }

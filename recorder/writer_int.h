@@ -59,7 +59,7 @@ struct sp_rec_writer {
 	int64_t behind_us, oldest_us;	/* boot time: the last one, the first */
 };
 
-enum sp_rec_how { SP_REC_AS_IT_IS, SP_REC_FAST, SP_REC_THOROUGH };
+enum sp_rec_how { SP_REC_AS_IT_IS, SP_REC_FAST, SP_REC_THOROUGH, SP_REC_SLOW };
 
 /* ---- writer_chunk.c */
 SP_MUST enum sp_err sp_rec_next_segment(struct sp_rec_writer *w);

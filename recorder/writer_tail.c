@@ -9,6 +9,8 @@
 
 #define KEPT_MAX (112u << 10)	/* records; packed they fit into the gap */
 #define CHUNKS_ROOM 1024	/* what the chunks of one batch add to it */
+#define SLOW_BYTES (32u << 10)	/* few ms, however often */
+#define SLOW_US INT64_C(5000000)
 
 static size_t
 kept_bytes(const struct sp_rec_writer *w)
@@ -127,16 +129,26 @@ sp_rec_tail_fini(struct sp_rec_writer *w)
 	w->n_heads = 0;
 }
 
+/* What a person brings about is packed as small as can be; who fills a tail in a
+ * moment has no time for it. */
+static enum sp_rec_how
+effort(const struct sp_rec_writer *w)
+{
+	return kept_bytes(w) < SLOW_BYTES || sp_boot_us() - w->kept_us >= SLOW_US ?
+	    SP_REC_SLOW : SP_REC_THOROUGH;
+}
+
 static enum sp_err
 add_kept(struct sp_rec_writer *w)
 {
+	enum sp_rec_how how = effort(w);
 	int64_t batch_us = w->batch_us;
 	enum sp_err e = SP_OK;
 
 	w->batch_us = w->kept_us;
 	for (size_t l = 0; e == SP_OK && l < SP_REC_LANES; l++)
 		e = sp_rec_add_lane(w, l, sp_buf_span(&w->kept[l].text),
-		    w->kept[l].keyframe, SP_REC_THOROUGH);
+		    w->kept[l].keyframe, how);
 	w->batch_us = batch_us;
 	SP_TRY(e);
 	SP_TRY(sp_rec_add_packed(w));
