@@ -2,6 +2,8 @@
 /* make_recordings DIR RECORDING-KEY-HEX COUNT BYTES: so many recordings of about
  * so many bytes of output, with what a scribe derives from it, sealed to that
  * key. Prints their ids. Every 100th has the words `needle in haystack`. */
+#include <sys/wait.h>
+
 #include "tests/perf/rec_make.h"
 
 /* What is measured need not survive a crash of the machine. */
@@ -88,29 +90,61 @@ one(int fd, const uint8_t *session, const uint8_t *key, size_t bytes, bool needl
 	make_end(w);
 }
 
-int
-main(int argc, char **argv)
-{
-	uint8_t key[32], id[16];
-	char text[SP_UUID_TEXT], path[4200];
-	uint64_t n = 0, bytes = 0;
+struct want {
+	const char *dir;
+	uint8_t key[32];
+	uint64_t n, bytes;
+};
 
-	if (argc != 5 || sp_u64_parse(sp_span_str(argv[3]), 1000000, &n) !=
-	    SP_OK || sp_u64_parse(sp_span_str(argv[4]), 1u << 30, &bytes) != SP_OK || sodium_init() < 0 ||
-	    sp_unhex(key, 32, sp_span_str(argv[2])) != SP_OK)
-		return 2;
-	for (uint64_t i = 0; i < n; i++) {
+/* Each of so many processes makes its share. */
+static int
+make_share(const struct want *q, unsigned number, unsigned of)
+{
+	char text[SP_UUID_TEXT], path[4200];
+	uint8_t id[16];
+
+	for (unsigned i = 0; i < 1000 * number; i++)
+		(void)rnd();
+	for (uint64_t i = number; i < q->n; i += of) {
 		int fd;
 
 		sp_uuid_make(id);
 		sp_uuid_text(text, id);
-		snprintf(path, sizeof(path), "%s/%s.spr", argv[1], text);
+		snprintf(path, sizeof(path), "%s/%s.spr", q->dir, text);
 		fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 		if (fd < 0)
 			return 1;
-		one(fd, id, key, (size_t)bytes, i % 100 == 0);
+		one(fd, id, q->key, (size_t)q->bytes, i % 100 == 0);
 		close(fd);
 		puts(text);
 	}
 	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned of = cores < 1 ? 1 : cores > 8 ? 8 : (unsigned)cores;
+	struct want q = {0};
+	int bad = 0, status;
+
+	if (argc != 5 || sp_u64_parse(sp_span_str(argv[3]), 1000000, &q.n) !=
+	    SP_OK || sp_u64_parse(sp_span_str(argv[4]), 1u << 30, &q.bytes) != SP_OK || sodium_init() < 0 ||
+	    sp_unhex(q.key, 32, sp_span_str(argv[2])) != SP_OK)
+		return 2;
+	q.dir = argv[1];
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (unsigned k = 1; k < of; k++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			return 1;
+		if (pid == 0)
+			return make_share(&q, k, of);
+	}
+	bad = make_share(&q, 0, of);
+	while (wait(&status) > 0)
+		bad |= status;
+	return bad != 0;
 }
