@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second reader of recordings, of version 4, written from doc/recording-format.md alone: it finds the chunks, opens what given
+"""A second reader of recordings, of version 5, written from doc/recording-format.md alone: it finds the chunks, opens what given
 identities open, and gives the records. It shares no code with the product: python3-nacl, -cryptography, -zstandard. What a
 verifier says stands in verdict.py."""
 import hashlib
