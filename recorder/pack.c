@@ -11,20 +11,21 @@
 #define JUDGE_FROM 2048		/* a chunk that says something about the stream */
 #define BACKOFF_MAX 64
 #define UNPACK_STEP (64u << 10)
-/* Bulk must not wait; what was gathered may take its time: 10 ms
- * for all that a tail holds, or 40 ms. */
+#define SMALL_STREAM (16u << 10)	/* of one that begins with less, small tables */
+/* Bulk must not wait; what was gathered may take its time: 10 ms for all that a
+ * tail holds, or 40 ms. */
 static const struct {
 	ZSTD_cParameter what;
-	int value[3];		/* of each effort */
+	int quick, good, best, best_small;
 } tuning[] = {
-	{ZSTD_c_compressionLevel, {1, 16, 19}},
-	{ZSTD_c_windowLog, {SP_REC_WINDOW_LOG, 18, 18}},
-	{ZSTD_c_hashLog, {14, 15, 16}},
-	{ZSTD_c_chainLog, {14, 15, 17}},
+	{ZSTD_c_compressionLevel, 1, 16, 19, 19},
+	{ZSTD_c_windowLog, SP_REC_WINDOW_LOG, 18, 18, 17},
+	{ZSTD_c_hashLog, 14, 15, 17, 14},
+	{ZSTD_c_chainLog, 14, 15, 18, 15},
 	/* The lines of bulk are told up to 1 MiB after it was said. */
-	{ZSTD_c_enableLongDistanceMatching, {1, 0, 0}},
-	{ZSTD_c_ldmHashLog, {16, 0, 0}},
-	{ZSTD_c_ldmMinMatch, {32, 0, 0}},
+	{ZSTD_c_enableLongDistanceMatching, 1, 0, 0, 0},
+	{ZSTD_c_ldmHashLog, 16, 0, 0, 0},
+	{ZSTD_c_ldmMinMatch, 32, 0, 0, 0},
 };
 
 #define SIZE_ROOM 16		/* before each block; keeps malloc's alignment */
@@ -82,8 +83,16 @@ sp_rec_pack_new_segment(struct sp_rec_pack *k)
 	k->is_started = false;
 }
 
+static int
+value(const struct sp_rec_pack *k, size_t i, size_t first)
+{
+	return k->effort == SP_REC_QUICK ? tuning[i].quick :
+	    k->effort == SP_REC_GOOD ? tuning[i].good :
+	    first < SMALL_STREAM ? tuning[i].best_small : tuning[i].best;
+}
+
 static enum sp_err
-start(struct sp_rec_pack *k)
+start(struct sp_rec_pack *k, size_t first)
 {
 	size_t bad = 0;
 
@@ -93,7 +102,7 @@ start(struct sp_rec_pack *k)
 	    ZSTD_reset_session_and_parameters));
 	for (size_t i = 0; i < sizeof(tuning) / sizeof(tuning[0]); i++)
 		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, tuning[i].what,
-		    tuning[i].value[k->effort]));
+		    value(k, i, first)));
 	k->is_started = true;
 	return bad == 0 ? SP_OK : SP_ERR_IO;
 }
@@ -115,7 +124,7 @@ sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
 		return SP_OK;
 	}
 	if (!k->is_started)
-		SP_TRY(start(k));
+		SP_TRY(start(k, in.n));
 	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));
 	o = (ZSTD_outBuffer){at, ZSTD_compressBound(in.n) + 64, 0};
 	/* The bound leaves room for a whole flush: anything left is a bug. */
