@@ -18,6 +18,7 @@
 #define MSG_OPEN_FAILURE 92
 #define MSG_CHANNEL_REQUEST 98
 #define PTY_TERM_AT 17		/* type, channel, "pty-req", want reply */
+#define RESIZE_AT 23		/* type, channel, "window-change", want reply */
 #define FAILURE_BYTES 17	/* what libssh sends: no text, no language */
 
 /* In a packet of libssh's that holds the token, the bytes from `at` on are
@@ -26,7 +27,7 @@ struct swap {
 	ssh_session s;		/* NULL: free */
 	char token[TOKEN + 1];
 	uint8_t type;
-	size_t at;
+	size_t token_at, at;
 	struct sp_buf bytes;
 };
 
@@ -132,20 +133,26 @@ payload_of(uint8_t *p, size_t n, uint8_t **at, size_t *len)
 }
 
 static void
+drop(struct swap *w)
+{
+	sp_buf_fini(&w->bytes);
+	w->s = NULL;
+	n_swaps--;
+}
+
+static void
 swap_in(uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < SWAPS; i++) {
 		struct swap *w = &swaps[i];
-		size_t token = w->type == MSG_IGNORE ? 5 : PTY_TERM_AT + 4;
 
-		if (w->s == NULL || w->type != p[0] || n < token + TOKEN ||
-		    memcmp(p + token, w->token, TOKEN) != 0)
+		if (w->s == NULL || w->type != p[0] ||
+		    n < w->token_at + TOKEN ||
+		    memcmp(p + w->token_at, w->token, TOKEN) != 0)
 			continue;
 		SP_ASSERT(w->at + w->bytes.len == n);
 		memcpy(p + w->at, sp_buf_span(&w->bytes).p, w->bytes.len);
-		sp_buf_fini(&w->bytes);
-		w->s = NULL;
-		n_swaps--;
+		drop(w);
 		return;
 	}
 }
@@ -276,7 +283,9 @@ new_swap(ssh_session s, uint8_t type, size_t at, struct sp_span bytes,
 		return SP_ERR_FULL;
 	if (getrandom(rnd, sizeof(rnd), 0) != sizeof(rnd))
 		return SP_ERR_IO;
-	*w = (struct swap){.type = type, .at = at, .bytes = {.max = PAYLOAD_MAX}};
+	*w = (struct swap){.type = type, .at = at,
+	    .token_at = type == MSG_IGNORE ? 5 : at + 4,
+	    .bytes = {.max = PAYLOAD_MAX}};
 	for (size_t i = 0; i < TOKEN; i++)
 		w->token[i] = hex[rnd[i] & 15];
 	SP_TRY(sp_buf_put(&w->bytes, bytes.p, bytes.n));
@@ -353,6 +362,36 @@ sp_glass_pty(ssh_channel ch, const char *term, const uint32_t size[static 4],
 	    (int)(size[1] & 0x7fffffff));
 }
 
+/* The token is what libssh says: columns, rows, no pixels. Of two that wait both
+ * say the newer pixels. */
+int
+sp_glass_resize(ssh_channel ch, const uint32_t size[static 4])
+{
+	ssh_session s = ssh_channel_get_session(ch);
+	SP_BUF_AUTO said = {.max = TOKEN}, wanted = {.max = TOKEN};
+	struct swap *w = NULL;
+	int rc;
+
+	for (int i = 0; i < 4; i++)
+		if (sp_buf_put_ssh_u32(&said, i < 2 ? size[i] : 0) != SP_OK ||
+		    sp_buf_put_ssh_u32(&wanted, size[i]) != SP_OK)
+			return SSH_ERROR;
+	for (size_t i = 0; i < SWAPS; i++)
+		if (swaps[i].s == s && swaps[i].at == RESIZE_AT &&
+		    memcmp(swaps[i].token, said.p + said.off, TOKEN) == 0)
+			memcpy(swaps[i].bytes.p + swaps[i].bytes.off,
+			    wanted.p + wanted.off, TOKEN);
+	if ((size[2] | size[3]) != 0 && new_swap(s, MSG_CHANNEL_REQUEST,
+	    RESIZE_AT, sp_buf_span(&wanted), &w) == SP_OK) {
+		memcpy(w->token, said.p + said.off, TOKEN);
+		w->token_at = RESIZE_AT;
+	}
+	rc = ssh_channel_change_pty_size(ch, (int)size[0], (int)size[1]);
+	if (rc != SSH_OK && w != NULL)
+		drop(w);
+	return rc;
+}
+
 /* ------------------------------------------------------------ to refuse */
 
 void
@@ -387,9 +426,6 @@ void
 sp_glass_forget(ssh_session s)
 {
 	for (size_t i = 0; i < SWAPS; i++)
-		if (swaps[i].s == s && s != NULL) {
-			sp_buf_fini(&swaps[i].bytes);
-			swaps[i].s = NULL;
-			n_swaps--;
-		}
+		if (swaps[i].s == s && s != NULL)
+			drop(&swaps[i]);
 }

@@ -46,6 +46,10 @@ SP_MUST enum sp_err sp_glass_keepalive(ssh_session s);
 int sp_glass_pty(ssh_channel ch, const char *term, const uint32_t size[static 4],
     struct sp_span modes, bool is_asked);
 
+/* ssh_channel_change_pty_size with columns, rows, x and y pixels. Without the
+ * pixels, as libssh would say it, where too many wait for a key exchange. */
+int sp_glass_resize(ssh_channel ch, const uint32_t size[static 4]);
+
 /* Refuses a channel: code of RFC 4254, 5.1, and why. m stays the caller's. */
 void sp_glass_open_failure(ssh_session s, ssh_message m, uint32_t code,
     struct sp_span why);

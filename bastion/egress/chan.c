@@ -245,15 +245,15 @@ take_credit(struct sp_chan *c, struct sp_span p)
 static enum sp_err
 take_window(struct sp_chan *c, struct sp_span p)
 {
-	uint32_t cols, rows, x, y;
+	uint32_t size[4];
 
-	SP_TRY(sp_get_u32(&p, &cols));
-	SP_TRY(sp_get_u32(&p, &rows));
-	SP_TRY(sp_get_u32(&p, &x));
-	SP_TRY(sp_get_u32(&p, &y));
-	if (c->state == ST_LIVE && c->open.has_pty && cols <= 10000 &&
-	    rows <= 10000)
-		(void)ssh_channel_change_pty_size(c->ch, (int)cols, (int)rows);
+	for (int i = 0; i < 4; i++)
+		SP_TRY(sp_get_u32(&p, &size[i]));
+	size[2] %= 100000;
+	size[3] %= 100000;
+	if (c->state == ST_LIVE && c->open.has_pty && size[0] <= 10000 &&
+	    size[1] <= 10000)
+		(void)sp_glass_resize(c->ch, size);
 	return SP_OK;
 }
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,11 @@ permit "free" who group operators on tag core as admin when source in loopback r
   listen at "localhost:*", "127.0.0.1:%(low)d-%(high)d"
 permit "no-forwards" who group runners on tag core as admin require mfa totp for 8h allow shell, exec
 """
+# Persons with one right each; `forward` is to the echo service alone.
+RIGHTS = ("shell", "exec", "upload", "download", "subsystem", "forward")
+for _r in RIGHTS:
+    POLICY += 'permit "%s" who user u-%s on tag core as admin require mfa totp for 8h allow %s\n' % (
+        _r, _r, 'forward to "127.0.0.1:%(echo)d"' if _r == "forward" else _r)
 
 
 def pump(sock, data):
@@ -96,7 +102,7 @@ def connect(port):
 def setUpModule():
     global sp, echo
     echo = Echo(b"hello ")
-    sp = Instance(policy=POLICY % {"low": 1024, "high": 65535})
+    sp = Instance(policy=POLICY % {"low": 1024, "high": 65535, "echo": echo.port})
     sp.add_person("oscar", "operators")
     sp.add_person("rita", "runners")
 
@@ -293,6 +299,75 @@ class Forwards(unittest.TestCase):
             self.assertEqual(pump(s, b"b"), b"b")
         self.assertEqual(pump(connect(port), b"again"), b"hello again")
         self.end(p)
+
+
+class EachItsOwn(unittest.TestCase):
+    """One right opens one kind of channel. What another would open is refused at the operation, with a text that says what, and
+    the session goes on: all of it over one connection to the target."""
+    SAYS = {"shell": "a shell is not permitted", "exec": "running a command is not permitted", "subsystem": "a subsystem is not permitted",
+            "forward": "forwarding to 127.0.0.1 port %d is not permitted"}
+
+    @classmethod
+    def setUpClass(cls):
+        conf = sp.dir + "/target/sshd_config"
+        with open(conf) as f:
+            text = f.read()
+        with open(conf, "w") as f:
+            f.write("Subsystem tell /bin/echo told\n" + text)
+        with open(sp.dir + "/target/sshd.pid") as f:
+            os.kill(int(f.read()), signal.SIGHUP)
+        sp.add_person("hup", "runners")
+        wait_for(lambda: sp.ssh("hup", "admin@core-01", "true").code == 0, T, "the target, with its new settings")
+        cls.home = sp.dir + "/target/home/admin/"
+        with open(cls.home + "there", "w") as f:
+            f.write("down")
+        with open(sp.dir + "/here", "w") as f:
+            f.write("up")
+
+    def ask(self, right, who, ctl):
+        """Did it work, and what was said."""
+        opts = ["ControlPath=" + ctl, "ControlMaster=no", "ProxyCommand=false"]
+        if right in ("upload", "download"):
+            line = "put %s/here up-%s\n" % (sp.dir, who) if right == "upload" else "get there %s/down-%s\n" % (sp.dir, who)
+            argv = sp.ssh_argv(who, ["-b", "-", "admin@core-01"], opts=opts)
+            p = subprocess.run(["sftp"] + argv[1:], input=line.encode(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               timeout=T, env=sp.ssh_env(who))
+            at = self.home + "up-" + who if right == "upload" else "%s/down-%s" % (sp.dir, who)
+            done = os.path.exists(at) and open(at).read() == ("up" if right == "upload" else "down")
+            self.assertEqual(p.returncode == 0, done, p.stdout)
+            return done, p.stdout.decode()
+        args = {"shell": ["-T", "admin@core-01"], "exec": ["admin@core-01", "echo in-$((1+1))"], "subsystem": ["-s", "admin@core-01", "tell"],
+                "forward": ["-W", "127.0.0.1:%d" % echo.port, "admin@core-01"]}[right]
+        want = {"subsystem": b"told\n", "forward": b"hello in"}.get(right, b"in-2\n")
+        r = sp.ssh(who, *args, opts=opts, timeout=T, input=b"in" if right == "forward" else b"echo in-$((1+1))\nexit\n")
+        return want in r.out, r.text
+
+    def test_each_right_opens_what_it_names(self):
+        for mine in RIGHTS:
+            who = "u-" + mine
+            sp.add_person(who, "lonely")
+            ctl = "%s/c-%s" % (sp.dir, mine)
+            p = sp.ssh_start(who, "-N", "-M", "-S", ctl, "admin@core-01", opts=["ControlPersist=no"])
+            wait_for(lambda: os.path.exists(ctl) or p.poll() is not None, T, "the master")
+            for right in RIGHTS[::-1] + (mine,):
+                with self.subTest(has=mine, asks=right):
+                    done, text = self.ask(right, who, ctl)
+                    self.assertEqual(done, right == mine, text)
+                    if right == mine:
+                        continue
+                    says = self.SAYS.get(right, "%s is not permitted" % right)
+                    if right in ("upload", "download") and mine not in ("upload", "download"):
+                        says = "transferring files is not permitted"
+                    if right == "forward":                  # why is told to the master alone
+                        self.assertIn("open refused by peer", text)
+                        text = read_until(p.stderr, rb"not permitted in this session", T).decode()
+                        says = says % echo.port
+                    self.assertIn(says + " in this session", text)
+            self.assertIsNone(p.poll())
+            p.terminate()
+            p.communicate(timeout=T)
+            mine_now = [s for s in sp.host("sessions", "--all", "--user", who, "--json", check=True).json()]
+            self.assertEqual(len(mine_now), 1, mine_now)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ permit "paths" who group pathers %(how)s allow upload, download
   path allow upload, download "%(home)s/ok/**"
   path forbid upload "%(home)s/ok/ro/**"
 permit "limits" who group limiters %(how)s allow exec, upload, download limit file 100K, session 250K
+permit "exec-and-paths" who group mixers %(how)s allow exec, upload, download path allow upload, download "%(home)s/ok/**"
 permit "none" who group nobodies %(how)s allow exec
 """
 
@@ -36,7 +37,7 @@ def setUpModule():
     os.mkdir(work)
     sp.load_policy(POLICY % {"how": HOW, "home": home})
     for name, group in (("una", "uppers"), ("dave", "downers"), ("pat", "pathers"), ("lim", "limiters"), ("noa", "nobodies"),
-                        ("ann", "alls")):
+                        ("ann", "alls"), ("mix", "mixers")):
         sp.add_person(name, group)
 
 
@@ -49,6 +50,11 @@ def run(who, argv, input=None, timeout=120):
     p = subprocess.run(argv, input=input, stdin=None if input is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
                        stderr=subprocess.PIPE, timeout=timeout, env=sp.ssh_env(who))
     return Result(p.returncode, p.stdout, p.stderr)
+
+
+def run_rsync(who, argv):
+    return subprocess.run(["rsync", "-e", "ssh -F %s/people/%s/ssh_config" % (sp.dir, who)] + argv, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, env=sp.ssh_env(who))
 
 
 def sftp(who, *commands):
@@ -209,6 +215,20 @@ class Rights(unittest.TestCase):
         self.assertFalse(os.path.exists(home + "/tree-2"))
 
 
+    def test_rsync_is_counted_and_hashed(self):
+        data = os.urandom(200001)
+        for argv in ([local("rs", data), "admin@core-01:rs"], ["admin@core-01:rs", work + "/rs-back"]):
+            r = run_rsync("ann", argv)
+            self.assertEqual(r.returncode, 0, r)
+            s = sessions_of("ann")[0]
+            rows = only(sp.host("files", s["id"], "--json", check=True).json(), via="rsync")
+            raw = records_of(s, ("in", "out"))
+            for way, kind in (("upload", "in"), ("download", "out")):
+                passed = b"".join(base64.b64decode(x["data"]) for x in raw if x["kind"] == kind)
+                self.assertEqual([(x["bytes"], x["sha256"]) for x in only(rows, direction=way)], [(len(passed), sha(passed))], rows)
+        self.assertEqual((read(home + "/rs"), read(work + "/rs-back")), (data, data))
+
+
 class Paths(unittest.TestCase):
     def test_rules_on_paths(self):
         remote("ok/ro/r", b"read me")
@@ -233,10 +253,19 @@ class Paths(unittest.TestCase):
         self.assertIn("path", r.text)
 
     def test_the_old_protocol_says_no_paths(self):
-        # no exec: the old protocol has no channel; with exec it would be refused for its relative names
+        # no exec: the old protocol has no channel; with exec it is refused for its relative names
         r = run("pat", ["scp", "-O", local("e", b"x"), "admin@core-01:ok/z"])
         self.assertNotEqual(r.code, 0)
         self.assertFalse(os.path.exists(home + "/ok/z"))
+        remote("ok/y", b"y")
+        for argv in ([work + "/e", "admin@core-01:ok/z"], ["admin@core-01:ok/y", work + "/y"]):
+            r = run("mix", ["scp", "-O"] + argv)
+            self.assertNotEqual(r.code, 0)
+            self.assertIn("use sftp, or scp without -O", r.text)
+            self.assertFalse(os.path.exists(argv[1].replace("admin@core-01:", home + "/")))
+            r = run("mix", ["scp"] + argv)                  # the very same, said with its path
+            self.assertEqual(r.code, 0, r)
+        self.assertEqual((read(home + "/ok/z"), read(work + "/y")), (b"x", b"y"))
 
 
 class Limits(unittest.TestCase):

@@ -130,7 +130,7 @@ class Asyncssh(unittest.TestCase):
             self.assertEqual((r.exit_status, r.stdout == self.data, r.stderr), (9, True, b"err\n"))
         self.run_(work)
 
-    @cell("`asyncssh`", "a terminal, its change of size, a signal", "jump of its own")
+    @cell("`asyncssh`", "a terminal, its change of size, a signal there and back", "jump of its own")
     def test_terminal_and_signal(self):
         async def work(c):
             p = await c.create_process("stty size; read x; stty size; exit 3", term_type="xterm", term_size=(91, 33))
@@ -144,6 +144,10 @@ class Asyncssh(unittest.TestCase):
             p.send_signal("USR1")
             self.assertEqual((await p.stdout.readline()).strip(), "caught")
             self.assertEqual((await p.wait()).exit_status, 5)
+            p = await c.create_process("echo ready; exec sleep 600")
+            self.assertEqual((await p.stdout.readline()).strip(), "ready")
+            p.send_signal("TERM")
+            self.assertEqual((await p.wait()).exit_signal[0], "TERM")
         self.run_(work)
 
     @cell("`asyncssh`", "scp up, sftp down, 8 channels at once", "jump of its own")
