@@ -502,6 +502,23 @@ sp_leases_serve(struct sp_leases *t, const struct pollfd *pf, size_t n)
 	}
 }
 
+static bool
+has_half(const struct sp_lease *l)
+{
+	return l->agent_fd >= 0 && l->half_boot_us != 0;
+}
+
+/* Whoever begins a request ends it within a second, or is closed. A lease that has
+ * given its signature already stays what it is. */
+static void
+end_half(struct sp_lease *l)
+{
+	close(l->agent_fd);
+	l->agent_fd = -1;
+	if (l->state != SP_LEASE_USED)
+		sp_lease_abort(l, "agent_protocol", "half a request");
+}
+
 void
 sp_leases_tick(struct sp_leases *t, int64_t now_us, int64_t boot_us)
 {
@@ -515,6 +532,9 @@ sp_leases_tick(struct sp_leases *t, int64_t now_us, int64_t boot_us)
 			sp_lease_abort(l, l->state == SP_LEASE_WAIT_LEASE ?
 			    "egress_without_lease" : "lease_expired",
 			    "its time is over");
+		else if (l->state != SP_LEASE_ENDED && has_half(l) &&
+		    boot_us >= l->half_boot_us)
+			end_half(l);
 		if (l->state == SP_LEASE_ENDED)
 			lease_free(l);
 		else
@@ -535,6 +555,8 @@ sp_leases_due_us(const struct sp_leases *t)
 			return 0;
 		if (l->state != SP_LEASE_USED && l->due_boot_us < due)
 			due = l->due_boot_us;
+		if (has_half(l) && l->half_boot_us < due)
+			due = l->half_boot_us;
 	}
 	return due;
 }

@@ -30,6 +30,7 @@
  */
 #define SP_LEASES_MAX 4096
 #define SP_LEASE_WAIT_US 30000000
+#define SP_LEASE_HALF_US 1000000	/* for the rest of a request to the agent */
 
 enum sp_lease_state {
 	SP_LEASE_NEW = 0,

@@ -25,6 +25,7 @@ struct sp_lease {
 	struct sp_link link;
 	int agent_fd;
 	struct sp_agent agent;
+	int64_t half_boot_us;	/* half a request is due whole; 0: there is none */
 
 	struct sp_buf host_key, host_sig;	/* the proof */
 	struct sp_secret key;	/* from listing to signing: the certificate's

@@ -165,6 +165,10 @@ sp_lease_agent_bytes(struct sp_lease *l, struct sp_span in)
 
 	if (e != SP_OK && l->state != SP_LEASE_ENDED)
 		return sp_lease_refuse(l, "agent_protocol", sp_err_text(e));
+	if (l->agent.rx.len == 0)
+		l->half_boot_us = 0;
+	else if (l->half_boot_us == 0)
+		l->half_boot_us = sp_boot_us() + SP_LEASE_HALF_US;
 	return e;
 }
 
