@@ -124,7 +124,8 @@ vault_status(const struct sp_cli *c, bool ca_only)
 		rc = sp_cli_fail(SP_EXIT_LATER, "the vault is sealed: "
 		    "sallyport vault unseal");
 	else if (ca_only)
-		printf("%.*s\n", (int)m.ca_key.n, (const char *)m.ca_key.p);
+		printf(c->json ? "{\"id\": \"ca\", \"ca_key\": \"%s\"}\n" : "%s\n",
+		    sp_vis_tmp(m.ca_key));
 	else if (c->json)
 		status_json(&m);
 	else {

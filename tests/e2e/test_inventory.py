@@ -142,6 +142,45 @@ class Verbs(unittest.TestCase):
         g = [g for g in sp.ssh("alice", "bastion", "grants", "--all", "--json").json() if g["request"] == number]
         self.assertEqual(g[0]["state"], "revoked")
 
+    def test_each_verb_says_json(self):
+        """What target, account, secret and vault say with --json is one JSON value, whatever they did."""
+        with open(sp.dir + "/target/host_key.pub") as f:
+            pub = " ".join(f.read().split()[:2])
+        key, slot = b"a password\n", b"a passphrase of this test\n"
+        with open(sp.dir + "/vault/DEMONSTRATION-ONLY.key", "rb") as f:
+            demo = f.read().strip() + b"\n"
+        shares = []
+        for line, given in (
+                ("target add js --addr 192.0.2.9 --tag js --host-key", None), ("target set js --tag jt", None), ("target show js", None),
+                ("target setup js", None), ("targets list", None), ("targets", None), ("account add a@js --kind cert", None),
+                ("account add p@js --kind password --password-stdin", key), ("account add k@js --kind key --generate", None),
+                ("account set a@js --exclusive on", None), ("account list", None), ("account show a@js", None), ("account rotation", None),
+                ("account disable a@js", None), ("account enable a@js", None), ("target reconcile js k", None),
+                ("target reconcile js none", None), ("secret list", None), ("secret show p@js", None),
+                ("secret set p@js --password-stdin", key), ("secret rule p@js --group approvers --yes --approvals 1 --for 30m", None),
+                ("secret rule p@js", None), ("secret rule p@js --none", None), ("secret remove p@js", None),
+                ("secret add p@js --password-stdin", key), ("target disable js", None), ("account rotate p@js --later", None),
+                ("vault status", None), ("vault ca-key", None), ("vault slots", None),
+                ("vault slots add passphrase --label js", slot), ("vault slots add shares --k 2 --n 2 --label js", None),
+                ("vault slots verify", shares), ("vault rotate", None), ("vault seal", None), ("vault unseal --shares", shares),
+                ("vault seal", None), ("vault unseal", demo), ("target enable js", None), ("account remove p@js", None),
+                ("account remove a@js", None), ("account remove k@js", None), ("target remove js", None)):
+            words = line.split() + ([pub] if line.endswith("--host-key") else [])
+            if line == "vault slots verify":
+                words.append(str(slots["js"]))
+            r = host(*words, "--json", **({"input": b"".join(given) if given is shares else given} if given else {}))
+            self.assertEqual(r.code, 0, (line, r))
+            value = r.json()
+            self.assertIsInstance(value, (dict, list), line)
+            if "--k 2" in line:
+                shares.extend(x.encode() + b"\n" for x in value["shares"])
+                slots = {"js": value["id"]}
+            elif line == "vault ca-key":
+                self.assertEqual(value["ca_key"] + "\n", host("vault", "ca-key").out.decode())
+        for row in host("vault", "slots", "--json").json():
+            if row["label"] == "js":
+                host("vault", "slots", "remove", str(row["id"]), check=True)
+
     def test_sessions_say_what_they_may(self):
         self.assertEqual(sp.ssh("oscar", "admin@core-01", "true").code, 0)
         s = wait_for(lambda: [s for s in sp.sessions() if s["person"] == "oscar" and s["state"] != "running"], 60, "a session")
