@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Backup and restore: rehearsed on an empty directory, with every way to the key, and with files that are not what they should be."""
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
+from memory import ed25519_of  # noqa: E402
 from sp import Instance, Result, free_port, main, read_until, wait_for  # noqa: E402
 
 POLICY = """
@@ -44,6 +47,18 @@ def backup(name, *args, **k):
     r = cli("backup", path, *args, **k)
     assert r.code == 0, r
     return path
+
+
+def put(path, data, mode=None):
+    """In place, so that it stays its owner's; returns what was there."""
+    with open(path, "r+b" if os.path.exists(path) else "w+b") as f:
+        was = f.read()
+        f.seek(0)
+        f.truncate()
+        f.write(data)
+        if mode is not None:
+            os.fchmod(f.fileno(), mode)
+    return was
 
 
 def demo_key():
@@ -261,6 +276,68 @@ class Backup(unittest.TestCase):
             self.assertNotEqual(sql("SELECT count(*) FROM sallyport.leases WHERE state = 'revoked'"), "0")
         finally:
             cli("stop", directory=there)
+
+    def test_one_of_the_days_when_the_host_key_was_a_file(self):
+        """The private half lies in keys/, and the vault's state has none. The restored bastion takes it into its state, the file goes,
+        and people see the bastion that they know."""
+        name, front = "/keys/ssh_host_ed25519_key", top + "/front"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", front], check=True, stdin=subprocess.DEVNULL)
+        with open(front, "rb") as f:
+            text = f.read()
+        with open(front + ".pub", "rb") as f:
+            public = f.read()
+        seed = base64.b64decode(b"".join(text.split(b"\n")[1:-2]))
+        seed = seed[seed.rindex(ed25519_of(public.decode())) - 32:][:32]
+        old = subprocess.run([os.environ["SALLYPORT_BUILD"] + "/tests/support/old_state", sp.dir + "/vault"], check=True,
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60).stdout
+        was = [put(sp.dir + "/vault/state", old), put(sp.dir + name + ".pub", public)]
+        put(sp.dir + name, text, 0o600)
+        try:
+            path = backup("before.spb")
+        finally:
+            put(sp.dir + "/vault/state", was[0])
+            put(sp.dir + name + ".pub", was[1])
+            os.unlink(sp.dir + name)
+        with open(path, "rb") as f:
+            self.assertNotIn(text[40:100], f.read())
+        there, port = top + "/before", free_port()
+        r = cli("restore", path, there, "--listen", "127.0.0.1:%d" % port, "--demo-key", demo_key())
+        self.assertEqual(r.code, 0, r)
+        with open(there + name, "rb") as f:
+            self.assertEqual((f.read(), os.fstat(f.fileno()).st_mode & 0o77), (text, 0))
+        self.assertEqual(self.host_key(there), "")
+        for _ in range(2):
+            self.assertEqual(cli("start", directory=there).code, 0)
+            try:
+                wait_for(lambda: not os.path.exists(there + name), 60, "the file to go")
+                self.assertEqual(self.host_key(there).split()[:2], public.decode().split()[:2])
+                r = wait_for(lambda: (lambda r: r if b"Permission denied" in r else None)(self.knock(port, public)), 60, "the front")
+                self.assertIn(b"is known and matches the ED25519 host key", r)
+                r = cli("audit", "--limit", "1000", "--json", directory=there)
+                self.assertEqual([e["event"] for e in r.json() if e["event"].startswith("host_key")], ["host_key_kept"])
+                self.assertNotIn("host key", [c["check"] for c in cli("doctor", "--json", directory=there).json() if c["state"] == "fail"])
+            finally:
+                cli("stop", directory=there)
+        for at, _, names in os.walk(there):
+            for n in names:
+                if os.path.isfile(at + "/" + n):
+                    with open(at + "/" + n, "rb") as f:
+                        data = f.read()
+                    self.assertFalse(seed in data or text[100:160] in data, at + "/" + n)
+
+    def host_key(self, there):
+        """What the state of a vault has."""
+        r = subprocess.run([sp.dir + "/opt/libexec/sallyport/sallyport-vault", "pubkeys", there + "/vault"], check=True,
+                           stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60)
+        return json.loads(r.stdout)["host_key"]
+
+    def knock(self, port, public):
+        """A stranger who knows this host key alone: the exchange of keys goes through, and nobody is let in."""
+        with open(top + "/front.known", "wb") as f:
+            f.write(b"[127.0.0.1]:%d " % port + public)
+        return subprocess.run(["ssh", "-v", "-F", "none", "-p", str(port), "-o", "UserKnownHostsFile=" + top + "/front.known", "-o",
+                               "StrictHostKeyChecking=yes", "-o", "BatchMode=yes", "-o", "IdentityFile=/nonexistent", "nobody@127.0.0.1",
+                               "true"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120).stderr
 
     def test_no_secret_is_readable_in_it(self):
         path = backup("canary.spb")
