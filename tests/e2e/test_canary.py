@@ -44,7 +44,7 @@ def setUpModule():
     sp.add_person("oscar", "operators")
     sp.add_person("dana", "approvers")
     if ROOT:
-        small_disk()
+        small_disks()
     key_target = Target(sp, "t-key")
     reach(sp, "oscar", "t-*")
 
@@ -52,19 +52,46 @@ def setUpModule():
 def tearDownModule():
     if ROOT:
         sp.host("stop", timeout=120)
-        subprocess.run(["umount", "-l", sp.dir + "/recordings"], check=True)
+        for d in SMALL:
+            subprocess.run(["umount", "-l", sp.dir + "/" + d], check=True)
     sp.close()
 
 
-def small_disk():
-    """Recordings on a disk that can be filled."""
-    d = sp.dir + "/recordings"
+# Disks that can be filled, in MB: the recordings', the database's, and those of what the processes write themselves.
+SMALL = {"recordings": 64, "pg": 768, "vault": 4, "broker": 16, "tlog": 16, "log": 32}
+
+
+def small_disks():
     sp.host("stop", check=True, timeout=120)
-    st = os.stat(d)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=%o,uid=%d,gid=%d" % (st.st_mode & 0o777, st.st_uid, st.st_gid),
-                    "recordings", d], stdin=subprocess.DEVNULL, check=True)
+    for name, mb in SMALL.items():
+        d = sp.dir + "/" + name
+        st = os.stat(d)
+        os.rename(d, d + ".was")
+        os.mkdir(d)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=%dm,mode=%o,uid=%d,gid=%d" % (mb, st.st_mode & 0o7777, st.st_uid, st.st_gid),
+                        name, d], stdin=subprocess.DEVNULL, check=True)
+        subprocess.run(["cp", "-a", d + ".was/.", d], stdin=subprocess.DEVNULL, check=True)
+        shutil.rmtree(d + ".was")
     sp.configure(recording_reserve_mb=8, recording_full_wait_s=1)
     sp.host("start", check=True, timeout=120)
+
+
+class Full:
+    """No room on these disks, but for some bytes that may be left."""
+
+    def __init__(self, *names, left=0):
+        self.fillers = [sp.dir + "/" + n + "/.filler" for n in names]
+        self.left = left
+
+    def __enter__(self):
+        for path in self.fillers:
+            room = os.statvfs(os.path.dirname(path))
+            with open(path, "wb") as f:
+                os.posix_fallocate(f.fileno(), 0, max(1, room.f_bavail * room.f_frsize - self.left))
+
+    def __exit__(self, *bad):
+        for path in self.fillers:
+            os.unlink(path)
 
 
 def login():
@@ -91,6 +118,10 @@ def ssh(*args, **k):
     return noted(sp.ssh("oscar", *args, timeout=120, **k))
 
 
+def assert_out(r, out):
+    assert r.out == out, r
+
+
 def word():
     return ("c4n4ry" + secrets.token_hex(16)).encode()
 
@@ -108,7 +139,7 @@ def plant_password():
 def use_password(found):
     assert ssh("legacy@core-01", "true").code != 0
     host("secret", "set", "legacy@core-01", "--password-stdin", input=found[0] + b"\n", check=True)
-    assert ssh("legacy@core-01", "echo in").out == b"in\n"
+    assert_out(ssh("legacy@core-01", "echo in"), b"in\n")
 
 
 def plant_key():
@@ -132,7 +163,7 @@ def plant_key():
 
 
 def use_key(found):
-    assert ssh("legacy@t-key", "echo in").out == b"in\n"
+    assert_out(ssh("legacy@t-key", "echo in"), b"in\n")
     with open(key_target.dir + "/keys-legacy") as g:
         there = g.read()
     with open(key_target.dir + "/keys-legacy", "w") as g:
@@ -212,7 +243,7 @@ def use_made(found):
     key_target.stop()
     assert ssh("admin@t-key", "true").code != 0
     key_target.launch(key_target.dir + "/sshd_config")
-    assert ssh("admin@t-key", "echo in").out == b"in\n"
+    assert_out(ssh("admin@t-key", "echo in"), b"in\n")
 
 
 def plant_candidate():
@@ -225,6 +256,17 @@ def plant_candidate():
     host("target", "reconcile", "t-rot", "admin", check=True)
     assert host("account", "rotate", "legacy@t-rot", timeout=120).code != 0     # it took it, and lets nobody in
     return [old] + candidates()
+
+
+def kill_last(role):
+    """The youngest child, or the parent where there is none, or none any more."""
+    parents, kids = sp.pids(role)
+    for pid in reversed(parents + kids):
+        try:
+            os.kill(pid, signal.SIGKILL)
+            return
+        except ProcessLookupError:
+            continue
 
 
 def candidates():
@@ -240,8 +282,7 @@ def use_candidate(found):
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         sp.started.append(p)
         wait_for(lambda: os.path.getsize(taken) > size or p.poll() is not None, 60, "a candidate")
-        parents, kids = sp.pids(role)
-        os.kill((kids or parents)[-1], signal.SIGKILL)
+        kill_last(role)
         printed.extend(p.communicate(timeout=120))
         wait_for(is_open, 60, "the vault")
     found.extend(c for c in candidates() if c not in found)
@@ -556,7 +597,10 @@ def kill_all(*roles):
         parents, kids = sp.pids(role)
         assert parents, role
         for pid in kids or parents:
-            os.kill(pid, signal.SIGKILL)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue        # it has ended by itself
 
 
 def refused():
@@ -567,11 +611,61 @@ def refused():
 
 
 def full_disk():
-    room = os.statvfs(sp.dir + "/recordings")
-    with open(sp.dir + "/recordings/.filler", "wb") as f:
-        os.posix_fallocate(f.fileno(), 0, max(0, room.f_bavail * room.f_frsize - (2 << 20)))
-    refused()
-    os.unlink(sp.dir + "/recordings/.filler")
+    with Full("recordings", left=2 << 20):
+        refused()
+
+
+def start_database():
+    who = ["runuser", "-u", "sallyport-db", "--"] if ROOT else []
+    ctl = shutil.which("pg_ctl") or "/usr/lib/postgresql/15/bin/pg_ctl"
+    subprocess.run(who + [ctl, "-D", sp.dir + "/pg", "-s", "-w", "-t", "60", "-l", sp.dir + "/log/postgresql.log", "start"], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
+    wait_for(lambda: sp.host("sessions", "--json").code == 0, 60, "its return")
+
+
+def refusal(sql):
+    try:
+        sp.psql(sql)
+        return ""
+    except AssertionError as e:
+        return str(e)
+
+
+def full_database():
+    """Rows find no room, then the log of the server itself: it stops. Sessions begin and end, and secrets come in, all the while."""
+    fresh = [word(), word()]
+    planted.setdefault("full disks", []).extend(fresh)
+    sp.psql("CREATE TABLE public.filler (t text); ALTER TABLE public.filler ALTER t SET STORAGE PLAIN")
+    with open(sp.dir + "/pg/postmaster.pid") as f:
+        first = int(f.readline())
+    with Full("pg", left=1 << 20):
+        for n in (100, 1):
+            while "No space left" not in refusal("INSERT INTO public.filler SELECT repeat('x', 7000) FROM generate_series(1, %d)" % n):
+                pass
+        # room inside the last pages of a table is used up by events first
+        wait_for(lambda: ssh("legacy@core-01", "true").code != 0, 120, "the refusal")
+        refused()
+        for secret in fresh:
+            assert host("secret", "set", "boxed@t-key", "--password-stdin", input=secret + b"\n").code != 0
+        wait_for(lambda: re.search("PANIC|server closed|connection to server", refusal(
+            "INSERT INTO public.filler VALUES ('x'); SELECT pg_switch_wal()")), 120, "the server to give up")
+    if not os.path.exists("/proc/%d/exe" % first):
+        start_database()
+    wait_for(lambda: sp.psql("DROP TABLE IF EXISTS public.filler; SELECT 1", check=False) == "1", 60, "the database")
+
+
+def full_state():
+    """What the processes write themselves finds no room: the vault's state and its rules, the reserve, the journal, the logs."""
+    fresh = [word(), word()]
+    planted.setdefault("full disks", []).extend(fresh)
+    with Full("vault", "broker", "tlog", "log"):
+        assert host("vault", "slots", "add", "passphrase", "--label", "none", input=fresh[0] + b"\n").code != 0
+        assert host("vault", "rotate").code != 0
+        host("secret", "rule", "shown@t-key", "--group", "approvers", "--yes", "--approvals", "2", "--for", "30m")
+        host("secret", "set", "boxed@t-key", "--password-stdin", input=fresh[1] + b"\n")
+        ssh("legacy@core-01", "true")
+        kill_all("egress")
+    assert host("vault", "rotate", timeout=120).code == 0
 
 
 def database_away():
@@ -580,16 +674,12 @@ def database_away():
     os.kill(first, signal.SIGQUIT)
     wait_for(lambda: not os.path.exists("/proc/%d/exe" % first), 60, "the database's end")
     refused()
-    who = ["runuser", "-u", "sallyport-db", "--"] if ROOT else []
-    ctl = shutil.which("pg_ctl") or "/usr/lib/postgresql/15/bin/pg_ctl"
-    subprocess.run(who + [ctl, "-D", sp.dir + "/pg", "-s", "-w", "-t", "60", "-l", sp.dir + "/log/postgresql.log", "start"], check=True,
-                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd="/")
-    wait_for(lambda: sp.host("sessions", "--json").code == 0, 60, "its return")
+    start_database()
 
 
 FAILURES = [("egress", lambda: kill_all("egress", "egress-sql")), ("recorder", lambda: kill_all("recorder")),
             ("vault", lambda: kill_all("vault")), ("broker", lambda: kill_all("broker")), ("database", database_away)] + (
-                [("disk", full_disk)] if ROOT else [])
+                [("disk", full_disk), ("database's disk", full_database), ("state's disk", full_state)] if ROOT else [])
 
 
 # ---------------------------------------------------------------------- searching
@@ -752,7 +842,7 @@ class Canary(unittest.TestCase):
             with self.took("failure: " + name):
                 w = AtWork()
                 if ROOT and name == FAILURES[0][0]:
-                    self.assertEqual(keys_of_roles(), [], "wiped with its one proof")
+                    self.alive(hits)
                 fail()
                 w.end()
         host("audit", "verify")
@@ -772,6 +862,19 @@ class Canary(unittest.TestCase):
         self.proof(needles)
         if ROOT:
             self.sealed(Needles(planted))
+
+    def alive(self, hits):
+        """While sessions run whose logins needed them: a password, a key, a certificate, roles. The host keys show that each egress
+        was searched."""
+        self.assertEqual(keys_of_roles(), [], "wiped with its one proof")
+        kids = sp.pids("egress")[1]
+        self.assertGreaterEqual(len(kids), 3)
+        with open(sp.dir + "/target/host_key.pub") as f:
+            known = [ed25519_of(f.read()), ed25519_of(key_target.pub)]
+        for pid in kids:
+            self.assertTrue([1 for data in memory_of(pid) for k in known if k in data], "the host key of its target")
+        with self.took("memory during the sessions"):
+            search_memory(Needles(planted), hits)
 
     def took(self, what):
         return Took(what)

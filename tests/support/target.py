@@ -62,6 +62,7 @@ class Target:
 
     def launch(self, config):
         common, env = self.sp.dir + "/target", dict(os.environ)
+        before = self.log().count("listening on")       # its log goes on where it was
         sshd = ["/usr/sbin/sshd", "-D", "-f", config, "-E", self.dir + "/sshd.log"]
         if ROOT:
             os.makedirs("/run/sshd", exist_ok=True)
@@ -78,7 +79,7 @@ class Target:
         self.proc = subprocess.Popen(sshd, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                      env=env, start_new_session=True)
         self.sp.started.append(self.proc)
-        wait_for(lambda: "listening on" in self.log(), 60, "sshd of %s: %s" % (self.name, self.log()))
+        wait_for(lambda: self.log().count("listening on") > before, 60, "sshd of %s: %s" % (self.name, self.log()))
 
     def log(self):
         try:
