@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/player/cover.h"
 #include "bastion/player/events.h"
+#include "bastion/player/show.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -203,11 +204,8 @@ take_small(struct events *v, const struct sp_rec_record *r)
 static void
 take_notice(struct events *v, const struct sp_rec_record *r)
 {
-	bool is_freeze = r->data.n > 0 && (memmem(r->data.p, r->data.n, "frozen",
-	    6) != NULL || memmem(r->data.p, r->data.n, "freez", 5) != NULL);
-
-	add(v, wall(v, r->at_us), is_freeze ? EVENT_FREEZE : EVENT_NOTICE, r->chan,
-	    r->data);
+	add(v, wall(v, r->at_us), is_of_freeze(r->data) ? EVENT_FREEZE :
+	    EVENT_NOTICE, r->chan, r->data);
 }
 
 static void

@@ -134,15 +134,35 @@ take_file(struct marks *k, const struct sp_rec_record *r)
 		add(k, r->at_us, MARK_FILE, r->chan, text);
 }
 
+/* "Sallyport: NAME froze this session: WHY." A name has no colon, and what a
+ * person says stands behind one. */
+bool
+is_of_freeze(struct sp_span notice)
+{
+	static const char by[] = "Sallyport: ";
+	static const char *const deeds[] = {" froze this session",
+	    " resumed this session"};
+	const uint8_t *colon;
+	size_t n;
+
+	if (notice.n < sizeof(by) || memcmp(notice.p, by, sizeof(by) - 1) != 0)
+		return false;
+	notice = sp_span_of(notice.p + sizeof(by) - 1, notice.n - sizeof(by) + 1);
+	colon = memchr(notice.p, ':', notice.n);
+	n = colon == NULL ? notice.n : (size_t)(colon - notice.p);
+	for (size_t i = 0; i < 2; i++)
+		if (memmem(notice.p, n, deeds[i], strlen(deeds[i])) != NULL)
+			return true;
+	return false;
+}
+
 static void
 take_notice(struct marks *k, const struct sp_rec_record *r)
 {
 	char text[TEXT_BYTES];
 
-	sp_vis(text, sizeof(text), r->data);
-	add(k, r->at_us, strstr(text, "frozen") != NULL ||
-	    strstr(text, "freez") != NULL || strstr(text, "held") != NULL ?
-	    MARK_FREEZE : MARK_NOTICE, r->chan, text);
+	add(k, r->at_us, is_of_freeze(r->data) ? MARK_FREEZE : MARK_NOTICE,
+	    r->chan, sp_vis(text, sizeof(text), r->data));
 }
 
 /* Who let this session be stands in its first record. */

@@ -98,6 +98,8 @@ void marks_fini(struct marks *k);
 void marks_take(struct marks *k, const struct sp_rec_record *r);
 /* A screen of the scribe that is false. */
 void marks_false(struct marks *k, const struct proof_false *f);
+/* A notice of the recorder that somebody froze the session, or let it go on. */
+bool is_of_freeze(struct sp_span notice);
 const char *marks_text(const struct marks *k, const struct mark *m);
 /* The next or previous one of that kind (0: any) from a moment; NULL. */
 const struct mark *marks_next(const struct marks *k, uint64_t at_us, char kind);

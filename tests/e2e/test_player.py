@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The replay on an auditor's terminal, key by key, through OpenSSH and a real pty, read by another terminal than ours."""
 import base64
+import fcntl
 import os
+import pty
 import re
+import select
+import struct
+import subprocess
 import sys
+import termios
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
@@ -14,6 +21,8 @@ from viewer import Viewer  # noqa: E402
 POLICY = """
 network loopback 127.0.0.0/8, ::1
 permit "free" who group operators on tag core as admin when source in loopback require mfa totp for 1h
+  allow shell, exec, upload, download, subsystem
+permit "asked" who group sysadmins on tag core as admin when source in loopback require approval 1 of approvers, mfa totp for 1h
   allow shell, exec, upload, download, subsystem
 """
 RIGHT, LEFT, UP, DOWN, HOME, END = "\x1b[C", "\x1b[D", "\x1b[A", "\x1b[B", "\x1b[H", "\x1b[F"
@@ -30,15 +39,17 @@ HOSTILE = (b"\x1b]0;OWNED-TITLE\x07\x1b]2;OWNED\x1b\\\x1b]52;c;b3duZWQ=\x07\x1b[
 
 
 def setUpModule():
-    global sp, LONG, SHORT, TWO, HARM, FILES, TYPED
+    global sp, LONG, SHORT, TWO, HARM, FILES, TYPED, ALL
     sp = Instance(policy=POLICY)
     sp.add_person("oscar", "operators")
+    sp.grant()
     assert sp.ssh("oscar", "bastion", "whoami").code == 0
     assert sp.ssh("carol", "bastion", "whoami").code == 0
     out = {}
     harm = base64.b64encode(HOSTILE).decode()
     runs = {
         "FILES": ([], None),
+        "ALL": ([], None),
         "TYPED": (["-tt"], None),
         "LONG": (["-tt"], ("echo first-word; sleep 12; stty cols 60 2>/dev/null; echo second-word; "
                            "for i in 1 2 3; do echo again-$i; sleep 1; done; echo last-word")),
@@ -53,7 +64,7 @@ def setUpModule():
         t.join()
     for k in runs:
         assert k in out, "no session %s" % k
-    LONG, SHORT, TWO, HARM, FILES, TYPED = (out[k] for k in ("LONG", "SHORT", "TWO", "HARM", "FILES", "TYPED"))
+    LONG, SHORT, TWO, HARM, FILES, TYPED, ALL = (out[k] for k in ("LONG", "SHORT", "TWO", "HARM", "FILES", "TYPED", "ALL"))
 
 
 def tearDownModule():
@@ -62,8 +73,7 @@ def tearDownModule():
 
 def record(out, name, opts, command):
     """Runs it as a session of its own; its number into out[name]."""
-    import subprocess
-    word = "mark-%s" % name.lower()
+    word = "mark-%s" % name.lower() if name != "ALL" else "every-kind"
     seen = word if name != "HARM" else "plain-end-of-harm"   # it clears what stood there
     if name == "TWO":                                    # two channels of one connection, at the same time
         base = sp.ssh_argv("oscar", [], mux=True, opts=["ControlPath=%s/two" % sp.dir, "ControlMaster=auto", "ControlPersist=yes"])
@@ -83,6 +93,8 @@ def record(out, name, opts, command):
         p = subprocess.run(["sftp"] + argv[1:] + ["-b", "-", "admin@core-01"], input=("put %s /tmp/mark-files-payroll-2026.csv\n"
                            "rm /tmp/mark-files-payroll-2026.csv\n" % src).encode(), stdout=subprocess.PIPE, env=sp.ssh_env("oscar"), timeout=120)
         assert p.returncode == 0, p
+    elif name == "ALL":
+        everything(word)
     elif name == "TYPED":
         p = subprocess.Popen(sp.ssh_argv("oscar", opts + ["admin@core-01"], mux=False), stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=sp.ssh_env("oscar"), bufsize=0)
@@ -100,6 +112,62 @@ def record(out, name, opts, command):
             if seen.encode() in r.out and os.path.exists("%s/recordings/%s.spr" % (sp.dir, s["id"])):
                 return s["id"]
     out[name] = wait_for(mine, 60, "the recording of " + name)
+
+
+def everything(word):
+    """One session with all that the bar of a replay can show; it lasts long enough that each has a place of its own."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    shared = ["ControlPath=%s/all" % sp.dir, "ControlMaster=auto", "ControlPersist=no"]
+    base = sp.ssh_argv("alice", [], mux=True, opts=shared)
+    before = {s["id"] for s in sp.sessions()}
+    p = subprocess.Popen(base + ["-tt", "admin@core-01"], stdin=slave, stdout=slave, stderr=slave, env=sp.ssh_env("alice"), start_new_session=True,
+                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    sp.started.append(p)
+    os.close(slave)
+
+    def until(pattern):
+        seen, end = b"", time.monotonic() + 60
+        while not re.search(pattern, seen):
+            assert time.monotonic() < end, seen
+            if select.select([master], [], [], 0.2)[0]:
+                seen += os.read(master, 65536)
+
+    def moment():
+        """A second in which nothing happens."""
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            if select.select([master], [], [], 0.1)[0]:
+                os.read(master, 65536)
+
+    until(rb"[$#] ")
+    sid = [s["id"] for s in sp.sessions() if s["id"] not in before and s["person"] == "alice"][0]
+    for keys, pattern in ((b"echo %s\r" % word.encode(), rb"\r\n%s\r\n(.|\n)*[$#] " % word.encode()),
+                          (b"stty -echo; echo re''ady; read x; stty echo\r", rb"\nready"), (b"never-shown\r", rb"[$#] ")):
+        os.write(master, keys)
+        until(pattern)
+        moment()
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    moment()
+    os.write(master, b"until [ $(tput cols) = 100 ]; do :; done; echo wi''de\r")
+    until(rb"\nwide")
+    moment()
+    with open(sp.dir + "/in-all", "w") as f:
+        f.write("sent\n")
+    r = subprocess.run(["scp"] + base[1:] + [sp.dir + "/in-all", "admin@core-01:in-all"], stdin=subprocess.DEVNULL, env=sp.ssh_env("alice"), timeout=60)
+    assert r.returncode == 0
+    moment()
+    sp.host("note", sid, "froze this session", check=True)
+    until(rb"says: froze")
+    sp.host("freeze", sid, check=True)
+    until(rb"froze this session\.")
+    moment()
+    sp.host("resume", sid, check=True)
+    until(rb"resumed this session")
+    moment()
+    os.write(master, b"exit\r")
+    p.wait(timeout=60)
+    os.close(master)
 
 
 class Keys(unittest.TestCase):
@@ -190,6 +258,21 @@ class Keys(unittest.TestCase):
         v.until(lambda v: re.search(r"\[[-=>crfab ]*c[-=>crfab ]*\]", v.bar))
         v.check()
 
+    def test_every_kind_of_mark_on_the_bar(self):
+        """A command, a transfer, a change of size, an approval, a freeze and a secret, in one session; a note is none of them."""
+        v = self.view(ALL, cols=160, rows=40)
+        v.until("every-kind")
+        v.press(END, "END")
+        v.press("m", r"What happened\b(?! so far)")
+        for mark in (r"command\s+echo every-kind", r"file\s+.*in-all", r"resize\s+100 columns, 30 rows", r"approval\s+approved: grant",
+                     r"freeze\s+Sallyport: .* froze this session", r"freeze\s+Sallyport: .* resumed this session", r"secret",
+                     r"bastion\s+Sallyport: .* says: froze this session"):
+            self.assertRegex(v.text, mark)
+        v.press("q", lambda v: "What happened" not in v.text)
+        bar = re.search(r"\[([-=>a-z]+)\]", v.bar).group(1)
+        self.assertLessEqual(set("acfrzs"), set(bar), v.bar)
+        v.check()
+
     def test_commands_that_were_typed(self):
         """As the scribe read them off the screen: what was rubbed out is not in them."""
         v = self.view(TYPED)
@@ -243,11 +326,6 @@ class Keys(unittest.TestCase):
         v.check()
 
     def test_resizes_of_the_recording(self):
-        import fcntl
-        import pty
-        import struct
-        import subprocess
-        import termios
         master, slave = pty.openpty()
         fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         before = {s["id"] for s in sp.sessions()}
