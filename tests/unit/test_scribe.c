@@ -381,6 +381,92 @@ dies_by(int sig)
 	finish(&g);
 }
 
+/* What only a keyframe from before its death can still know. */
+static const char header[] = "\033[2J\033[1;1HSTOOD-THERE-BEFORE\033[3;24r\033[24;1H";
+
+static bool
+has_header(const struct sp_view_keyframe *k)
+{
+	SP_BUF_AUTO b = {.max = 8192};
+	struct sp_term *t = NULL;
+	bool has;
+
+	cr_assert_eq(sp_term_load(k->state, NULL, NULL, &t), SP_OK);
+	cr_assert_eq(sp_cells_text(sp_term_row(t, 0), sp_term_cols(t), false, &b),
+	    SP_OK);
+	has = sp_span_is(sp_buf_span(&b), "STOOD-THERE-BEFORE");
+	sp_term_free(t);
+	return has;
+}
+
+static unsigned sure_with, unsure_with, without;
+
+static void
+count_frames(struct rig *g)
+{
+	struct sp_rec_lane_keys k = rec_keys(&g->v, g->file);
+	struct sp_rec_decoder *d = NULL;
+	struct sp_view_keyframe f;
+	struct sp_rec_record r;
+
+	sure_with = unsure_with = without = 0;
+	cr_assert_eq(sp_rec_decoder_new(g->file, &k, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK) {
+		if (r.kind != SP_VIEW_KEYFRAME)
+			continue;
+		cr_assert_eq(sp_view_keyframe_decode(r.data, &f), SP_OK);
+		*(!has_header(&f) ? &without : f.is_unsure ? &unsure_with :
+		    &sure_with) += 1;
+	}
+	sp_rec_decoder_free(d);
+}
+
+static bool
+has_a_frame(struct rig *g)
+{
+	count_frames(g);
+	return sure_with > 0;
+}
+
+static bool
+was_given_another(struct rig *g)
+{
+	(void)g;
+	return scr.given > 1;
+}
+
+Test(scribe, the_next_one_goes_on_from_the_last_keyframe)
+{
+	static struct rig g;
+
+	begin(&g);
+	sent = (struct sp_buf){.max = 64u << 20};
+	rig_session(&g, &usual);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	target_says(&g, header);
+	cr_assert_eq(sp_buf_put(&sent, header, strlen(header)), SP_OK);
+	for (int i = 0; i < 30 && !has_a_frame(&g); i++) {
+		bulk(&g, 1 << 20);
+		expect_all(&g);
+		rig_pump(&g, has_a_frame, 2000);
+	}
+	cr_assert_gt(sure_with, 0u);
+	cr_assert_eq(scr.given, 1);
+	cr_assert_eq(kill(scr.child, SIGKILL), 0);
+	for (int i = 0; i < 60 && unsure_with == 0; i++) {
+		bulk(&g, 1 << 20);
+		expect_all(&g);
+		rig_pump(&g, was_given_another, 1000);
+		count_frames(&g);
+	}
+	close_session(&g);
+	count_frames(&g);
+	cr_assert_gt(unsure_with, 0u);
+	cr_assert_eq(without, 0u, "%u keyframes begin from nothing", without);
+	sp_buf_fini(&sent);
+	finish(&g);
+}
+
 Test(scribe, killed_costs_no_byte)
 {
 	dies_by(SIGKILL);
