@@ -273,8 +273,15 @@ check_way(struct book *b, const struct kept *k, size_t *at,
 }
 
 static enum sp_err
+wrong_tile(struct book *b, uint64_t leaf)
+{
+	return forged(b, "a tile of hashes over leaf %" PRIu64 " is not that of the "
+	    "log's entries", leaf);
+}
+
+static enum sp_err
 read_entries(struct book *b, const struct kept *k, struct sp_tlog_tree *t,
-    void (*progress)(uint64_t, uint64_t))
+    struct tiles *tiles, void (*progress)(uint64_t, uint64_t))
 {
 	size_t at = 0;
 
@@ -292,12 +299,16 @@ read_entries(struct book *b, const struct kept *k, struct sp_tlog_tree *t,
 			SP_TRY(check_way(b, k, &at, t));
 			SP_TRY(take(b, e, t->size));
 			sp_tlog_leaf_hash(e, h);
+			if (tiles_take(tiles, h) != SP_OK)
+				return wrong_tile(b, t->size);
 			sp_tlog_append(t, h);
 		}
 		if (progress != NULL)
 			progress(t->size, b->head.size);
 	}
 	SP_TRY(check_way(b, k, &at, t));
+	if (tiles_end(tiles) != SP_OK)
+		return wrong_tile(b, t->size - 1);
 	if (at < k->n)
 		return forged(b, "a checkpoint of %" PRIu64 " leaves was published, "
 		    "and the log has %" PRIu64 ": leaves were taken away",
@@ -311,6 +322,7 @@ book_open(struct book *b, const char *dir, const uint8_t key[static 32],
 {
 	struct sp_tlog_tree t = {.size = 0};
 	struct kept k = {.n = 0};
+	struct tiles *tiles = NULL;
 	uint8_t root[32];
 	enum sp_err e;
 
@@ -325,8 +337,10 @@ book_open(struct book *b, const char *dir, const uint8_t key[static 32],
 		e = forged(b, "the log has no checkpoint");
 	if (e == SP_OK)
 		e = read_kept(b, &k);
+	if (e == SP_OK && (tiles = tiles_new(b->dir)) == NULL)
+		e = SP_ERR_NOMEM;
 	if (e == SP_OK)
-		e = read_entries(b, &k, &t, progress);
+		e = read_entries(b, &k, &t, tiles, progress);
 	if (e == SP_OK) {
 		sp_tlog_root(&t, root);
 		if (memcmp(root, b->head.root, 32) != 0)
@@ -334,6 +348,7 @@ book_open(struct book *b, const char *dir, const uint8_t key[static 32],
 			    "were signed", t.size);
 	}
 	free(k.c);
+	tiles_free(tiles);
 	if (e != SP_OK && b->why[0] == '\0')
 		snprintf(b->why, sizeof(b->why), "%s", sp_err_text(e));
 	return e;

@@ -134,6 +134,7 @@ static const char readme[] =
 "   follow lead to the root in the third line of checkpoint (RFC 9162, 2.1.3.2).\n"
 "   A time stamp (RFC 3161), where published/N.tsr is there: the stamped bytes are\n"
 "   published/N with its first signature line alone.\n"
+"       head -n 5 published/N >N.one\n"
 "       openssl ts -verify -in published/N.tsr -data N.one -CAfile TSA.pem\n"
 "\n"
 "4. WHAT IS IN IT\n"

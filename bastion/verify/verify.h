@@ -15,6 +15,7 @@
  *
  *   main.c   what is asked
  *   book.c   the log read as a whole: every entry, every checkpoint, each session
+ *   tiles.c  its tiles of hashes, against the entries
  *   file.c   one recording, against the log
  *   all.c    all recordings, leaves and rows
  *   prove.c  checkpoint, consistency, inclusion proofs
@@ -49,6 +50,13 @@ struct book {
 	uint64_t n_checkpoints, n_unknown, bytes;
 	char why[400];
 };
+/* ---- tiles.c: every leaf's hash in turn. SP_ERR_CRYPTO: a tile below dir (borrowed)
+ * is not of these leaves. One that is missing is none. NULL: no memory. */
+struct tiles *tiles_new(int dir);
+void tiles_free(struct tiles *t);
+SP_MUST enum sp_err tiles_take(struct tiles *t, const uint8_t leaf[static 32]);
+SP_MUST enum sp_err tiles_end(const struct tiles *t);
+/* ---- book.c */
 /* Reads the log at dir. SP_ERR_CRYPTO: forged, and why. progress may be NULL. */
 SP_MUST enum sp_err book_open(struct book *b, const char *dir,
     const uint8_t key[static 32], void (*progress)(uint64_t, uint64_t));

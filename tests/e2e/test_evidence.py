@@ -121,7 +121,7 @@ class Good(unittest.TestCase):
         steps = open(d + "/README.txt").read()
         for command in ("sha256sum -c MANIFEST.sha256", "openssl pkeyutl -verify", "tail -n 1 checkpoint"):
             self.assertIn(command, steps)
-        script = "\n".join(x for x in steps[steps.index("\n3. "):steps.index("\n4. ")].split("\n") if x.startswith("       ") and "openssl ts" not in x)
+        script = "\n".join(x for x in steps[steps.index("\n3. "):steps.index("\n4. ")].split("\n") if x.startswith("       ") and "published/N" not in x)
         r = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=60)
         text = r.stdout.decode()
         self.assertEqual(r.returncode, 0, text)

@@ -273,6 +273,19 @@ class Keys(unittest.TestCase):
         self.assertLessEqual(set("acfrzs"), set(bar), v.bar)
         v.check()
 
+    def test_the_timeline_has_them_too(self):
+        r = sp.ssh("carol", "bastion", "sessions", "show", ALL, "--json")
+        kinds = [x["event"] for x in r.json()]
+        self.assertEqual(kinds.count("freeze"), 2, kinds)
+        self.assertIn("notice", kinds)
+        for kind in ("approval", "factors", "command", "secret", "file", "resize", "end"):
+            self.assertIn(kind, kinds)
+
+    def test_the_command_of_an_exec_is_exact(self):
+        rows = sp.ssh("carol", "bastion", "export", TWO, "--format", "commands-json").json()
+        self.assertEqual(sorted((x["text"], x["source"], x["percent"]) for x in rows),
+                         [("echo chan-two", "exec", 100), ("echo mark-two chan-one; sleep 2; echo one-ends", "exec", 100)])
+
     def test_commands_that_were_typed(self):
         """As the scribe read them off the screen: what was rubbed out is not in them."""
         v = self.view(TYPED)
@@ -415,7 +428,8 @@ class Search(unittest.TestCase):
 
     def test_filters(self):
         self.assertTrue(self.found("mark-", "--user", "oscar", "--target", "core-01", "--since", "1h"))
-        self.assertEqual(self.search("mark-", "--user", "alice", code=1).out, b"")
+        self.assertEqual(self.search("mark-", "--user", "bob", code=1).out, b"")
+        self.assertIn("0 found in 0 of 1 recordings", self.search("mark-", "--user", "alice").text)
         self.search("mark-", "--until", "2020-01-01", code=1)
         self.search("mark-", "--since", "yesterday", code=2)
         self.assertEqual(len(self.found("line-", "--limit", "3")), 3)
@@ -444,10 +458,16 @@ class Search(unittest.TestCase):
 
     def test_nothing_in_clear_on_the_disk(self):
         self.found("second-word")
-        for top, _, names in os.walk(sp.dir + "/recordings"):
+        looked = 0
+        for top, dirs, names in os.walk(sp.dir):
+            if top == sp.dir:
+                dirs[:] = [d for d in dirs if d not in ("target", "people", "opt")]   # not the bastion's
             for n in names:
-                with open(os.path.join(top, n), "rb") as f:
-                    self.assertNotIn(b"second-word", f.read())
+                if os.path.isfile(os.path.join(top, n)):
+                    with open(os.path.join(top, n), "rb") as f:
+                        self.assertNotIn(b"again-2", f.read(), n)          # stands beside it, and was never searched for
+                    looked += 1
+        self.assertGreater(looked, 50)
 
     def test_progress_on_a_terminal(self):
         v = Viewer(sp, "carol", ["search", "second-word"])

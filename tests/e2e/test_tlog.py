@@ -4,7 +4,10 @@
 import base64
 import json
 import os
+import pty
+import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -86,6 +89,13 @@ class Tree(unittest.TestCase):
         self.assertTrue(leaves)
         self.assertEqual({k: rows[k] for k in leaves}, leaves)
         self.assertIn(sorted(rows, key=int)[0], leaves)
+
+    def test_a_point_for_each_mebibyte(self):
+        """The recording's own signed points are leaves too: who cuts it later leaves some of them unanswered."""
+        raw = bytes.fromhex(session("head -c 4000000 /dev/urandom").replace("-", ""))
+        kinds = [k for k, _, f in tlogcheck.Log(tlog(), key).leaves() if f.get("session") == raw]
+        self.assertGreaterEqual(kinds.count("checkpoint"), 2, kinds)
+        self.assertEqual((kinds[0], kinds[-1]), ("open", "close"))
 
     def test_open_is_there_before_a_byte_is_forwarded(self):
         s = session("true")
@@ -306,6 +316,34 @@ class Lies(unittest.TestCase):
             f.write(old)
         self.found("log", "forged")
 
+    def is_superseded(self, path, size):
+        """A tile that was partial under an earlier head: the specification lets it stand, nobody reads it any more."""
+        m = re.search(r"/tile/(entries|\d+)/.*\.p/(\d+)$", path)
+        return m is not None and int(m.group(2)) != (size >> (0 if m.group(1) == "entries" else 8 * int(m.group(1)))) % 256
+
+    def test_a_byte_anywhere_in_the_tree(self):
+        """In each of the log's files that an examiner reads, at its beginning, middle and end and at places that change with each run."""
+        size = tlogcheck.Log(self.here + "/tlog", key).note.size
+        files = [os.path.join(top, n) for top, _, names in os.walk(self.here + "/tlog/tile") for n in names]
+        files = [f for f in files if not self.is_superseded(f, size)] + [self.here + "/tlog/checkpoint"]
+        self.assertGreater(len(files), 2, files)
+        for path in files:
+            with open(path, "r+b") as f:
+                data = f.read()
+                self.assertTrue(data, path)
+                for at in sorted({0, len(data) // 2, len(data) - 1} | {x * len(data) // 256 for x in os.urandom(3)}):
+                    for new in (data[at] ^ 1 << at % 8, 0x41 if data[at] != 0x41 else 0x42):
+                        os.pwrite(f.fileno(), bytes([new]), at)
+                        code, got = verify_all(self.here)
+                        self.assertEqual(code, 1, (path, at, new))
+                        self.assertTrue([x for x in got if x["verdict"] not in ("intact", "open")], got)
+                    os.pwrite(f.fileno(), data[at:at + 1], at)
+            os.truncate(path, len(data) - 1)
+            self.assertEqual(verify_all(self.here)[0], 1, path)
+            with open(path, "wb") as f:
+                f.write(data)
+        self.assertEqual(verify_all(self.here)[0], 0)
+
     def test_a_fork_and_a_log_that_went_back(self):
         kept = sorted(os.listdir(self.here + "/tlog/checkpoints"))
         self.assertGreater(len(kept), 1)
@@ -321,6 +359,22 @@ class Lies(unittest.TestCase):
         for n in kept[len(kept) // 2 + 1:]:
             os.unlink("%s/tlog/checkpoints/%s" % (self.here, n))
         self.assertIn("went back", self.found("log", "forged", "--expect", newest))
+
+    def test_how_far_it_is(self):
+        """On a terminal a bar says how much of the log and of the recordings is read; elsewhere there is none."""
+        argv = [sp.dir + "/opt/bin/sallyport-verify", "all", "--key", key.hex(), "--log", self.here + "/tlog", "--recordings", self.here + "/recordings"]
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=slave, stdin=subprocess.DEVNULL, timeout=120)
+        os.close(slave)
+        self.assertEqual(r.returncode, 0, r.stdout)
+        seen = os.read(master, 1 << 20).decode()
+        for what in ("leaves", "recordings"):
+            done = [int(x) for x in re.findall(r"\r%s +\[#* *\] +(\d+) %%" % what, seen)]
+            self.assertEqual(done, sorted(done), seen)
+            self.assertEqual(done[-1], 100, seen)
+        r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=120)
+        self.assertEqual((r.returncode, r.stderr), (0, b""))
 
     def test_one_file_offline(self):
         argv = [sp.dir + "/opt/bin/sallyport", "verify", self.file, "--key", key.hex(), "--log", self.here + "/tlog", "--json"]
@@ -447,7 +501,7 @@ class Outside(unittest.TestCase):
             return found
         wait_for(cosigned, 60, "a cosignature")
         more = cosigned()
-        session()
+        last = session()
         wait_for(lambda: len(cosigned()) > len(more), 60, "another, with a proof from the first")
         wait_for(lambda: sp.audit("log_not_cosigned"), 60, "the audit of the other witness")
         stamped = wait_for(lambda: [n for n in os.listdir(tlog() + "/checkpoints") if n.endswith(".tsr")], 60, "a stamp")
@@ -463,7 +517,49 @@ class Outside(unittest.TestCase):
                                         stderr=subprocess.DEVNULL).returncode, 0)
         other = self.authority_of_nobody()
         self.assertEqual(sp.host("log", "stamps", "--tsa", other).code, 1)
+        self.in_a_bundle(last, d + "/cert.pem", other)
         sp.configure(log_publish_s=1, log_witness="", log_timestamp="")
+
+    def in_a_bundle(self, session_id, good, bad):
+        """An evidence bundle brings them along, and the step of its README says whether they are good."""
+        path = self.top + "/bundle.tar"
+        sp.host("evidence", session_id, "--out", path, check=True, timeout=180)
+        subprocess.run(["tar", "-xf", path, "-C", self.top], check=True)
+        d = "%s/%s" % (self.top, session_id)
+        with open(d + "/README.txt") as f:
+            steps = [x.strip() for x in f if x.startswith("       ")]
+        at = [i for i, x in enumerate(steps) if "openssl ts -verify" in x][0]
+        stamps = [n[:13] for n in os.listdir(d + "/published") if n.endswith(".tsr")]
+        self.assertTrue(stamps, os.listdir(d + "/published"))
+        for n in stamps:
+            for cert, code in ((good, 0), (bad, 1)):
+                script = "\n".join(steps[at - 1:at + 1]).replace("TSA.pem", cert).replace("/N", "/" + n).replace("N.one", n + ".one")
+                r = subprocess.run(["sh", "-ec", script], cwd=d, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+                self.assertEqual(r.returncode, code, (script, r.stdout))
+
+    def test_the_systems_log_has_each_checkpoint(self):
+        """Who keeps the lines of another machine's syslog has the heads: each is signed by the vault."""
+        if os.path.lexists("/dev/log") or os.getuid() != 0:
+            self.skipTest("a syslog runs here, or only root can be one")
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        s.bind("/dev/log")
+        self.addCleanup(os.unlink, "/dev/log")
+        self.addCleanup(s.close)
+        s.settimeout(60)
+        id_ = session()
+        origin = tlogcheck.Log(tlog(), key).note.origin
+        raw, size = bytes.fromhex(id_.replace("-", "")), 0
+        at = [i for i, (k, _, f) in enumerate(tlogcheck.Log(tlog(), key).leaves()) if k == "close" and f["session"] == raw][0]
+        while size <= at:
+            line = s.recv(4096).decode()
+            if "checkpoint " + origin not in line:
+                continue
+            name, n, root, sig = line[line.index("checkpoint ") + 11:].strip("\0\n ").split(" ")
+            size = int(n)
+            text = "%s\n%s\n%s\n" % (name, n, root)
+            tlogcheck.Note((text + "\n\u2014 %s %s\n" % (name, sig)).encode()).check(key)
+            with open("%s/checkpoints/%013d" % (tlog(), size), "rb") as f:
+                self.assertEqual(tlogcheck.Note(f.read()).text.decode(), text)
 
     def authority_of_nobody(self):
         path = self.top + "/other.pem"

@@ -204,6 +204,17 @@ flip_all(const struct rec_vault *v, struct sp_buf *b, enum sp_rec_verdict good)
 		    sp_rec_verdict_name(got));
 		cr_assert_eq(pwrite(fd, &was, 1, (off_t)(i / 8)), 1);
 	}
+	/* And each byte as something else altogether. */
+	for (size_t i = 0; i < b->len; i++) {
+		uint8_t was = b->p[b->off + i], now = (uint8_t)(was + 1 + rnd(255));
+		enum sp_rec_verdict got;
+
+		cr_assert_eq(pwrite(fd, &now, 1, (off_t)i), 1);
+		got = sp_rec_verify(fd, v->audit_pk, NULL, &r);
+		cr_assert(is_bad(got), "byte %zu as %u: %s", i, now,
+		    sp_rec_verdict_name(got));
+		cr_assert_eq(pwrite(fd, &was, 1, (off_t)i), 1);
+	}
 	close(fd);
 }
 
@@ -496,6 +507,47 @@ Test(recording, noise_is_not_compressed)
 	cr_assert(n_noise < 10, "%u of 100", n_noise);
 	cr_assert(n_text > 120, "%u of 200", n_text);
 	sp_rec_pack_fini(&k);
+}
+
+/* Signed 5 s after the first byte that no signature covers, or after 1 MiB. */
+Test(recording, a_checkpoint_each_5_s_or_mebibyte)
+{
+	static uint8_t block[60000];
+	struct rec_vault v;
+	uint8_t session[16] = {1};
+	struct sp_rec_writer *w;
+	int64_t again, at;
+	int fd = rec_file();
+	size_t since = 0;
+	uint64_t n;
+
+	rec_vault_make(&v);
+	w = rec_begin(&v, fd, session);
+	cr_assert_eq(sp_rec_writer_tick(w, sp_boot_us() + 6000000, &again), SP_OK);
+	n = sp_rec_writer_checkpoints(w);
+	at = sp_boot_us();
+	cr_assert_eq(sp_rec_writer_put(w, SP_LANE_IN, SP_RECORD_IN, 1,
+	    sp_span_str("k")), SP_OK);
+	cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+	cr_assert_eq(sp_rec_writer_tick(w, at + 4900000, &again), SP_OK);
+	cr_assert_eq(sp_rec_writer_checkpoints(w), n);
+	cr_assert_leq(again, sp_boot_us() + 5000000);
+	cr_assert_eq(sp_rec_writer_tick(w, sp_boot_us() + 5000000, &again), SP_OK);
+	cr_assert_eq(sp_rec_writer_checkpoints(w), n + 1);
+	for (int i = 0; i < 60; i++) {
+		fill(block, sizeof(block), false);
+		n = sp_rec_writer_checkpoints(w);
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_OUT, 1,
+		    sp_span_of(block, sizeof(block))), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+		since = sp_rec_writer_checkpoints(w) > n ? 0 : since +
+		    sizeof(block);
+		cr_assert_lt(since, 1u << 20);
+	}
+	cr_assert_geq(sp_rec_writer_checkpoints(w), 3u);
+	cr_assert_eq(sp_rec_writer_close(w, 0, sp_span_str("")), SP_OK);
+	sp_rec_writer_free(w);
+	close(fd);
 }
 
 /* What is on the disk does not open with the key that is in memory later: the
