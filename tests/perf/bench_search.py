@@ -21,7 +21,7 @@ ASKED = (("needle in haystack", []), ("nothing like this", []), ("needle.*haysta
 
 
 class Cpu(threading.Thread):
-    """Processor time of the instance's programs, those that end meanwhile included: looked at ten times a second."""
+    """Processor time of the instance's programs, those that end meanwhile included: looked at four times a second."""
 
     def __init__(self, sp):
         super().__init__()
