@@ -189,6 +189,13 @@ class Strict(unittest.TestCase):
             self.assertEqual((sealed["keys"]["threshold"], sealed["screen"]["threshold"]), (2, 1))
             self.assertEqual(sealed["files"]["keys"], [keys["ben"]])
 
+    def test_a_search_says_what_it_could_not_look_through(self):
+        for lane in ("screen", "commands", "keys", "files"):
+            r = sp.host("search", MARK, "--lane", lane)
+            self.assertEqual(r.code, 0, r)
+            self.assertIn("0 found in 0 of %d recordings" % len(recorded), r.text)
+            self.assertIn("%d keep what was asked for from this bastion" % len(recorded), r.text)
+
     def test_what_was_put_in_its_place_is_found(self):
         """An older copy, another session's recording, none: each is told from what the audit log knows."""
         mine, other = (sp.dir + "/recordings/" + os.path.basename(recorded[n]) for n in ("scp", "sftp"))
