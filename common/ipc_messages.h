@@ -225,6 +225,7 @@ enum sp_link_state {
 	M(v_play_grant, 0x00a0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)     \
 	M(v_play_mask, 0x01f0, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)      \
 	M(v_search_grant, 0x01c9, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)   \
+	M(v_search_mask, 0x01fc, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)    \
 	M(v_done, 0x00a1, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)           \
 	M(v_krl, 0x0120, SP_ROLE_BRK, SP_ROLE_VLT, SP_ST_READY, 0)            \
 	M(v_krl_r, 0x0121, SP_ROLE_VLT, SP_ROLE_BRK, SP_ST_READY, 0)          \
@@ -292,9 +293,14 @@ enum sp_link_state {
 	M(search_all, 0x01c6, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)       \
 	M(search_next, 0x01c7, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
 	M(search_result, 0x01c8, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)    \
+	M(search_mask, 0x01fa, SP_ROLE_PLY, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(search_masked, 0x01fb, SP_ROLE_BRK, SP_ROLE_PLY, SP_ST_READY, 0)    \
+	M(search_masks, 0x01fd, SP_ROLE_PLY, SP_ROLE_VLT, SP_ST_READY, 0)     \
+	M(search_masks_r, 0x01fe, SP_ROLE_VLT, SP_ROLE_PLY, SP_ST_READY, 0)   \
 	/* -- the players of one search, among themselves -- */               \
 	M(search_job, 0x01cc, SP_ROLE_PLY, SP_ROLE_PLY, SP_ST_READY, 1)       \
 	M(search_hits, 0x01cd, SP_ROLE_PLY, SP_ROLE_PLY, SP_ST_READY, 0)      \
+	M(search_again, 0x01ff, SP_ROLE_PLY, SP_ROLE_PLY, SP_ST_READY, 0)     \
 	/* -- the CLI over the broker's control socket -- */                  \
 	M(ctl_verb, 0x00d0, SP_ROLE_CLI, SP_ROLE_BRK, SP_ST_NEW, 0)           \
 	M(ctl_stream, 0x00d1, SP_ROLE_BRK, SP_ROLE_CLI, SP_ST_ANY, 1)         \
@@ -730,6 +736,11 @@ enum sp_link_state {
 /* The same for a search: uuids of 16 bytes each, in as many pieces as it takes. */
 #define SP_FIELDS_v_search_grant(F)                                           \
 	F(u64, play, 0) F(u32, lanes, 0) F(bytes, sessions, 61440)
+/* As v_play_mask, for one recording of a search, in which something was found. */
+#define SP_FIELDS_v_search_mask(F)                                            \
+	F(u64, play, 0) F(uuid, session, 0) F(u8, kind, 0)                    \
+	F(uuid, secret_id, 0) F(u64, secret_version, 0) F(uuid, secret_owner, 0) \
+	F(bytes, sealed, 8192) F(bytes, rule, 8192)
 #define SP_FIELDS_v_done(F) F(u8, err, 0) F(str, text, 256)
 /* A key revocation list for sshd (PROTOCOL.krl): serials of our CA's
  * certificates, u64 each; key ids, a session's uuid each; whole CAs, blobs as
@@ -877,6 +888,16 @@ enum sp_link_state {
 #define SP_FIELDS_search_result(F)                                            \
 	F(u32, read, 0) F(u32, unread, 0) F(u32, sealed, 0)                   \
 	F(u64, hits, 0) F(u32, sessions, 0) F(bytes, found, 4096)
+/* Something was found in it: what must not be shown of that? */
+#define SP_FIELDS_search_mask(F) F(uuid, session, 0)
+/* err SP_OK: the vault has been told, and is asked with search_masks. */
+#define SP_FIELDS_search_masked(F) F(uuid, session, 0) F(u8, err, 0)
+#define SP_FIELDS_search_masks(F) F(uuid, session, 0)
+/* masks: common/mask.h; empty: nothing has to be covered */
+#define SP_FIELDS_search_masks_r(F) F(uuid, session, 0) F(u8, ok, 0) F(bytes, masks, 10240)
+/* Once more, with that covered before anything is looked for; empty: what was found
+ * stays, and nothing is answered. */
+#define SP_FIELDS_search_again(F) F(u32, number, 0) F(bytes, masks, 10240)
 /* One recording for a worker: keys as the part of search_keys_r behind the n.
  * fds: the file */
 #define SP_FIELDS_search_job(F) F(u32, number, 0) F(bytes, keys, 512)

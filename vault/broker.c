@@ -255,6 +255,21 @@ on_play_mask(struct sp_vaultd *v, struct sp_packet *p)
 }
 
 static enum sp_err
+on_search_mask(struct sp_vaultd *v, struct sp_packet *p)
+{
+	struct sp_msg_v_search_mask m;
+	struct sp_secret_row row;
+
+	SP_TRY(sp_dec_v_search_mask(p->body, &m));
+	row = (struct sp_secret_row){.kind = m.kind, .version = m.secret_version};
+	memcpy(row.id, m.secret_id, 16);
+	memcpy(row.owner, m.secret_owner, 16);
+	sp_rule_digest(m.rule, row.rule);
+	return done(v, p->corr, sp_search_mask(v->plays, m.play, m.session, &row,
+	    m.sealed));
+}
+
+static enum sp_err
 on_search_grant(struct sp_vaultd *v, struct sp_packet *p)
 {
 	struct sp_msg_v_search_grant m;
@@ -299,6 +314,7 @@ static const struct {
     {SP_MSG_v_play_grant, on_play_grant},
     {SP_MSG_v_play_release, on_play_release},
     {SP_MSG_v_play_mask, on_play_mask},
+    {SP_MSG_v_search_mask, on_search_mask},
     {SP_MSG_v_search_grant, on_search_grant},
     {SP_MSG_v_challenge, sp_on_challenge},
     {SP_MSG_v_approval, sp_on_approval},

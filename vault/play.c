@@ -17,6 +17,14 @@
 
 #define WAIT_US 30000000
 
+/* Of a recording of a search; the player asks for it once. */
+struct masked {
+	struct masked *next;
+	uint8_t id[16];
+	struct sp_buf masks;
+};
+#define MASKED_MAX 32
+
 struct play {
 	uint64_t id;
 	bool is_granted, is_served, is_over;
@@ -28,6 +36,7 @@ struct play {
 	size_t n_many;
 	uint8_t session[16];
 	struct sp_buf masks;	/* common/mask.h */
+	struct masked *masked;
 	int64_t due_us;		/* boot-time clock; by then it has asked */
 	struct sp_link link;
 };
@@ -53,8 +62,20 @@ sp_plays_new(struct sp_root *root, const struct sp_lease_ops *ops)
 }
 
 static void
+masked_free(struct masked **at)
+{
+	struct masked *m = *at;
+
+	*at = m->next;
+	sp_buf_fini(&m->masks);
+	free(m);
+}
+
+static void
 play_free(struct play *y)
 {
+	while (y->masked != NULL)
+		masked_free(&y->masked);
 	sp_link_fini(&y->link);
 	sp_buf_fini(&y->masks);
 	free(y->many);
@@ -174,56 +195,64 @@ sp_play_grant(struct sp_plays *t, uint64_t play,
 	return SP_OK;
 }
 
-/* A password is one; of a file each line that says something. */
-static enum sp_err
-mask_lines(struct sp_buf *masks, struct sp_span s)
+static struct play *
+granted_of(struct sp_plays *t, uint64_t play, bool is_search)
 {
-	while (s.n > 0) {
-		const uint8_t *nl = memchr(s.p, '\n', s.n);
-		size_t n = nl != NULL ? (size_t)(nl - s.p) : s.n, used = n;
-		struct sp_span line;
-
-		used = used > 0 && s.p[used - 1] == '\r' ? used - 1 : used;
-		line = sp_span_of(s.p, used < SP_MASK_MOST ? used : SP_MASK_MOST);
-		if (line.n >= SP_MASK_LEAST && line.p[0] != '-')
-			SP_TRY(sp_mask_add(masks, line));
-		else if (line.n >= SP_MASK_LEAST && (line.n < 5 ||
-		    line.p[1] != '-' || line.p[2] != '-' || line.p[3] != '-' ||
-		    line.p[4] != '-'))
-			SP_TRY(sp_mask_add(masks, line));
-		n += nl != NULL;
-		s = sp_span_of(s.p + n, s.n - n);
-	}
-	return SP_OK;
+	for (size_t i = 0; i < t->n; i++)
+		if (t->row[i]->id == play && !t->row[i]->is_over &&
+		    t->row[i]->is_granted && t->row[i]->is_search == is_search)
+			return t->row[i];
+	return NULL;
 }
 
 enum sp_err
 sp_play_mask(struct sp_plays *t, uint64_t play, const struct sp_secret_row *row,
     struct sp_span sealed)
 {
-	SP_SECRET_AUTO clear = {0}, shown = {0};
-	uint8_t key[SP_MASK_KEY];
-	struct play *y = NULL;
-	enum sp_err e;
+	struct play *y = granted_of(t, play, false);
 
 	if (!t->root->is_open)
 		return SP_ERR_SEALED;
-	for (size_t i = 0; i < t->n; i++)
-		if (t->row[i]->id == play && !t->row[i]->is_over)
-			y = t->row[i];
-	if (y == NULL || !y->is_granted || y->is_search || y->is_served)
+	if (y == NULL || y->is_served)
 		return SP_ERR_INVAL;
-	SP_TRY(sp_secret_unseal(t->root, row, sealed, &clear));
-	e = sp_secret_show(row->kind, &clear, &shown);
-	if (e == SP_ERR_UNSUPPORTED)
-		return SP_OK;
-	if (e == SP_OK && y->masks.len == 0) {
-		randombytes_buf(key, sizeof(key));
-		e = sp_buf_put(&y->masks, key, sizeof(key));
-	}
-	if (e == SP_OK)
-		e = mask_lines(&y->masks, sp_span_of(shown.p, shown.n));
-	return e == SP_ERR_TOOBIG ? SP_ERR_FULL : e;
+	return sp_secret_mask(t->root, row, sealed, &y->masks);
+}
+
+static bool is_among(struct play *y, const uint8_t *id);
+
+/* NULL: too many that were not asked for, or no memory. */
+static struct masked *
+masked_of(struct play *y, const uint8_t session[static 16], bool may_add)
+{
+	struct masked *m = y->masked;
+	size_t n = 0;
+
+	for (; m != NULL; m = m->next, n++)
+		if (sodium_memcmp(m->id, session, 16) == 0)
+			return m;
+	if (!may_add || n >= MASKED_MAX || (m = calloc(1, sizeof(*m))) == NULL)
+		return NULL;
+	memcpy(m->id, session, 16);
+	sp_buf_init(&m->masks, SP_MASK_BYTES);
+	m->next = y->masked;
+	return y->masked = m;
+}
+
+enum sp_err
+sp_search_mask(struct sp_plays *t, uint64_t play,
+    const uint8_t session[static 16], const struct sp_secret_row *row,
+    struct sp_span sealed)
+{
+	struct play *y = granted_of(t, play, true);
+	struct masked *m;
+
+	if (!t->root->is_open)
+		return SP_ERR_SEALED;
+	if (y == NULL || !is_among(y, session))
+		return SP_ERR_INVAL;
+	if ((m = masked_of(y, session, true)) == NULL)
+		return SP_ERR_FULL;
+	return sp_secret_mask(t->root, row, sealed, &m->masks);
 }
 
 enum sp_err
@@ -461,6 +490,31 @@ on_search_keys(struct sp_plays *t, struct play *y, struct sp_packet *p)
 	return sp_send_search_keys_r(&y->link, p->corr, &r, NULL);
 }
 
+static enum sp_err
+on_search_masks(struct sp_plays *t, struct play *y, struct sp_packet *p)
+{
+	struct sp_msg_search_masks_r r = {0};
+	struct sp_msg_search_masks m;
+	struct masked *has;
+	enum sp_err e;
+
+	SP_TRY(sp_dec_search_masks(p->body, &m));
+	memcpy(r.session, m.session, 16);
+	r.ok = y->is_search && t->root->is_open && is_among(y, m.session);
+	has = r.ok ? masked_of(y, m.session, false) : NULL;
+	if (has != NULL)
+		r.masks = sp_buf_span(&has->masks);
+	e = sp_send_search_masks_r(&y->link, p->corr, &r, NULL);
+	for (struct masked **at = &y->masked; has != NULL && *at != NULL;)
+		if (*at == has) {
+			masked_free(at);
+			has = NULL;
+		} else {
+			at = &(*at)->next;
+		}
+	return e;
+}
+
 static void
 serve(struct sp_plays *t, struct play *y)
 {
@@ -472,6 +526,7 @@ serve(struct sp_plays *t, struct play *y)
 	if (e == SP_OK) {
 		e = p.type == SP_MSG_play_keys ? on_play_keys(t, y, &p) :
 		    p.type == SP_MSG_search_keys ? on_search_keys(t, y, &p) :
+		    p.type == SP_MSG_search_masks ? on_search_masks(t, y, &p) :
 		    SP_ERR_PROTO;
 		sp_packet_close_fds(&p);
 	}

@@ -42,6 +42,10 @@ SP_MUST enum sp_err sp_play_grant(struct sp_plays *t, uint64_t play,
 struct sp_secret_row;
 SP_MUST enum sp_err sp_play_mask(struct sp_plays *t, uint64_t play,
     const struct sp_secret_row *row, struct sp_span sealed);
+/* The same for one recording of a search: the player that leads asks for it. */
+SP_MUST enum sp_err sp_search_mask(struct sp_plays *t, uint64_t play,
+    const uint8_t session[static 16], const struct sp_secret_row *row,
+    struct sp_span sealed);
 /* For a search: 16 bytes of each recording more, and the same lanes of them all.
  * The player may then ask for keys as often as it likes. */
 #define SP_SEARCH_SESSIONS_MAX 200000

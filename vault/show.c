@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/ipc_messages.h"
+#include "common/mask.h"
 #include "common/text.h"
 #include "vault/sshkey.h"
 #include "vault/poison.h"
@@ -90,4 +91,48 @@ sp_secret_show(uint8_t kind, const struct sp_secret *kept,
 	SP_TRY(sp_secret_new(out, kept->n));
 	memcpy(out->p, kept->p, kept->n);
 	return SP_OK;
+}
+
+/* A password is one; of a file each line that says something. */
+static enum sp_err
+mask_lines(struct sp_buf *masks, struct sp_span s)
+{
+	while (s.n > 0) {
+		const uint8_t *nl = memchr(s.p, '\n', s.n);
+		size_t n = nl != NULL ? (size_t)(nl - s.p) : s.n, used = n;
+		struct sp_span line;
+
+		used = used > 0 && s.p[used - 1] == '\r' ? used - 1 : used;
+		line = sp_span_of(s.p, used < SP_MASK_MOST ? used : SP_MASK_MOST);
+		if (line.n >= SP_MASK_LEAST && line.p[0] != '-')
+			SP_TRY(sp_mask_add(masks, line));
+		else if (line.n >= SP_MASK_LEAST && (line.n < 5 ||
+		    line.p[1] != '-' || line.p[2] != '-' || line.p[3] != '-' ||
+		    line.p[4] != '-'))
+			SP_TRY(sp_mask_add(masks, line));
+		n += nl != NULL;
+		s = sp_span_of(s.p + n, s.n - n);
+	}
+	return SP_OK;
+}
+
+enum sp_err
+sp_secret_mask(const struct sp_root *root, const struct sp_secret_row *row,
+    struct sp_span sealed, struct sp_buf *masks)
+{
+	SP_SECRET_AUTO clear = {0}, shown = {0};
+	uint8_t key[SP_MASK_KEY];
+	enum sp_err e;
+
+	SP_TRY(sp_secret_unseal(root, row, sealed, &clear));
+	e = sp_secret_show(row->kind, &clear, &shown);
+	if (e == SP_ERR_UNSUPPORTED)
+		return SP_OK;
+	if (e == SP_OK && masks->len == 0) {
+		randombytes_buf(key, sizeof(key));
+		e = sp_buf_put(masks, key, sizeof(key));
+	}
+	if (e == SP_OK)
+		e = mask_lines(masks, sp_span_of(shown.p, shown.n));
+	return e == SP_ERR_TOOBIG ? SP_ERR_FULL : e;
 }

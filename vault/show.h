@@ -12,4 +12,10 @@
 SP_MUST enum sp_err sp_secret_show(uint8_t kind, const struct sp_secret *kept,
     struct sp_secret *out);
 
+/* What a view must not show of it (common/mask.h), behind the masks that are there;
+ * the first one begins with a fresh key. SP_ERR_CRYPTO: the row does not open.
+ * SP_ERR_FULL: too many. A kind that is never shown adds nothing. */
+SP_MUST enum sp_err sp_secret_mask(const struct sp_root *root,
+    const struct sp_secret_row *row, struct sp_span sealed, struct sp_buf *masks);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bastion/broker/session_int.h"
+#include "bastion/broker/session_masks.h"
 #include "bastion/broker/verb_int.h"
 #include "common/signed.h"
 
@@ -214,10 +215,47 @@ over(struct sp_search_run *v, const struct sp_msg_search_result *m)
 	search_end(v, SP_OK, "");
 }
 
+/* What a hit's text must not show is asked when there is a hit. */
+struct masking {
+	struct sp_search_run *v;
+	uint8_t session[16];
+};
+
+static void
+masked(void *arg, enum sp_err e)
+{
+	struct masking *k = arg;
+	struct sp_search_run *v = k->v;
+	struct sp_msg_search_masked m = {.err = (uint8_t)e};
+
+	memcpy(m.session, k->session, 16);
+	if (v->state == SEA_RUNNING && v->peer != NULL)
+		sp_peer_sent(v->peer, sp_send_search_masked(&v->peer->link, 0, &m,
+		    NULL));
+	free(k);
+	search_release(v);
+}
+
+static void
+mask(struct sp_search_run *v, const uint8_t session[static 16])
+{
+	struct masking *k = calloc(1, sizeof(*k));
+
+	if (k == NULL) {
+		search_end(v, SP_ERR_NOMEM, "out of memory");
+		return;
+	}
+	k->v = v;
+	memcpy(k->session, session, 16);
+	v->refs++;
+	sp_session_masks(v->b, v->id, true, session, masked, k);
+}
+
 static void
 on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 {
 	struct sp_search_run *v = arg;
+	struct sp_msg_search_mask hit;
 	struct sp_msg_search_next next;
 	struct sp_msg_search_result m;
 
@@ -229,6 +267,9 @@ on_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	} else if (v->state == SEA_RUNNING && k->type == SP_MSG_search_result &&
 	    sp_dec_search_result(k->body, &m) == SP_OK) {
 		over(v, &m);
+	} else if (v->state == SEA_RUNNING && k->type == SP_MSG_search_mask &&
+	    sp_dec_search_mask(k->body, &hit) == SP_OK) {
+		mask(v, hit.session);
 	} else {
 		struct json_object *d = sp_detail();
 
@@ -351,7 +392,8 @@ sp_search_spawn_failed(struct sp_broker *b, uint64_t id, const char *text)
 
 	if (v == NULL)
 		return false;
-	if (v->state == SEA_SPAWNING)
+	/* No player, or no files for it. */
+	if (v->state == SEA_SPAWNING || v->state == SEA_RUNNING)
 		search_end(v, SP_ERR_IO, text);
 	return true;
 }

@@ -30,6 +30,8 @@
 struct masks {
 	struct sp_broker *b;
 	uint64_t play;
+	uint8_t session[16];
+	bool is_search;
 	struct sp_rows *rows;
 	size_t at;
 	sp_done_cb cb;
@@ -66,6 +68,20 @@ told(void *arg, enum sp_err e, struct sp_packet *reply)
 	next(m);
 }
 
+static enum sp_err
+encode_search(const struct masks *m, const struct sp_msg_v_play_mask *q,
+    struct sp_buf *body)
+{
+	struct sp_msg_v_search_mask s = {.play = q->play, .kind = q->kind,
+	    .secret_version = q->secret_version, .sealed = q->sealed,
+	    .rule = q->rule};
+
+	memcpy(s.session, m->session, 16);
+	memcpy(s.secret_id, q->secret_id, 16);
+	memcpy(s.secret_owner, q->secret_owner, 16);
+	return sp_enc_v_search_mask(body, &s);
+}
+
 static void
 next(struct masks *m)
 {
@@ -90,12 +106,13 @@ next(struct masks *m)
 	q.sealed = sp_buf_span(&sealed);
 	q.rule = sp_buf_span(&rule);
 	if (e == SP_OK)
-		e = sp_enc_v_play_mask(&body, &q);
+		e = m->is_search ? encode_search(m, &q, &body) :
+		    sp_enc_v_play_mask(&body, &q);
 	if (e != SP_OK)
 		over(m, e);
 	else
-		sp_vault_call(m->b->vault, SP_MSG_v_play_mask, sp_buf_span(&body),
-		    SP_MSG_v_done, told, m);
+		sp_vault_call(m->b->vault, m->is_search ? SP_MSG_v_search_mask :
+		    SP_MSG_v_play_mask, sp_buf_span(&body), SP_MSG_v_done, told, m);
 }
 
 static void
@@ -112,7 +129,7 @@ loaded(void *arg, enum sp_err e, struct sp_rows *r)
 }
 
 void
-sp_session_masks(struct sp_broker *b, uint64_t play,
+sp_session_masks(struct sp_broker *b, uint64_t play, bool is_search,
     const uint8_t session[static 16], sp_done_cb cb, void *arg)
 {
 	struct masks *m = calloc(1, sizeof(*m));
@@ -123,7 +140,9 @@ sp_session_masks(struct sp_broker *b, uint64_t play,
 		cb(arg, SP_ERR_NOMEM);
 		return;
 	}
-	*m = (struct masks){.b = b, .play = play, .cb = cb, .arg = arg};
+	*m = (struct masks){.b = b, .play = play, .is_search = is_search,
+	    .cb = cb, .arg = arg};
+	memcpy(m->session, session, 16);
 	sp_uuid_text(id, session);
 	sp_store_load(b->store, SP_T_SECRETS, MASKED, p, 1, loaded, m);
 }

@@ -233,7 +233,7 @@ granted(void *arg, enum sp_err e, struct sp_packet *reply)
 			start(v);
 		else {
 			v->refs++;
-			sp_session_masks(v->b, v->id, v->session, masked, v);
+			sp_session_masks(v->b, v->id, false, v->session, masked, v);
 		}
 	}
 	play_release(v);

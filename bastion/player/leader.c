@@ -15,13 +15,16 @@
 #define PROGRESS_US 200000
 #define FOUND_TOLD 250u		/* sessions that the broker is told of */
 
-enum rec_state { REC_FREE, REC_KEYS, REC_READY, REC_AT_WORK, REC_DONE };
+/* With hits: what they must not show is asked for, and looked for once more. */
+enum rec_state { REC_FREE, REC_KEYS, REC_READY, REC_AT_WORK, REC_HITS, REC_MASKS,
+	REC_AGAIN, REC_DONE };
+#define MASKS_ASKED 8u
 
 struct rec {
 	enum rec_state state;
 	int fd;
 	struct found f;
-	bool is_sealed;
+	size_t worker;		/* that has it open, while there are hits */
 	uint8_t keys[SP_REC_LANES * 33];
 	size_t n_keys;
 };
@@ -40,6 +43,7 @@ struct leader {
 	struct rec *rec;	/* RING of them */
 	uint32_t first, ready, next; /* printed next; to a worker; to come */
 	uint32_t asked;		/* batches under way */
+	unsigned masks_asked;
 	bool is_all, is_over;
 	uint32_t missing, read, unread, sealed, sessions, shown;
 	uint64_t hits;
@@ -148,6 +152,19 @@ on_batch(struct leader *s, struct sp_packet *k)
 }
 
 static enum sp_err
+on_masked(struct leader *s, const struct sp_packet *k)
+{
+	struct sp_msg_search_masked m;
+	struct sp_msg_search_masks ask;
+
+	SP_TRY(sp_dec_search_masked(k->body, &m));
+	if (m.err != SP_OK)
+		return SP_ERR_DENIED;	/* then nothing of it is shown */
+	memcpy(ask.session, m.session, 16);
+	return sp_send_search_masks(&s->vault, 0, &ask, NULL);
+}
+
+static enum sp_err
 on_broker(struct leader *s, struct sp_packet *k)
 {
 	struct sp_msg_search_all m;
@@ -155,6 +172,8 @@ on_broker(struct leader *s, struct sp_packet *k)
 	if (k->type == SP_MSG_search_batch)
 		return on_batch(s, k);
 	sp_packet_close_fds(k);
+	if (k->type == SP_MSG_search_masked)
+		return on_masked(s, k);
 	if (k->type != SP_MSG_search_all)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_search_all(k->body, &m));
@@ -162,6 +181,31 @@ on_broker(struct leader *s, struct sp_packet *k)
 	s->asked = 0;
 	s->missing = m.missing;
 	return SP_OK;
+}
+
+/* Without masks what was found stays; with them the worker looks again. */
+static enum sp_err
+on_masks(struct leader *s, const struct sp_packet *k)
+{
+	struct sp_msg_search_again again = {0};
+	struct sp_msg_search_masks_r m;
+	struct rec *r = NULL;
+
+	SP_TRY(sp_dec_search_masks_r(k->body, &m));
+	for (uint32_t i = s->first; i != s->next && r == NULL; i++)
+		if (rec_at(s, i)->state == REC_MASKS &&
+		    memcmp(rec_at(s, i)->f.session, m.session, 16) == 0) {
+			again.number = i;
+			r = rec_at(s, i);
+		}
+	if (m.ok != 1 || r == NULL)
+		return m.ok != 1 ? SP_ERR_DENIED : SP_ERR_PROTO;
+	s->masks_asked--;
+	again.masks = m.masks;
+	r->state = m.masks.n == 0 ? REC_DONE : REC_AGAIN;
+	if (r->state == REC_AGAIN)
+		s->worker[r->worker].jobs++;
+	return sp_send_search_again(&s->worker[r->worker].l, 0, &again, NULL);
 }
 
 /* The keys come in the order of the recordings that were asked about. */
@@ -173,6 +217,8 @@ on_vault(struct leader *s, struct sp_packet *k)
 	uint8_t n = 0;
 
 	sp_packet_close_fds(k);
+	if (k->type == SP_MSG_search_masks_r)
+		return on_masks(s, k);
 	if (k->type != SP_MSG_search_keys_r)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_search_keys_r(k->body, &m));
@@ -209,12 +255,14 @@ on_worker(struct leader *s, size_t w, struct sp_packet *k)
 	SP_TRY(sp_dec_search_hits(k->body, &m));
 	r = rec_at(s, m.number);
 	if (m.number - s->first >= s->next - s->first ||
-	    r->state != REC_AT_WORK || s->worker[w].jobs == 0)
+	    (r->state != REC_AT_WORK && (r->state != REC_AGAIN ||
+	    r->worker != w)) || s->worker[w].jobs == 0)
 		return SP_ERR_PROTO;
 	SP_TRY(hits_decode(m.hits, &r->f.hits));
 	r->f.hits.count = m.count;
 	r->f.hits.state = m.state;
-	r->state = REC_DONE;
+	r->worker = w;
+	r->state = r->state == REC_AT_WORK && m.count > 0 ? REC_HITS : REC_DONE;
 	s->worker[w].jobs--;
 	return SP_OK;
 }
@@ -260,6 +308,25 @@ hand_out(struct leader *s)
 		r->state = REC_AT_WORK;
 		s->worker[w].jobs++;
 		s->ready++;
+	}
+	return SP_OK;
+}
+
+/* In the order in which they will be printed. */
+static enum sp_err
+ask_masks(struct leader *s)
+{
+	for (uint32_t i = s->first; i != s->ready && s->masks_asked < MASKS_ASKED;
+	    i++) {
+		struct rec *r = rec_at(s, i);
+		struct sp_msg_search_mask m;
+
+		if (r->state != REC_HITS)
+			continue;
+		memcpy(m.session, r->f.session, 16);
+		SP_TRY(sp_send_search_mask(&s->broker, 0, &m, NULL));
+		r->state = REC_MASKS;
+		s->masks_asked++;
 	}
 	return SP_OK;
 }
@@ -370,6 +437,7 @@ turn(struct leader *s)
 	for (size_t i = 0; i < s->n_workers; i++)
 		SP_TRY(drain(s, &s->worker[i].l, i, NULL));
 	SP_TRY(hand_out(s));
+	SP_TRY(ask_masks(s));
 	SP_TRY(print(s));
 	return ask_more(s);
 }

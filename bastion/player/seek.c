@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/search.h"
 #include "bastion/player/show.h"
 #include "recorder/view.h"
@@ -33,6 +34,7 @@ struct seeker {
 	struct lines lines;
 	struct typed typed[STAGE_MAX];
 	struct hits *to;
+	struct sp_buf covered;
 	uint64_t now_us;
 	bool has_view, has_gap, has_exec, has_opened;
 	enum of_out what;	/* of this pass */
@@ -114,6 +116,19 @@ look_at(struct seeker *s, uint8_t lane, uint32_t chan, uint64_t at_us,
 
 	if ((s->lanes & lane) == 0 || !match_find(s->match, text, &at, &n))
 		return false;
+	/* A line may be whole only here: drawn in pieces, typed with corrections. */
+	if (cover_is_on()) {
+		uint8_t *copy;
+
+		sp_buf_reset(&s->covered);
+		if (sp_buf_reserve(&s->covered, text.n, &copy) != SP_OK)
+			return false;
+		memcpy(copy, text.p, text.n);
+		cover_text(copy, text.n);
+		text = sp_span_of(copy, text.n);
+		if (!match_find(s->match, text, &at, &n))
+			return false;
+	}
 	snippet(h.text, text, at, n);
 	keep(s->to, &h);
 	return true;
@@ -320,7 +335,7 @@ pass(struct seeker *s, int fd, const struct sp_rec_lane_keys *keys,
 	SP_TRY(sp_rec_decoder_reopen(s->d, fd, keys, lanes));
 	s->what = what;
 	sp_rec_decoder_sieve(s->d, &s->sieve);
-	while ((e = sp_rec_decoder_next(s->d, &r)) == SP_OK) {
+	while ((e = cover_next(s->d, &r)) == SP_OK) {
 		if (r.lane == SP_LANE_VIEW)
 			take_view(s, &r);
 		else if (r.lane == SP_LANE_META)
@@ -384,6 +399,7 @@ seeker_new(const struct match *m, uint8_t lanes, struct seeker **out)
 	s->match = m;
 	s->lanes = lanes;
 	s->sieve = (struct sp_rec_sieve){wants, s};
+	sp_buf_init(&s->covered, SP_REC_RAW_MAX * 12);
 	lines_init(&s->lines, &s->stage, on_line, s);
 	s->stage.line = lines_scrolled;
 	s->stage.ctx = &s->lines;
@@ -398,6 +414,7 @@ seeker_free(struct seeker *s)
 		return;
 	stage_free(&s->stage);
 	lines_fini(&s->lines);
+	sp_buf_fini(&s->covered);
 	sp_rec_decoder_free(s->d);
 	explicit_bzero(s, sizeof(*s));
 	free(s);

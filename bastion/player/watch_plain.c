@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/watch.h"
 
 #define QUIET_US 400000		/* what stands there now is shown */
@@ -14,18 +15,36 @@
 struct plain {
 	struct watch *w;
 	struct lines lines;
-	struct sp_buf out;
+	struct sp_buf out, covered;
 	uint8_t was_state;
 	char was_held[1201];
 	bool has_begun;		/* what scrolled away before is not told */
 	enum sp_err e;
 };
 
+/* A line that was completed, and scrolled by, within one record was on no screen
+ * that was covered. */
+static enum sp_err
+covered(struct plain *k, struct sp_span *text)
+{
+	uint8_t *at;
+
+	if (!cover_is_on() || text->n == 0)
+		return SP_OK;
+	sp_buf_reset(&k->covered);
+	SP_TRY(sp_buf_reserve(&k->covered, text->n, &at));
+	memcpy(at, text->p, text->n);
+	cover_text(at, text->n);
+	*text = sp_span_of(at, text->n);
+	return SP_OK;
+}
+
 static enum sp_err
 put_line(struct plain *k, uint32_t chan, struct sp_span text)
 {
 	struct sp_buf *o = &k->out;
 
+	SP_TRY(covered(k, &text));
 	if (k->w->p->start.json != 0) {
 		SP_TRY(sp_buf_printf(o, "{\"channel\":%u,\"line\":", chan));
 		SP_TRY(json_string(o, text));
@@ -153,6 +172,7 @@ watch_plain(struct watch *w)
 	enum sp_err e = SP_OK;
 
 	sp_buf_init(&k.out, OUT_MAX);
+	sp_buf_init(&k.covered, OUT_MAX);
 	lines_init(&k.lines, &w->head.now, on_line, &k);
 	w->head.now.line = lines_scrolled;
 	w->head.now.ctx = &k.lines;
@@ -165,5 +185,6 @@ watch_plain(struct watch *w)
 	}
 	lines_fini(&k.lines);
 	sp_buf_fini(&k.out);
+	sp_buf_fini(&k.covered);
 	return e;
 }

@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker of a search: recordings come, hits go. It has no other link. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "bastion/player/cover.h"
 #include "bastion/player/search.h"
 #include "common/log.h"
 
 #define WAIT_MS 600000
 
+/* Something was found: it may have to be looked for once more. */
+struct kept {
+	struct kept *next;
+	uint32_t number;
+	int fd;
+	struct sp_rec_lane_keys keys;
+};
+
 struct worker {
+	struct kept *kept;
 	struct sp_link l;
 	struct match match;
 	struct seeker *s;
@@ -44,6 +55,32 @@ answer(struct worker *w, uint32_t number)
 }
 
 static enum sp_err
+keep(struct worker *w, uint32_t number, int *fd,
+    const struct sp_rec_lane_keys *keys)
+{
+	struct kept *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return SP_ERR_NOMEM;
+	*t = (struct kept){.next = w->kept, .number = number, .fd = *fd,
+	    .keys = *keys};
+	*fd = -1;
+	w->kept = t;
+	return SP_OK;
+}
+
+static void
+let_go(struct kept **at)
+{
+	struct kept *t = *at;
+
+	*at = t->next;
+	sp_close_fds(&t->fd, 1);
+	explicit_bzero(t, sizeof(*t));
+	free(t);
+}
+
+static enum sp_err
 one(struct worker *w, struct sp_packet *k)
 {
 	struct sp_msg_search_job m;
@@ -53,9 +90,47 @@ one(struct worker *w, struct sp_packet *k)
 	SP_TRY(sp_dec_search_job(k->body, &m));
 	SP_TRY(sp_rec_parse_keys(m.keys, &keys));
 	e = seeker_look(w->s, k->fds[0], &keys, &w->hits);
+	if (e == SP_OK && w->hits.count > 0)
+		e = keep(w, m.number, &k->fds[0], &keys);
 	explicit_bzero(&keys, sizeof(keys));
 	SP_TRY(e);
 	return answer(w, m.number);
+}
+
+/* Covered first, and looked for then: who searches for a secret does not find it. */
+static enum sp_err
+again(struct worker *w, const struct sp_packet *k)
+{
+	struct sp_msg_search_again m;
+	struct kept **at = &w->kept;
+	enum sp_err e;
+
+	SP_TRY(sp_dec_search_again(k->body, &m));
+	while (*at != NULL && (*at)->number != m.number)
+		at = &(*at)->next;
+	if (*at == NULL)
+		return SP_ERR_PROTO;
+	if (m.masks.n == 0) {
+		let_go(at);
+		return SP_OK;
+	}
+	e = cover_set(m.masks);
+	if (e == SP_OK)
+		e = cover_read((*at)->fd, &(*at)->keys);
+	if (e == SP_OK)
+		e = seeker_look(w->s, (*at)->fd, &(*at)->keys, &w->hits);
+	cover_end();
+	let_go(at);
+	SP_TRY(e);
+	return answer(w, m.number);
+}
+
+static enum sp_err
+take(struct worker *w, struct sp_packet *k)
+{
+	if (k->type == SP_MSG_search_job && k->n_fds == 1)
+		return one(w, k);
+	return k->type == SP_MSG_search_again ? again(w, k) : SP_ERR_PROTO;
 }
 
 int
@@ -70,8 +145,7 @@ worker_main(int fd)
 		e = begin(&w);
 	while (e == SP_OK &&
 	    (e = sp_link_wait(&w.l, &k, WAIT_MS)) == SP_OK) {
-		e = k.type == SP_MSG_search_job && k.n_fds == 1 ? one(&w, &k) :
-		    SP_ERR_PROTO;
+		e = take(&w, &k);
 		sp_packet_close_fds(&k);
 		if (e == SP_OK && sp_link_wants_write(&w.l))
 			e = sp_link_flush(&w.l);
@@ -80,6 +154,8 @@ worker_main(int fd)
 	if (e != SP_ERR_EOF)
 		sp_log(SP_WARN, "search_worker", NULL, "error=\"%s\"",
 		    sp_err_text(e));
+	while (w.kept != NULL)
+		let_go(&w.kept);
 	seeker_free(w.s);
 	sp_link_fini(&w.l);
 	return e == SP_ERR_EOF ? 0 : 1;

@@ -5,12 +5,13 @@ was not leased to nobody is told what to look for, until it was shown to that pe
 import base64
 import json
 import os
+import pty
 import re
 import sys
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/support")
-from sp import Instance, main, wait_for  # noqa: E402
+from sp import Instance, main, read_until, wait_for  # noqa: E402
 from test_export import PROMPT, Terminal  # noqa: E402
 
 
@@ -90,6 +91,95 @@ class Masks(unittest.TestCase):
         """Nothing of it in logs, in the audit, in the database."""
         self.assertNotIn(PW, sp.log())
         self.assertNotIn(PW, json.dumps(sp.audit()))
+
+
+class Search(unittest.TestCase):
+    def found(self, words, *args):
+        r = sp.ssh("carol", "bastion", "search", words, *args, "--json")
+        self.assertEqual(r.code, 0, r)
+        return {s: [x for x in r.json() if x["id"] == s] for s in (LEASED, OTHER)}
+
+    def test_hits_are_covered(self):
+        stars = "*" * len(PW)
+        for lane, words in (("screen", "marker-one"), ("keys", "marker-one"), ("commands", "marker-one"), ("screen", "marker-two")):
+            rows = self.found(words, "--lane", lane)
+            for s in (LEASED, OTHER):
+                self.assertTrue(rows[s], (lane, words, s))
+            self.assertNotIn(PW, json.dumps(rows[LEASED]), lane)
+            self.assertIn(PW, json.dumps(rows[OTHER]), lane) if words == "marker-one" else None
+            self.assertIn(stars, json.dumps(rows[LEASED]), lane) if words == "marker-one" else None
+        # written for people, too
+        text = sp.ssh("carol", "bastion", "search", "marker-one", "--target", "core-01").text
+        self.assertIn(stars, text)
+
+    def test_who_looks_for_it_does_not_find_it(self):
+        for words in (PW, PW[2:12]):
+            for args in ((), ("--lane", "keys"), ("--regex",)):
+                rows = self.found(words if "--regex" not in args else "'%s'" % words, *args)
+                self.assertTrue(rows[OTHER], (words, args))
+                kept = [x["text"] for x in rows[LEASED] if PW in x["text"] or words == PW]
+                self.assertEqual(kept, [], args)
+
+
+class Live(unittest.TestCase):
+    def test_in_two_pieces_and_gone_at_once(self):
+        """Its end comes with so many lines that it never stands on a screen that somebody looks at."""
+        before = {s["id"] for s in sp.sessions()}
+        t = Terminal(sp.ssh_argv("alice", ["-tt", "legacy@core-01"], mux=False), sp.ssh_env("alice"))
+        t.until(PROMPT)
+        s = [x["id"] for x in sp.sessions() if x["id"] not in before][0]
+        w = sp.ssh_start("carol", "bastion", "watch", s)
+        read_until(w.stdout, rb"\$", 60)
+        t.type("printf '%%s' '%s'; sleep 0.5; printf '%s%%s\\n' \"$(yes '' | head -60; echo x)\"; echo marker-live\r" % (PW[:9], PW[9:]),
+               rb"\nmarker-live")
+        got = read_until(w.stdout, rb"\nmarker-live", 60)
+        self.assertIn(b"\n" + b"*" * len(PW) + b"\n", got)
+        self.assertNotIn(PW.encode(), got)
+        t.type("exit\r", rb"<gone>|closed")
+        t.close()
+        w.communicate(timeout=60)
+
+
+class Shown(unittest.TestCase):
+    """`secret reveal`: she may have typed it anywhere since, and before (it is the same one)."""
+
+    def on_the_host(self, number):
+        argv = [sp.dir + "/opt/bin/sallyport", "-D", sp.dir, "secret", "reveal", str(number)]
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execve(argv[0], argv, sp.env())
+        out = b""
+        try:
+            while piece := os.read(fd, 65536):
+                out += piece
+        except OSError:
+            pass
+        os.close(fd)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), out.decode("utf-8", "replace")
+
+    def test_in_all_her_sessions(self):
+        before = dict(views(OTHER))
+        self.assertIn(PW, before["text"])
+        sp.add_person("dana", "approvers")
+        sp.fresh_code("dana")
+        r = sp.ssh("alice", "bastion", "secret", "reveal", "legacy@core-01", "--reason", "why", "--json")
+        self.assertEqual(r.code, 0, r)
+        number = r.json()["id"]
+        for who in ("bob", "dana"):
+            r = sp.ssh(who, "bastion", "approve", str(number))
+            self.assertEqual(r.code, 0, r)
+        code, out = self.on_the_host(number)
+        self.assertEqual(code, 0, out)
+        self.assertIn(PW, out.split())
+        after = dict(views(OTHER))
+        for name, text in after.items():
+            self.assertNotIn(PW, text, name)
+        for name in ("asciicast", "text", "html", "records in", "records out"):
+            self.assertIn("*" * len(PW), after[name], name)
+            self.assertIn("marker-one", after[name], name)
+        r = sp.ssh("carol", "bastion", "search", "marker-one", "--json")
+        self.assertTrue([x for x in r.json() if x["id"] == OTHER], r)
+        self.assertNotIn(PW, r.text)
 
 
 if __name__ == "__main__":
