@@ -221,7 +221,7 @@ say_verdict(struct player *p)
 		return SP_OK;
 	if (p->judge != NULL)
 		snprintf(text, sizeof(text), "You left before all of it was "
-		    "verified: ssh bastion verify does.\n");
+		    "verified: `verify` says what it is.\n");
 	else
 		snprintf(text, sizeof(text), "verdict on this recording: %s: %s\n",
 		    sp_rec_verdict_name(p->report.verdict), p->report.text);
