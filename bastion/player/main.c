@@ -15,6 +15,7 @@
 #include "bastion/player/cover.h"
 #include "bastion/player/events.h"
 #include "bastion/player/page.h"
+#include "bastion/player/proof_lines.h"
 #include "bastion/player/search.h"
 #include "bastion/player/watch.h"
 #include "common/log.h"
@@ -177,18 +178,20 @@ static enum sp_err
 verify_screens(struct player *p, struct sp_buf *out)
 {
 	bool json = p->start.json != 0;
+	struct line_proof_result lines = {0};
 	enum sp_err e = ask_keys(p);
 
 	if (e == SP_OK && (!p->keys.has[SP_LANE_OUT - 1] ||
 	    !p->keys.has[SP_LANE_VIEW - 1]))
 		e = SP_ERR_NOTFOUND;
 	if (e == SP_OK)
-		e = proof_read(p->file, &p->keys, &p->screens);
+		e = proof_read(p->file, &p->keys, &p->screens, &lines);
 	if (json && out->len >= 2)
 		out->len -= 2;	/* "}\n" */
 	if (e == SP_OK) {
 		SP_TRY(proof_print(&p->screens, json, out));
-		if (p->screens.n_false > 0)
+		SP_TRY(line_proof_print(&lines, json, out));
+		if (p->screens.n_false > 0 || line_proof_is_false(&lines))
 			e = SP_ERR_PROTO;
 	} else {
 		SP_TRY(sp_buf_printf(out, json ? ",\"screens\":{\"error\":\"%s\"}" :

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "bastion/player/proof.h"
+#include "bastion/player/proof_lines.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -236,20 +237,29 @@ proof_take(struct proof *p, const struct sp_rec_record *r)
 
 enum sp_err
 proof_read(int file, const struct sp_rec_lane_keys *keys,
-    struct proof_result *out)
+    struct proof_result *out, struct line_proof_result *lines)
 {
 	struct sp_rec_decoder *d = NULL;
+	struct line_proof *l = NULL;
 	struct proof *p = NULL;
 	struct sp_rec_record r;
 	enum sp_err e;
 
 	SP_TRY(proof_new(&p));
-	e = sp_rec_decoder_new(file, keys, &d);
-	while (e == SP_OK && (e = sp_rec_decoder_next(d, &r)) == SP_OK)
+	e = lines == NULL ? SP_OK : line_proof_new(&l);
+	if (e == SP_OK)
+		e = sp_rec_decoder_new(file, keys, &d);
+	while (e == SP_OK && (e = sp_rec_decoder_next(d, &r)) == SP_OK) {
 		e = proof_take(p, &r);
+		if (e == SP_OK && l != NULL)
+			e = line_proof_take(l, &r);
+	}
 	sp_rec_decoder_free(d);
 	*out = *proof_result(p);
 	proof_free(p);
+	if (l != NULL)
+		line_proof_end(l, lines);
+	line_proof_free(l);
 	return e == SP_ERR_EOF ? SP_OK : e;
 }
 

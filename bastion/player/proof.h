@@ -42,10 +42,11 @@ SP_MUST enum sp_err proof_take(struct proof *p, const struct sp_rec_record *r);
 const struct proof_result *proof_result(const struct proof *p);
 const char *proof_why(enum proof_why why);
 
-/* A whole recording. SP_ERR_EOF is not among what it returns: what cannot be read
- * to its end is that error. */
+/* A whole recording, and its lines (proof_lines.h; may be NULL). SP_ERR_EOF is not
+ * among what it returns: what cannot be read to its end is that error. */
+struct line_proof_result;
 SP_MUST enum sp_err proof_read(int file, const struct sp_rec_lane_keys *keys,
-    struct proof_result *out);
+    struct proof_result *out, struct line_proof_result *lines);
 /* For people, or as a member of an object of JSON with the comma before it. */
 SP_MUST enum sp_err proof_print(const struct proof_result *r, bool json,
     struct sp_buf *o);

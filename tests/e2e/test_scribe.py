@@ -67,14 +67,15 @@ class Scribe(unittest.TestCase):
         self.addCleanup(sp.drop, p)
         return p, master
 
-    def recording(self):
-        """Of the session that terminal() began, once it is closed."""
+    def recording(self, how=("--screens",)):
+        """Of the session that terminal() began, once it is closed; what its scribe left is what was sent."""
         def closed():
             found = [s for s in sp.sessions() if s["id"] not in self.before]
             return found and found[0]["state"] != "running" and found[0]
         wait_for(closed, T, "the end of the session")
         session = closed()["id"]
-        self.assertEqual(sp.host("verify", session, timeout=T).code, 0)
+        r = sp.host("verify", session, *how, timeout=T)
+        self.assertEqual(r.code, 0, r)
         return records(session)
 
     def test_what_was_seen_is_in_the_recording(self):
@@ -140,12 +141,12 @@ class Screens(Scribe):
 
     POUR = "stty -echo -opost; i=0; while [ $i -lt 5 ]; do seq -f 'line %.0f of a long list of lines' 1 20000; i=$((i+1)); sleep 1; done"
 
-    def poured(self):
+    def poured(self, how=("--screens",)):
         p, _ = self.terminal(self.POUR, raw=True)
         while os.read(p.stdout.fileno(), 65536):
             pass
         p.wait(T)
-        self.recording()
+        self.recording(how)
         return [s["id"] for s in sp.sessions() if s["id"] not in self.before][0]
 
     def test_an_honest_one(self):
@@ -155,13 +156,32 @@ class Screens(Scribe):
         got = r.json()["screens"]
         self.assertGreater(got["count"], 1, r)
         self.assertEqual((got["same"], got["false"], got["which"]), (got["count"], 0, []))
+        lines = r.json()["lines"]
+        self.assertGreaterEqual(lines["derived"], 100000, r)
+        if not lines["gap"]:                                                   # a busy machine may let it fall behind
+            self.assertEqual((lines["said"], lines["invented"], lines["missing"]), (lines["derived"], 0, 0))
+        self.assertFalse(lines["false"], r)
         self.assertNotIn("screens", sp.host("verify", sid, "--json", timeout=T).json())
         self.assertEqual(sp.host("verify", "--all", "--screens", timeout=T).code, 2)
+
+    def test_one_that_went_and_another_that_came(self):
+        """It ends when nothing happens; the next one goes on from its screen. Neither is called a liar."""
+        p, keys = self.terminal("PS1='here$ ' exec sh -i")
+        read_until(p.stdout, rb"here\$ ", T)
+        for turn in (b"one", b"two"):
+            os.write(keys, b"seq 400; printf '%0300d' 7; echo " + turn + b"-end\r")
+            read_until(p.stdout, turn + rb"-end\r?\n.*here\$ ", T)
+            wait_for(lambda: sp.pids("scribe")[1], T, "the scribe")
+            wait_for(lambda: sp.pids("scribe")[1] == [], T, "its end, when nothing happens")
+        os.write(keys, b"exit\r")
+        p.wait(T)
+        seen = [x["text"] for x in of(self.recording(), "line")]
+        self.assertIn("400", seen)
 
     def test_a_captured_one_is_found(self):
         capture(sp, "scribe")
         try:
-            sid = self.poured()
+            sid = self.poured(())
         finally:
             release(sp, "scribe")
         self.assertEqual(sp.host("verify", sid, timeout=T).code, 0)            # the evidence is whole: it is not in there
@@ -171,6 +191,7 @@ class Screens(Scribe):
         self.assertRegex(r.text, r"(?m)^ +FALSE at 0:00:\d\d\.\d{3}, channel 1: it is not the screen that the output makes")
         got = sp.host("verify", sid, "--screens", "--json", timeout=T).json()["screens"]
         self.assertGreater(got["false"], 0, got)
+        self.assertRegex(r.text, r"(?m)^ +FALSE from 0:00:\d\d\.\d{3} on, channel 1: lines that no output made")
         self.assertEqual(got["false"] + got["same"], got["count"], got)
         said = [e for e in sp.audit("viewed") if "screens are false" in str(e["detail"].get("text"))]
         self.assertTrue(said)

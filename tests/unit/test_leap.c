@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any moment of a recording that nobody has gone through: where it stands in the
  * file, what is read to show it, and that it is the picture that was. */
+#include "bastion/player/proof_lines.h"
 #include "bastion/player/show.h"
 #include "recorder/find.h"
 #include "tests/perf/rec_make.h"
@@ -354,7 +355,7 @@ Test(leap, all_terminals_of_the_moment_are_there, .timeout = 240)
 	struct kit k;
 
 	record_two(&k, 12 * MIB);
-	cr_assert_eq(proof_read(k.fd, &k.keys, &r), SP_OK);
+	cr_assert_eq(proof_read(k.fd, &k.keys, &r, NULL), SP_OK);
 	cr_assert_eq(r.same, r.frames);
 	cr_assert(compare(&k, 25, seed()) > 12);
 	close(k.fd);
@@ -461,7 +462,7 @@ prove(const struct kit *k)
 {
 	struct proof_result r;
 
-	cr_assert_eq(proof_read(k->fd, &k->keys, &r), SP_OK);
+	cr_assert_eq(proof_read(k->fd, &k->keys, &r, NULL), SP_OK);
 	return r;
 }
 
@@ -670,4 +671,108 @@ Test(leap, forged_headers_lead_nowhere, .timeout = 240)
 	reel_close(&b);
 	close(whole);
 	close(k.fd);
+}
+
+/* -------------------------------------------------------------------- lines */
+
+static void
+tell(struct line_proof *p, uint64_t at_us, uint8_t lane, uint8_t kind,
+    struct sp_span s)
+{
+	struct sp_rec_record r = {.at_us = at_us, .lane = lane, .kind = kind,
+	    .chan = 1, .data = s};
+
+	cr_assert_eq(line_proof_take(p, &r), SP_OK);
+}
+
+static void
+say_line(struct line_proof *p, uint64_t at_us, struct sp_span text)
+{
+	SP_BUF_AUTO b = {.max = 8192};
+	struct sp_view_line l = {.text = text};
+
+	cr_assert_eq(sp_view_line_encode(&b, &l), SP_OK);
+	tell(p, at_us, SP_LANE_VIEW, SP_RECORD_LINE, sp_buf_span(&b));
+}
+
+static struct line_proof *
+open_lines(void)
+{
+	struct sp_open o = {.kind = SP_OPEN_SHELL, .has_pty = 1, .cols = 20,
+	    .rows = 4, .term = sp_span_str("xterm")};
+	SP_BUF_AUTO b = {.max = 4096};
+	struct line_proof *p = NULL;
+
+	cr_assert_eq(line_proof_new(&p), SP_OK);
+	cr_assert_eq(sp_open_encode(&b, &o), SP_OK);
+	tell(p, 1, SP_LANE_OUT, SP_RECORD_OPEN, sp_buf_span(&b));
+	return p;
+}
+
+static void
+out(struct line_proof *p, uint64_t at_us, const char *s)
+{
+	tell(p, at_us, SP_LANE_OUT, SP_RECORD_OUT, sp_span_str(s));
+}
+
+/* One ends in the middle of a line of 200 characters, of which 120 have left the
+ * screen; the next says the rest, and once more what still stood there. */
+Test(leap, a_scribe_that_ends_and_goes_on_is_no_liar)
+{
+	struct line_proof *p = open_lines();
+	struct line_proof_result r;
+	char text[201];
+
+	for (size_t i = 0; i < 200; i++)
+		text[i] = (char)('a' + i % 23);
+	text[200] = '\0';
+	out(p, 10, "first\r\n");
+	out(p, 20, text);
+	say_line(p, 25, sp_span_str("first"));
+	say_line(p, 30, sp_span_of(text, 120));
+	out(p, 40, "\r\n1\r\n2\r\n3\r\n4\r\n5\r\n");
+	say_line(p, 50, sp_span_of(text + 120, 80));
+	say_line(p, 50, sp_span_str("1"));
+	say_line(p, 50, sp_span_str("2"));
+	say_line(p, 60, sp_span_str("2"));
+	say_line(p, 60, sp_span_str("3"));
+	say_line(p, 60, sp_span_str("4"));
+	say_line(p, 60, sp_span_str("5"));
+	line_proof_end(p, &r);
+	line_proof_free(p);
+	cr_assert_eq(r.invented + r.missing, 0, "%llu invented, %llu missing",
+	    (unsigned long long)r.invented, (unsigned long long)r.missing);
+	cr_assert_not(line_proof_is_false(&r));
+}
+
+Test(leap, what_is_hidden_or_made_up_is_named_with_its_time)
+{
+	SP_BUF_AUTO g = {.max = 4096};
+	struct sp_view_span v = {.from_us = 60000000, .to_us = 61000000,
+	    .why = sp_span_str("it ended")};
+
+	for (int gap = 0; gap < 3; gap++) {
+		struct line_proof *p = open_lines();
+		struct line_proof_result r;
+
+		out(p, 20000000, "rm -rf /srv\r\n");
+		out(p, 20000010, "1\r\n2\r\n3\r\n4\r\n");
+		say_line(p, 20000100, sp_span_str("ls /srv"));
+		for (const char *k = "1234"; *k != '\0'; k++)
+			say_line(p, 20000200, sp_span_of(k, 1));
+		v.from_us = gap == 1 ? 60000000 : 5000000;
+		cr_assert_eq(sp_view_span_encode(&g, &v), SP_OK);
+		if (gap > 0)
+			tell(p, 62000000, SP_LANE_META, SP_RECORD_GAP,
+			    sp_buf_span(&g));
+		sp_buf_reset(&g);
+		line_proof_end(p, &r);
+		line_proof_free(p);
+		cr_assert_eq(r.invented, 1);
+		cr_assert_eq(r.invented_us, 20000100);
+		cr_assert_eq(r.missing, 1);
+		cr_assert_eq(r.missing_us, 20000010);
+		/* Behind a gap nobody can tell; before it, it is a lie. */
+		cr_assert_eq(line_proof_is_false(&r), gap != 2);
+	}
 }

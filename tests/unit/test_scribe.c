@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "bastion/player/proof_lines.h"
 #include "recorder/aside.h"
 #include "recorder/term/term.h"
 #include "recorder/view.h"
@@ -147,6 +148,35 @@ struct view {
 	size_t n_secrets;
 };
 
+/* Where nobody was away, the lines are those that the output makes. */
+static void
+check_lines(struct rig *g)
+{
+	struct sp_rec_lane_keys k = rec_keys(&g->v, g->file);
+	struct line_proof_result w;
+	struct sp_rec_decoder *d = NULL;
+	struct line_proof *p = NULL;
+	struct sp_rec_record r;
+
+	cr_assert_eq(line_proof_new(&p), SP_OK);
+	cr_assert_eq(sp_rec_decoder_new(g->file, &k, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK)
+		cr_assert_eq(line_proof_take(p, &r), SP_OK);
+	line_proof_end(p, &w);
+	sp_rec_decoder_free(d);
+	line_proof_free(p);
+	if (scr.fake.rx == NULL)
+		cr_assert_not(line_proof_is_false(&w), "%lu invented at %lu, %lu "
+		    "missing at %lu, gap %d at %lu", (unsigned long)w.invented,
+		    (unsigned long)w.invented_us, (unsigned long)w.missing,
+		    (unsigned long)w.missing_us, w.has_gap,
+		    (unsigned long)w.gap_us);
+	else if (w.invented > 10000)
+		cr_assert(line_proof_is_false(&w));
+	if (!w.has_gap)
+		cr_assert_eq(w.invented + w.missing, 0);
+}
+
 static void
 look_at(struct rig *g, struct view *v)
 {
@@ -199,6 +229,7 @@ look_at(struct rig *g, struct view *v)
 	}
 	cr_assert_eq(e, SP_ERR_EOF, "%s", sp_err_text(e));
 	sp_rec_decoder_free(d);
+	check_lines(g);
 }
 
 /* ------------------------------------------------------------ the usual */
@@ -716,6 +747,7 @@ check_frames(struct rig *g, unsigned least)
 		next_frame(&f, &kf);
 	}
 	sp_rec_decoder_free(d);
+	check_lines(g);
 	cr_assert_geq(f.n, least);
 	cr_assert_eq(f.n_equal, f.n, "%u of %u", f.n_equal, f.n);
 	sp_buf_fini(&f.out);
