@@ -140,6 +140,36 @@ Test(term, pieces_mean_the_whole)
 		}
 }
 
+/* Written and read back anywhere, it goes on as if nothing had been: what stands in
+ * the table needs all of a state (tabs, margins, charsets, saved cursors, the wrap
+ * that waits, sequences and characters of which a part has come). */
+Test(term, read_back_anywhere_it_goes_on)
+{
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (size_t k = 0; k <= strlen(cases[i].in); k++) {
+			SP_BUF_AUTO b = {.max = SP_TERM_DUMP_MAX};
+			struct sp_term *t = NULL, *u = NULL;
+			char got[512];
+			unsigned x, y;
+			bool v;
+
+			cr_assert_eq(sp_term_new(10, 4, NULL, NULL, &t), SP_OK);
+			sp_term_feed(t, sp_span_of(cases[i].in, k));
+			cr_assert_eq(sp_term_dump(t, &b), SP_OK);
+			sp_term_free(t);
+			cr_assert_eq(sp_term_load(sp_buf_span(&b), NULL, NULL, &u),
+			    SP_OK, "%s at %zu", cases[i].name, k);
+			sp_term_feed(u, sp_span_str(cases[i].in + k));
+			screen(u, got, sizeof(got));
+			cr_assert_str_eq(got, cases[i].want, "%s at %zu",
+			    cases[i].name, k);
+			sp_term_cursor(u, &x, &y, &v);
+			cr_assert(x == cases[i].x && y == cases[i].y,
+			    "%s at %zu: cursor at %u,%u", cases[i].name, k, x, y);
+			sp_term_free(u);
+		}
+}
+
 static const struct {
 	const char *in;
 	uint32_t fg, bg;
