@@ -134,6 +134,7 @@ class Away(Case):
         wait_for(lambda: sp.host("sessions").code != 0, 60, "the loss of the database")
         self.nothing_is_released("ben")
         self.killed(p, session)
+        self.assertEqual(sp.host("revoke", "1").code, 75, "a grant is a row")
         r = sp.host("vault", "seal")
         self.assertEqual(r.code, 0, r)
         for pid in sp.pids("broker")[0]:
