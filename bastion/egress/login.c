@@ -222,8 +222,13 @@ begin(struct sp_egress *g, const char *account, bool legacy, int64_t deadline)
 
 	sp_tap_begin(g->tcp);
 	e = sp_egress_session(&g->ssh, g->tcp, account, legacy);
-	if (e == SP_OK)
+	if (e == SP_OK) {
+		/* libssh notes the keys' age from here on: told later, it
+		 * takes them for as old as the machine and makes new ones. */
+		sp_glass_rekey(g->ssh, (uint64_t)g->cfg->rekey_mb << 20,
+		    (uint32_t)g->cfg->rekey_s);
 		e = key_exchange(g, deadline);
+	}
 	if (e != SP_OK)
 		say_why(g, SP_EGR_TRANSPORT, e, "no key exchange with the target");
 	return e;

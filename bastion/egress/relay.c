@@ -317,8 +317,6 @@ begin(struct sp_egress *g)
 	sp_listen_init(g);
 	g->alive.every_us = (int64_t)g->cfg->alive_s * 1000000;
 	g->alive.tries = (unsigned)g->cfg->alive_tries;
-	sp_glass_rekey(g->ssh, (uint64_t)g->cfg->rekey_mb << 20,
-	    (uint32_t)g->cfg->rekey_s);
 }
 
 int

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import unittest
 
+from cryptography.hazmat.primitives import serialization
+
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from puppet import TOP, key_blob, secret_of, ssh_string, totp  # noqa: E402
 from rawssh import FAILURE, PK_OK, SUCCESS, Client, Closed, is_partial  # noqa: E402
@@ -76,6 +78,22 @@ class Keys(unittest.TestCase):
                     pass
         c = self.client()
         self.shut(c, c.key("alice", private("bob")))        # a good signature of another person
+
+    def test_a_signature_under_the_name_of_another_kind(self):
+        """An Ed25519 key's good signature that is called RSA (CVE-2023-2283 was of this family)."""
+        with open(private("oscar"), "rb") as f:
+            key = serialization.load_ssh_private_key(f.read(), None)
+        for named, signed_as in (("rsa-sha2-512", "rsa-sha2-512"), ("ssh-ed25519", "rsa-sha2-512"), ("ssh-ed25519", "ssh-rsa"),
+                                 ("ssh-ed25519", "sk-ssh-ed25519@openssh.com"), ("ssh-ed25519", "")):
+            with self.subTest(named=named, signed_as=signed_as):
+                c = self.client()
+                head = b"\x01" + ssh_string(named) + ssh_string(key_blob(sp, "oscar"))
+                signature = key.sign(ssh_string(c.id) + b"\x32" + ssh_string("oscar") + ssh_string("ssh-connection") +
+                                     ssh_string("publickey") + head)
+                try:
+                    self.shut(c, c.request("oscar", "publickey", head + ssh_string(ssh_string(signed_as) + ssh_string(signature))))
+                except Closed:
+                    pass
 
     def test_it_would_have_worked(self):
         """So that what is refused here is refused for what it is."""

@@ -313,7 +313,7 @@ class EachItsOwn(unittest.TestCase):
         with open(conf) as f:
             text = f.read()
         with open(conf, "w") as f:
-            f.write("Subsystem tell /bin/echo told\n" + text)
+            f.write("LogLevel DEBUG1\nSubsystem tell /bin/echo told\n" + text)
         with open(sp.dir + "/target/sshd.pid") as f:
             os.kill(int(f.read()), signal.SIGHUP)
         sp.add_person("hup", "runners")
@@ -341,6 +341,19 @@ class EachItsOwn(unittest.TestCase):
         want = {"subsystem": b"told\n", "forward": b"hello in"}.get(right, b"in-2\n")
         r = sp.ssh(who, *args, opts=opts, timeout=T, input=b"in" if right == "forward" else b"echo in-$((1+1))\nexit\n")
         return want in r.out, r.text
+
+    def test_one_key_exchange_a_session(self):
+        """Each leg makes its keys once; a limit on their age that libssh hears of afterwards would be over at once."""
+        def exchanges():
+            with open(sp.dir + "/target/sshd.log", errors="replace") as f:
+                return f.read().count("SSH2_MSG_KEXINIT received")
+        sp.fresh_code("hup")
+        before = exchanges()
+        r = sp.ssh("hup", "-l", "hup+admin+core-01", "bastion", "echo on; sleep 1; echo off", mux=False, timeout=T,
+                   opts=["LogLevel=DEBUG1"])
+        self.assertEqual((r.code, r.out), (0, b"on\noff\n"), r)
+        self.assertEqual(r.err.count(b"SSH2_MSG_KEXINIT received"), 1)
+        self.assertEqual(exchanges() - before, 1)
 
     def test_each_right_opens_what_it_names(self):
         for mine in RIGHTS:
