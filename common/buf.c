@@ -69,13 +69,33 @@ check(const struct sp_buf *b)
 	SP_ASSERT(b->cap <= b->max && (b->p != NULL || b->cap == 0));
 }
 
+/* Decoders copy in whole words: a little may stand behind what they count. */
+#define BEHIND 64
+
+static void
+got_wet(struct sp_buf *b, size_t n)
+{
+	if (n > b->cap)
+		n = b->cap;
+	if (n > b->wet)
+		b->wet = n;
+	b->lent = 0;
+}
+
+static void
+wipe(struct sp_buf *b)
+{
+	if (b->p == NULL)
+		return;
+	got_wet(b, b->lent);
+	explicit_bzero(b->p, b->wet);
+	free(b->p);
+}
+
 void
 sp_buf_fini(struct sp_buf *b)
 {
-	if (b->p != NULL) {
-		explicit_bzero(b->p, b->cap);
-		free(b->p);
-	}
+	wipe(b);
 	*b = (struct sp_buf){.max = b->max};
 }
 
@@ -120,13 +140,12 @@ grow(struct sp_buf *b, size_t need)
 		return SP_ERR_NOMEM;
 	if (b->len > 0)
 		memcpy(p, b->p + b->off, b->len);
-	if (b->p != NULL) {
-		explicit_bzero(b->p, b->cap);
-		free(b->p);
-	}
+	wipe(b);
 	b->p = p;
 	b->off = 0;
 	b->cap = cap;
+	b->wet = b->len;
+	b->lent = 0;
 	return SP_OK;
 }
 
@@ -136,6 +155,7 @@ sp_buf_reserve(struct sp_buf *b, size_t n, uint8_t **at)
 	check(b);
 	if (n > b->max || b->len > b->max - n)
 		return SP_ERR_TOOBIG;
+	got_wet(b, b->lent);
 	if (b->cap - b->off - b->len < n) {
 		if (b->cap >= b->len + n && b->off >= b->len) {
 			memcpy(b->p, b->p + b->off, b->len);
@@ -145,6 +165,7 @@ sp_buf_reserve(struct sp_buf *b, size_t n, uint8_t **at)
 			SP_TRY(grow(b, b->len + n));
 		}
 	}
+	b->lent = b->off + b->len + n;
 	*at = b->p + b->off + b->len;
 	return SP_OK;
 }
@@ -155,6 +176,7 @@ sp_buf_commit(struct sp_buf *b, size_t n)
 	check(b);
 	SP_ASSERT(n <= b->cap - b->off - b->len);
 	b->len += n;
+	got_wet(b, b->off + b->len + BEHIND);
 }
 
 enum sp_err

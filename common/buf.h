@@ -38,6 +38,10 @@ char *sp_span_dup(struct sp_span s);
 struct sp_buf {
 	uint8_t *p;
 	size_t off, len, cap, max;
+	/* The buffer's own, in bytes from p: what may have been written, and how
+	 * far a reservation reaches that was not committed. No more is wiped: of a
+	 * large buffer most pages are never touched, and a wipe would touch them. */
+	size_t wet, lent;
 };
 
 void sp_buf_init(struct sp_buf *b, size_t max_bytes);

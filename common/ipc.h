@@ -91,6 +91,7 @@ struct sp_link {
 	struct sp_link_packet *tx_head, **tx_tail;
 	size_t tx_bytes;
 	uint8_t *rx;
+	size_t rx_wet;		/* bytes of it that were ever written */
 	char fault[160];
 };
 #define SP_LINK_TX_MAX (4u << 20)	/* bytes waiting; more ends the link */

@@ -64,10 +64,11 @@ sp_link_fini(struct sp_link *l)
 		close(l->fd);
 	l->fd = -1;
 	if (l->rx != NULL) {
-		explicit_bzero(l->rx, HEADER_BYTES + SP_IPC_BODY_MAX);
+		explicit_bzero(l->rx, l->rx_wet);
 		free(l->rx);
 	}
 	l->rx = NULL;
+	l->rx_wet = 0;
 }
 
 static enum sp_err
@@ -267,6 +268,8 @@ sp_link_recv(struct sp_link *l, struct sp_packet *p)
 		    errno == ECONNRESET ? SP_ERR_EOF : SP_ERR_IO;
 	if (n == 0)
 		return SP_ERR_EOF;
+	if ((size_t)n > l->rx_wet)
+		l->rx_wet = (size_t)n;
 	p->n_fds = take_fds(&mh, p->fds);
 	return judge(l, p, (size_t)n, mh.msg_flags);
 }

@@ -251,13 +251,14 @@ sp_stream_fill(struct sp_stream *s)
 	do
 		n = recv(s->fd, at, room, MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
+	/* Nothing was written, and nothing is to be wiped. */
+	sp_buf_commit(&s->rx, n > 0 ? (size_t)n : 0);
 	if (n < 0 && errno == EAGAIN)
 		return SP_ERR_AGAIN;
 	if (n <= 0) {
 		s->eof = true;
 		return n == 0 || errno == ECONNRESET ? SP_ERR_EOF : SP_ERR_IO;
 	}
-	sp_buf_commit(&s->rx, (size_t)n);
 	return SP_OK;
 }
 

@@ -18,7 +18,7 @@ static struct {
 	int fd;			/* -1: nothing is taken over */
 	bool may_read, may_write, is_writable, eof;
 	int failed;		/* errno of the socket */
-	size_t off, len;
+	size_t off, len, wet;	/* wet: ever written */
 	uint64_t sent;
 	struct sp_area out;	/* libssh's */
 	uint8_t at[SP_AHEAD_BYTES];
@@ -40,8 +40,8 @@ void
 sp_ahead_end(void)
 {
 	a.fd = -1;
-	explicit_bzero(a.at, sizeof(a.at));
-	a.off = a.len = 0;
+	explicit_bzero(a.at, a.wet);
+	a.off = a.len = a.wet = 0;
 }
 
 void
@@ -66,6 +66,8 @@ sp_ahead_fill(void)
 		a.failed = errno;
 	else if (n > 0)
 		a.len += (size_t)n;
+	if (a.off + a.len > a.wet)
+		a.wet = a.off + a.len;
 }
 
 bool

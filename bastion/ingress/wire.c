@@ -56,7 +56,7 @@ sp_wire_fini(struct sp_wire *w)
 {
 	sp_wire_detach(w);
 	if (w->rx != NULL)
-		explicit_bzero(w->rx, SP_WIRE_RX);
+		explicit_bzero(w->rx, w->rx_wet);
 	free(w->rx);
 	w->rx = NULL;
 	sp_buf_fini(&w->tx);
@@ -109,6 +109,8 @@ void
 sp_wire_put(struct sp_wire *w, size_t n)
 {
 	w->rx_len += n;
+	if (w->rx_off + w->rx_len > w->rx_wet)
+		w->rx_wet = w->rx_off + w->rx_len;
 	w->bytes_in += n;
 }
 

@@ -31,7 +31,7 @@ struct sp_wire {
 	bool eof, tell_eof;	/* no more comes; libssh may learn it */
 	int failed;		/* errno of the socket */
 	uint8_t *rx;
-	size_t rx_off, rx_len;
+	size_t rx_off, rx_len, rx_wet;	/* wet: ever written */
 	struct sp_buf tx;	/* inner wires only */
 	uint64_t bytes_in, bytes_out;
 	struct sp_area out;	/* libssh's */

@@ -65,6 +65,34 @@ Test(buf, reset_wipes_and_keeps_the_room)
 	cr_assert(sp_buf_put(&b, "again", 5) == SP_OK);
 }
 
+/* malloc gives the block of a wiped buffer again: what it held must be gone, also
+ * what was written behind what was committed. */
+Test(buf, what_may_be_written_is_wiped_and_no_more_is_touched)
+{
+	struct sp_buf b = {.max = 64 << 10};
+	uint8_t *at, seen = 0;
+
+	cr_assert(sp_buf_reserve(&b, b.max, &at) == SP_OK);
+	memset(at, 0, b.max);
+	sp_buf_commit(&b, 100);
+	cr_assert(b.wet >= 100 && b.wet < 300 && b.lent == 0);
+	cr_assert(sp_buf_reserve(&b, 4900, &at) == SP_OK && b.lent == 5000);
+	memset(at, 0xaa, 4900);
+	/* It was not committed, and is not forgotten. */
+	cr_assert(sp_buf_reserve(&b, 10, &at) == SP_OK && b.wet == 5000);
+	sp_buf_commit(&b, 10);
+	sp_buf_consume(&b, 110);
+	cr_assert(b.len == 0 && b.wet == 5000);
+	cr_assert(sp_buf_reserve(&b, 6000, &at) == SP_OK && at == b.p);
+	memset(at, 0xaa, 6000);
+	sp_buf_fini(&b);
+	cr_assert((at = malloc(64 << 10)) != NULL);
+	for (size_t i = 16; i < 6000; i++)	/* malloc's own words before */
+		seen |= ((volatile uint8_t *)at)[i];
+	cr_assert(seen == 0, "%02x", seen);
+	free(at);
+}
+
 Test(buf, integers_are_little_endian_and_come_back)
 {
 	SP_BUF_AUTO b = {.max = 64};
