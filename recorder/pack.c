@@ -12,6 +12,7 @@
 #define BACKOFF_MAX 64
 #define UNPACK_STEP (64u << 10)
 #define SMALL_STREAM (16u << 10)	/* of one that begins with less, small tables */
+#define WINDOW_LEAST 10		/* zstd's */
 /* Bulk must not wait; what was gathered may take its time: 10 ms for all that a
  * tail holds, or 40 ms. */
 static const struct {
@@ -60,10 +61,15 @@ give_back(void *ctx, void *at)
 void
 sp_rec_wipe(struct sp_buf *b)
 {
+	size_t end = b->off + b->len, wet = b->lent > b->wet ? b->lent : b->wet;
+
 	if (b->p == NULL)
 		return;
 	explicit_bzero(b->p, b->off);
-	explicit_bzero(b->p + b->off + b->len, b->cap - b->off - b->len);
+	if (wet > end)
+		explicit_bzero(b->p + end, wet - end);
+	b->wet = end;
+	b->lent = 0;
 }
 
 static const ZSTD_customMem memory = {take, give_back, NULL};
@@ -81,6 +87,24 @@ sp_rec_pack_new_segment(struct sp_rec_pack *k)
 	ZSTD_freeCCtx(k->z);
 	k->z = NULL;
 	k->is_started = false;
+	k->last = 0;
+}
+
+/* A window that holds all of it finds as much, and a session of one command must
+ * not pay for the clearing of tables of a megabyte. */
+static size_t
+shrink(const struct sp_rec_pack *k)
+{
+	size_t bad = 0;
+	int log = WINDOW_LEAST;
+
+	while ((size_t)1 << log < k->last)
+		log++;
+	bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, ZSTD_c_windowLog, log));
+	log++;
+	bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, ZSTD_c_hashLog, log));
+	return bad | ZSTD_isError(ZSTD_CCtx_setParameter(k->z, ZSTD_c_chainLog,
+	    log));
 }
 
 static int
@@ -103,6 +127,8 @@ start(struct sp_rec_pack *k, size_t first)
 	for (size_t i = 0; i < sizeof(tuning) / sizeof(tuning[0]); i++)
 		bad |= ZSTD_isError(ZSTD_CCtx_setParameter(k->z, tuning[i].what,
 		    value(k, i, first)));
+	if (k->effort != SP_REC_QUICK && k->last > 0 && k->last < SMALL_STREAM)
+		bad |= shrink(k);
 	k->is_started = true;
 	return bad == 0 ? SP_OK : SP_ERR_IO;
 }

@@ -18,6 +18,8 @@ struct sp_rec_pack {
 	enum sp_rec_effort { SP_REC_QUICK, SP_REC_GOOD, SP_REC_BEST } effort;
 	unsigned skip, backoff;	/* chunks to leave alone */
 	bool is_started;	/* something of this segment went through it */
+	/* Nothing comes after so many bytes: a smaller context does. 0: not known. */
+	size_t last;
 };
 
 /* All of a buffer's room but what it holds: what was in it is gone. */

@@ -107,7 +107,7 @@ segment_is_due(const struct sp_rec_writer *w, int64_t now)
 static enum sp_err
 end_segment(struct sp_rec_writer *w)
 {
-	SP_TRY(sp_rec_tail_pack(w));
+	SP_TRY(sp_rec_tail_pack(w, true));
 	return sp_rec_next_segment(w);
 }
 
@@ -170,7 +170,7 @@ build_batch(struct sp_rec_writer *w, int64_t now)
 	if (segment_is_due(w, now) || (begins && w->segment_bytes > 0))
 		SP_TRY(end_segment(w));
 	if (large || !sp_rec_tail_has_room(w))
-		SP_TRY(sp_rec_tail_pack(w));
+		SP_TRY(sp_rec_tail_pack(w, false));
 	w->cur.bytes_in += w->put_in;
 	w->cur.bytes_out += w->put_out;
 	w->put_in = w->put_out = 0;
@@ -407,7 +407,7 @@ sign(struct sp_rec_writer *w)
 		return sp_rec_write_out(w, &before, SP_REC_BODY,
 		    sp_rec_add_checkpoint(w));
 	return w->n_heads < SP_REC_HEADS_MAX ? sp_rec_tail_commit(w, true) :
-	    sp_rec_tail_pack(w);
+	    sp_rec_tail_pack(w, false);
 }
 
 static enum sp_err
@@ -480,7 +480,7 @@ pack_end(struct sp_rec_writer *w, const struct sp_buf *end)
 		return sp_rec_record_put(&w->raw[SP_LANE_META - 1], 0,
 		    SP_RECORD_END, 0, sp_buf_span(end));
 	SP_TRY(sp_rec_tail_put_end(w, sp_buf_span(end)));
-	return sp_rec_tail_pack(w);
+	return sp_rec_tail_pack(w, true);
 }
 
 static enum sp_err

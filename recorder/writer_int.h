@@ -92,8 +92,9 @@ SP_MUST enum sp_err sp_rec_tail_commit(struct sp_rec_writer *w,
 /* Into META of what is kept. */
 SP_MUST enum sp_err sp_rec_tail_put_end(struct sp_rec_writer *w,
     struct sp_span end);
-/* Moves what is kept into the body: packed, signed, on the disk. */
-SP_MUST enum sp_err sp_rec_tail_pack(struct sp_rec_writer *w);
+/* Moves what is kept into the body: packed, signed, on the disk. is_last: no more
+ * comes in this segment. */
+SP_MUST enum sp_err sp_rec_tail_pack(struct sp_rec_writer *w, bool is_last);
 void sp_rec_tail_fini(struct sp_rec_writer *w);
 
 /* ---- writer_open.c */

@@ -49,7 +49,7 @@ sp_rec_writer_hash(struct sp_rec_writer *w, int64_t now)
 	if (w->behind.n_hashed < w->behind.n &&
 	    w->behind.n_hashed < SP_REC_HASHES_MAX)
 		return SP_OK;
-	SP_TRY(sp_rec_tail_pack(w));
+	SP_TRY(sp_rec_tail_pack(w, false));
 	before = w->cur;
 	e = add_hashes(w, &n);
 	if (e == SP_OK)

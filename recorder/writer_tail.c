@@ -157,12 +157,14 @@ add_kept(struct sp_rec_writer *w)
 }
 
 enum sp_err
-sp_rec_tail_pack(struct sp_rec_writer *w)
+sp_rec_tail_pack(struct sp_rec_writer *w, bool is_last)
 {
 	struct sp_rec_cursor before = w->cur;
 
 	if (w->kept_us == 0)
 		return SP_OK;
+	for (size_t l = 0; l < SP_REC_LANES; l++)
+		w->pack[l].last = is_last ? kept_bytes(w) : 0;
 	memcpy(w->cur.chain, w->body.chain, 32);
 	w->cur.last_at_us = w->body.last_at_us;
 	w->cur.chunks = w->body.chunks;
