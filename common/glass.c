@@ -15,10 +15,13 @@
 #define PAYLOAD_MAX 2048
 #define WHY_MAX 480
 #define MSG_IGNORE 2
+#define MSG_USERAUTH_REQUEST 50
 #define MSG_OPEN_FAILURE 92
 #define MSG_CHANNEL_REQUEST 98
 #define PTY_TERM_AT 17		/* type, channel, "pty-req", want reply */
 #define RESIZE_AT 23		/* type, channel, "window-change", want reply */
+/* type, user, "ssh-connection", "password", no change */
+#define PASSWORD_AT(user) (1 + 4 + strlen(user) + 18 + 12 + 1)
 #define FAILURE_BYTES 17	/* what libssh sends: no text, no language */
 
 /* In a packet of libssh's that holds the token, the bytes from `at` on are
@@ -49,6 +52,7 @@ static enum { FAILURE_NONE, FAILURE_ASKED, FAILURE_LEFT } failure;
 static uint32_t recipient;
 static sp_glass_seen *seen;
 static void *seen_arg;
+static ssh_session userauth_of;	/* whose request is on its way, or was sent */
 static uint64_t packets;	/* heard, of any session */
 
 static bool
@@ -182,7 +186,8 @@ going_out(const unsigned char *in, int n)
 	if ((n_swaps == 0 && failure != FAILURE_ASKED) || n <= 0 ||
 	    !payload_of(u.p, (size_t)n, &p, &len) || len == 0)
 		return;
-	if (p[0] == MSG_IGNORE || p[0] == MSG_CHANNEL_REQUEST)
+	if (p[0] == MSG_IGNORE || p[0] == MSG_CHANNEL_REQUEST ||
+	    p[0] == MSG_USERAUTH_REQUEST)
 		swap_in(p, len);
 	else if (p[0] == MSG_OPEN_FAILURE && failure == FAILURE_ASKED)
 		take_failure(p, len);
@@ -389,6 +394,45 @@ sp_glass_resize(ssh_channel ch, const uint32_t size[static 4])
 	rc = ssh_channel_change_pty_size(ch, (int)size[0], (int)size[1]);
 	if (rc != SSH_OK && w != NULL)
 		drop(w);
+	return rc;
+}
+
+/* libssh repeats the call until it has an answer; what it sends is sent once. */
+static struct swap *
+find_userauth(ssh_session s)
+{
+	for (size_t i = 0; i < SWAPS; i++)
+		if (swaps[i].s == s && swaps[i].type == MSG_USERAUTH_REQUEST)
+			return &swaps[i];
+	return NULL;
+}
+
+int
+sp_glass_userauth(ssh_session s, const char *user, struct sp_span request)
+{
+	size_t at = PASSWORD_AT(user) + 4, n;
+	char filler[PAYLOAD_MAX + 1] = "";
+	struct swap *w = find_userauth(s);
+	int rc;
+
+	if (request.n < at + TOKEN || request.n > PAYLOAD_MAX)
+		return SSH_AUTH_ERROR;
+	n = request.n - at;
+	if (w == NULL && userauth_of != s && new_swap(s, MSG_USERAUTH_REQUEST, 0,
+	    request, &w) != SP_OK)
+		return SSH_AUTH_ERROR;
+	userauth_of = s;
+	if (w != NULL) {
+		w->token_at = at;
+		memset(filler, 'x', n);
+		memcpy(filler, w->token, TOKEN);
+		filler[n] = '\0';
+	}
+	if ((rc = ssh_userauth_password(s, NULL, filler)) != SSH_AUTH_AGAIN) {
+		userauth_of = NULL;
+		if ((w = find_userauth(s)) != NULL)
+			drop(w);
+	}
 	return rc;
 }
 

@@ -50,6 +50,11 @@ int sp_glass_pty(ssh_channel ch, const char *term, const uint32_t size[static 4]
  * pixels, as libssh would say it, where too many wait for a key exchange. */
 int sp_glass_resize(ssh_channel ch, const uint32_t size[static 4]);
 
+/* ssh_userauth_password, of which the target gets this USERAUTH_REQUEST (RFC
+ * 4252) instead: SSH_AUTH_* as that call returns it, and to be repeated like it.
+ * user: the one that the session was made for. */
+int sp_glass_userauth(ssh_session s, const char *user, struct sp_span request);
+
 /* Refuses a channel: code of RFC 4254, 5.1, and why. m stays the caller's. */
 void sp_glass_open_failure(ssh_session s, ssh_message m, uint32_t code,
     struct sp_span why);

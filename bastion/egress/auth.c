@@ -232,21 +232,6 @@ by_password(struct auth *a)
 	return rc;
 }
 
-static int
-by_agent(struct auth *a)
-{
-	int rc;
-
-	/* libssh owns the descriptor from here. */
-	if (ssh_set_agent_socket(a->g->ssh, a->g->agent) != SSH_OK)
-		return SSH_AUTH_ERROR;
-	a->g->agent = -1;
-	while ((rc = ssh_userauth_agent(a->g->ssh, NULL)) == SSH_AUTH_AGAIN)
-		if (sp_egress_wait(a->g, a->deadline) != SP_OK)
-			return SSH_AUTH_ERROR;
-	return rc;
-}
-
 /* What the target still wants, one method after the other. */
 static int
 go_on(struct auth *a)
@@ -300,7 +285,7 @@ sp_egress_authenticate(struct sp_egress *g, uint8_t method, uint32_t ms)
 	if (kind != NULL && kind->gives == SP_GIVES_PASSWORD)
 		rc = with_password(&a);
 	else if (kind != NULL && kind->gives == SP_GIVES_AGENT)
-		rc = by_agent(&a);
+		rc = sp_egress_by_agent(g, a.deadline);
 	if (rc == SSH_AUTH_PARTIAL && kind->gives == SP_GIVES_AGENT)
 		rc = go_on(&a);
 	explicit_bzero(a.password, sizeof(a.password));

@@ -19,6 +19,7 @@
  *   main.c   the parent: warms libssh up, forks children
  *   login.c  key exchange, pin, proof for the vault
  *   auth.c   authentication, with what the lease gives and what the user answers
+ *   agent.c  that with the lease's key
  *   relay.c  the loop: frames to channels, channels to frames
  *   chan.c   one channel
  *   hop.c    instead of both: a forward to the next leg
@@ -87,6 +88,8 @@ SP_MUST enum sp_err sp_egress_scan(struct sp_egress *g, uint32_t deadline_ms,
 /* The login itself, by enum sp_cred_kind; ms: for each step of the target's. */
 SP_MUST enum sp_err sp_egress_authenticate(struct sp_egress *g, uint8_t method,
     uint32_t ms);
+/* With the agent's identity, signed at once: SSH_AUTH_*. Closes g->agent. */
+int sp_egress_by_agent(struct sp_egress *g, int64_t deadline);
 /* Waits for the target's socket, or the broker's going away (SP_ERR_EOF). */
 SP_MUST enum sp_err sp_egress_wait(struct sp_egress *g, int64_t deadline);
 /* ---- a hop */

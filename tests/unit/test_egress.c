@@ -126,12 +126,13 @@ dial_agent(const char *path)
 static void
 start_sshd(struct world *w)
 {
-	char conf[128], key[128], ukey[128];
+	char conf[128], key[128], ukey[128], logs[128];
 	FILE *f;
 
 	snprintf(key, sizeof(key), "%s/hk", w->dir);
 	snprintf(ukey, sizeof(ukey), "%s/uk", w->dir);
 	snprintf(conf, sizeof(conf), "%s/conf", w->dir);
+	snprintf(logs, sizeof(logs), "%s/log", w->dir);
 	run((char *[]){"/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "",
 	    "-f", key, NULL});
 	run((char *[]){"/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "",
@@ -141,12 +142,12 @@ start_sshd(struct world *w)
 	fprintf(f, "ListenAddress 127.0.0.1:%u\nHostKey %s\nUsePAM no\n"
 	    "AuthorizedKeysFile %s.pub\nStrictModes no\nPidFile none\n"
 	    "PermitRootLogin yes\nAllowUsers %s\nAcceptEnv LANG\n"
-	    "RekeyLimit 1M\nSubsystem echo /bin/cat\n", w->port, key, ukey,
+	    "LogLevel VERBOSE\nRekeyLimit 1M\nSubsystem echo /bin/cat\n", w->port, key, ukey,
 	    w->user);
 	fclose(f);
 	(void)mkdir("/run/sshd", 0755);
-	w->sshd = spawn((char *[]){"/usr/sbin/sshd", "-D", "-f", conf, NULL},
-	    NULL, NULL);
+	w->sshd = spawn((char *[]){"/usr/sbin/sshd", "-D", "-E", logs, "-f", conf,
+	    NULL}, NULL, NULL);
 }
 
 /* The public key blob of FILE.pub, as an SSH string in w->pins. */
@@ -499,6 +500,28 @@ Test(egress, a_target_may_speak_of_a_channel_that_is_gone, .timeout = 60)
 		sp_buf_fini(&t.err);
 	}
 	cr_assert(sp_link_recv(&w.sup, &p) == SP_ERR_AGAIN, "the child died");
+	world_end(&w);
+}
+
+/* A question whether the key would do is "Postponed" in an sshd's log. */
+Test(egress, the_login_is_signed_at_once, .timeout = 60)
+{
+	static char text[16384];
+	char path[128];
+	struct world w;
+	size_t n;
+	FILE *f;
+
+	world_begin(&w);
+	pin(&w, "hk");
+	login(&w);
+	snprintf(path, sizeof(path), "%s/log", w.dir);
+	cr_assert((f = fopen(path, "r")) != NULL);
+	n = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[n] = '\0';
+	cr_assert_not_null(strstr(text, "Accepted publickey for"), "%s", text);
+	cr_assert_null(strstr(text, "Postponed"), "%s", text);
 	world_end(&w);
 }
 
