@@ -24,6 +24,9 @@ struct sp_parent {
 	 * keys, initialises the libraries, does one of each operation that a
 	 * child will do, so that children share the pages. */
 	enum sp_err (*start)(void *ctx, struct sp_packet *p);
+	/* Names of loaded libraries (as they begin), the last one NULL, that no
+	 * child needs: it does not have them in its memory. NULL: none. */
+	const char *const *without;
 	/* In the child: owns the packet's descriptors, enters its sandbox,
 	 * returns the exit status. The supervisor's link is closed already. */
 	int (*child)(void *ctx, struct sp_packet *p);

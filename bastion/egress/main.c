@@ -6,6 +6,7 @@
 #include "bastion/egress/rotate.h"
 #include "bastion/egress/tap.h"
 #include "common/config.h"
+#include "common/nogss.h"
 #include "common/parent.h"
 
 static struct sp_config cfg;
@@ -71,7 +72,8 @@ int
 main(void)
 {
 	static const struct sp_parent ops = {.role = SP_ROLE_EGR,
-	    .start = start, .child = child};
+	    .start = start, .child = child,
+	    .without = sp_nogss_libraries};
 
 	sp_harden(NULL);
 	sp_log_init("egress", false);

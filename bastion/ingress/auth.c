@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bastion/ingress/front.h"
+#include "common/nogss.h"
 
 #define STALL_US 10000000	/* a client that got no answer waits for ever */
 #define BLOB_MAX 4096

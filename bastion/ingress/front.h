@@ -277,8 +277,6 @@ void sp_auth_fail(struct sp_ctx *x, bool counts);
  * false too if there was none, or more than one since the last call. */
 bool sp_touch_was_given(void);
 
-/* ---- gss.c: libssh has refused a GSSAPI request since the last call. */
-bool sp_gss_was_asked(void);
 
 /* ---- dialog.c: conversations */
 void sp_dialog_line(struct sp_ctx *x, const struct sp_msg_dialog *m);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "bastion/ingress/front.h"
+#include "common/nogss.h"
 #include "common/parent.h"
 
 static enum sp_err
@@ -81,7 +82,8 @@ main(void)
 {
 	static struct sp_front f;
 	static const struct sp_parent ops = {.role = SP_ROLE_ING,
-	    .start = start, .child = child};
+	    .start = start, .child = child,
+	    .without = sp_nogss_libraries};
 
 	sp_harden(NULL);
 	sp_log_init("ingress", false);

@@ -198,6 +198,19 @@ class Limits(unittest.TestCase):
             self.assertEqual((got[0], got[5:-1]), (FAILURE, b"publickey"))
             self.cut(c, lambda c: (c.send(bytes([more]) + ssh_string("token")), c.offer("oscar", foreign_key())), 100)
 
+    def test_no_child_has_kerberos_in_its_memory(self):
+        def maps(pid):
+            with open("/proc/%d/maps" % pid) as f:
+                return f.read()
+        parents, before = sp.pids("ingress")
+        self.assertIn("libgssapi_krb5", maps(parents[0]))
+        c = Client(sp.port).begin()
+        child = wait_for(lambda: set(sp.pids("ingress")[1]) - set(before), 60, "the connection's child").pop()
+        self.assertIn("libssh", maps(child))
+        for name in ("gssapi", "krb5", "k5crypto"):
+            self.assertNotIn(name, maps(child))
+        c.sock.close()
+
     def test_bytes(self):
         c = Client(sp.port).begin()
         port = c.sock.getsockname()[1]
