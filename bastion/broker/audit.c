@@ -16,12 +16,13 @@
  * that only the one at fault fails. When its answer is lost, the head of the
  * chain says whether it happened. A commit costs the disk and the server far more
  * than an event: what nobody waits for is held for HOLD_MS, so that the events
- * of a login go with the session's.
+ * of a login go with the session's. It stands in the log at once; as long as that
+ * may what a target said be off the disk.
  */
 #define GROUP_MAX 64
 #define QUEUE_MAX 10000
 #define RETRY_MS 500
-#define HOLD_MS 20	/* what nobody waits for goes with what comes next */
+#define HOLD_MS 100	/* what nobody waits for goes with what comes next */
 #define TRIES_MAX 5
 
 static void pump(struct sp_store *s);
