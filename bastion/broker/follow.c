@@ -7,6 +7,10 @@
 #include <string.h>
 
 #define BATCH 200
+/* Held by whoever follows: as long as nobody holds it, no event wakes anybody
+ * (sql/0018_followers.sql knows the number). */
+#define LOCK "pg_catalog.pg_advisory_lock_shared(7235419822563)"
+#define UNLOCK "pg_catalog.pg_advisory_unlock_shared(7235419822563)"
 
 static void fetch(struct sp_store *s);
 
@@ -23,6 +27,40 @@ one_row(const PGresult *all, int row)
 		    PQgetvalue(all, row, i), PQgetisnull(all, row, i) ? -1 :
 		    PQgetlength(all, row, i)) == 1);
 	return sp_rows_new(r);
+}
+
+static void
+on_followed(void *arg, struct sp_db_result *r)
+{
+	struct sp_store *s = arg;
+
+	/* What was written until then told nobody. */
+	if (r->e == SP_OK && s->is_following)
+		sp_follow_up(s);
+}
+
+/* A follower came or went. */
+static void
+say_whether(struct sp_store *s)
+{
+	struct sp_db_job *j;
+
+	if (s->is_following == !LIST_EMPTY(&s->followers) ||
+	    !sp_db_is_up(s->listen))
+		return;
+	s->is_following = !s->is_following;
+	j = sp_db_job_new(on_followed, s);
+	sp_db_job_add(j, s->is_following ? "SELECT " LOCK : "SELECT " UNLOCK,
+	    NULL, 0);
+	sp_db_submit(s->listen, j);
+}
+
+/* A new connection holds nothing. */
+void
+sp_follow_listening(struct sp_store *s)
+{
+	s->is_following = false;
+	say_whether(s);
 }
 
 static void
@@ -43,6 +81,7 @@ tell(struct sp_store *s, const PGresult *all, int row)
 		LIST_REMOVE(f, link);
 		free(f);
 	}
+	say_whether(s);
 	sp_rows_free(one);
 }
 
@@ -161,6 +200,7 @@ sp_audit_follow(struct sp_store *s, sp_rows_cb cb, void *arg)
 		    s->b->node);
 	}
 	LIST_INSERT_HEAD(&s->followers, f, link);
+	say_whether(s);
 	return f;
 }
 
@@ -180,6 +220,7 @@ sp_audit_unfollow(struct sp_store *s, void *handle)
 	}
 	LIST_REMOVE(f, link);
 	free(f);
+	say_whether(s);
 }
 
 void

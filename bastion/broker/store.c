@@ -154,6 +154,7 @@ on_listening(void *arg, struct sp_db_result *r)
 	}
 	/* What was said while nobody listened. */
 	tell_change_soon(s);
+	sp_follow_listening(s);
 	sp_follow_up(s);
 }
 

@@ -236,6 +236,7 @@ struct sp_store {
 	struct sp_seen seen[SP_NODES_MAX];
 	size_t n_seen;
 	bool is_fetching, in_followers;
+	bool is_following;	/* the server knows that somebody follows */
 };
 void sp_store_free(struct sp_store *s);	/* tests only: no callbacks */
 /* Calls cb from the loop. */
@@ -244,6 +245,7 @@ void sp_later(struct sp_store *s, sp_done_cb cb, void *arg, enum sp_err e);
 void sp_row_alarm(struct sp_store *s, enum sp_table t, const char *id,
     const char *ver, enum sp_head_verdict v);
 void sp_follow_told(struct sp_store *s, const char *payload);
+void sp_follow_listening(struct sp_store *s);
 void sp_follow_up(struct sp_store *s);
 void sp_follow_fini(struct sp_store *s);
 

@@ -244,6 +244,44 @@ Test(audit, followers_see_every_event_once)
 	cr_assert_eq(w.n, 300);
 }
 
+static unsigned
+notified(PGconn *c)
+{
+	unsigned n = 0;
+	PGnotify *note;
+
+	/* The server sends what waits before it is ready again. */
+	PQclear(PQexec(c, "SELECT 1"));
+	for (; (note = PQnotifies(c)) != NULL; n++)
+		PQfreemem(note);
+	return n;
+}
+
+Test(audit, an_event_wakes_followers_and_nobody_else)
+{
+	struct follow w = {.n = 0};
+	void *h;
+
+	PQclear(PQexec(f.super, "LISTEN sallyport_audit"));
+	write_some(5);
+	cr_assert_eq(notified(f.super), 0);
+	h = sp_audit_follow(f.b.store, on_event, &w);
+	while (strcmp(fix_sql(&f, "SELECT count(*) FROM pg_locks WHERE locktype = "
+	    "'advisory' AND granted AND mode = 'ShareLock'"), "1") != 0)
+		fix_turn(&f);
+	write_some(300);
+	fix_until(&f, &w.done, 60000);
+	cr_assert_gt(notified(f.super), 0);
+	sp_rows_free(w.kept);
+	sp_audit_unfollow(f.b.store, h);
+	while (strcmp(fix_sql(&f, "SELECT count(*) FROM pg_locks WHERE locktype = "
+	    "'advisory' AND granted"), "0") != 0)
+		fix_turn(&f);
+	notified(f.super);
+	write_some(5);
+	cr_assert_eq(notified(f.super), 0);
+}
+
 Test(audit, unfit_text_does_not_stop_the_chain)
 {
 	struct count c = {.want = 2};
