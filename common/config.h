@@ -58,6 +58,25 @@
 	    "a new checkpoint goes to syslog, witnesses and the time stamp authority this often") \
 	X(list, log_witness, "", 0, 0,                                        \
 	    "KEY COMMAND of each witness, separated by `;`: it is given the checkpoint and answers with its cosignature") \
+	X(text, ship_store, "", 0, 0,                                         \
+	    "https://HOST[:PORT]/BUCKET[/PREFIX] of the S3 store that finished recordings go to; empty: they stay here") \
+	X(text, ship_address, "", 0, 0,                                       \
+	    "numeric addresses of that host, separated by spaces: no name is looked up") \
+	X(text, ship_region, "us-east-1", 0, 0, "region that requests to the store are signed for") \
+	X(text, ship_ca, "/etc/ssl/certs/ca-certificates.crt", 0, 0,          \
+	    "file of the authorities (PEM) that the store's certificate may be from") \
+	X(text, ship_lock, "", 0, 0,                                          \
+	    "object lock of what is sent: governance DAYS or compliance DAYS, and hold for a legal hold; empty: none") \
+	X(text, ship_compare, "digest", 0, 0,                                 \
+	    "digest: by the SHA-256 that the store has computed, read back where it has none; read: always read back") \
+	X(number, ship_part_mb, "16", 5, 512, "a larger recording goes in parts of this many MiB") \
+	X(number, ship_stall_s, "60", 2, 3600, "seconds without progress after which a request to the store is given up") \
+	X(number, ship_retry_s, "30", 1, 86400, "pause after a try that failed; it doubles, up to 64 times that, give or take a quarter") \
+	X(number, ship_local_days, "0", 0, 36500, "days that the copy here stays once the store has it; 0: for good") \
+	X(list, retention, "", 0, 0,                                          \
+	    "rules separated by `;`, the first that fits: target=PATTERN DAYS, tag=NAME DAYS, kind=NAME DAYS or * DAYS; what fits none is kept for good") \
+	X(number, retention_least_days, "30", 1, 36500, "no recording is deleted before it is as old, whatever the rules say") \
+	X(number, hold_release_people, "1", 1, 2, "people that it takes to release a legal hold") \
 	X(text, log_timestamp, "", 0, 0,                                      \
 	    "command that takes an RFC 3161 request and gives the answer; empty: no time stamps") \
 	X(number, rotation_retry_s, "60", 1, 86400, "pause after a rotation that failed; it doubles, up to 64 times that") \

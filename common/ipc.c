@@ -131,7 +131,8 @@ sp_role_name(uint32_t role)
 	    {SP_ROLE_VLT, "vault"}, {SP_ROLE_REC, "recorder"},
 	    {SP_ROLE_EGR, "egress"}, {SP_ROLE_PLY, "player"},
 	    {SP_ROLE_CLI, "cli"}, {SP_ROLE_SCR, "scribe"},
-	    {SP_ROLE_NTY, "notary"}, {SP_ROLE_FIL, "files"}};
+	    {SP_ROLE_NTY, "notary"}, {SP_ROLE_FIL, "files"},
+	    {SP_ROLE_SHP, "ship"}};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (names[i].role == role)

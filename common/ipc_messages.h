@@ -31,12 +31,13 @@ enum sp_role {
 	SP_ROLE_CLI = 1 << 8,	/* sallyport, over a control socket */
 	SP_ROLE_SCR = 1 << 9,	/* sallyport-scribe */
 	SP_ROLE_NTY = 1 << 10,	/* sallyport-notary */
+	SP_ROLE_SHP = 1 << 11,	/* sallyport-ship */
 	SP_ROLE_FIL = 1 << 12,	/* sallyport-files */
 };
 #define SP_ROLE_CHILDREN                                                      \
 	(SP_ROLE_ING | SP_ROLE_AUT | SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_REC | \
 	    SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_SCR | SP_ROLE_NTY |           \
-	    SP_ROLE_FIL)
+	    SP_ROLE_FIL | SP_ROLE_SHP)
 #define SP_ROLE_PARENTS                                                       \
 	(SP_ROLE_ING | SP_ROLE_REC | SP_ROLE_EGR | SP_ROLE_PLY | SP_ROLE_AUT | \
 	    SP_ROLE_SCR)
@@ -70,7 +71,8 @@ enum sp_link_state {
 	    SP_ST_NEW, 0)                                                     \
 	M(started, 0x0006, SP_ROLE_CHILDREN, SP_ROLE_SUP, SP_ST_NEW, 0)       \
 	M(peer_link, 0x0007, SP_ROLE_SUP,                                     \
-	    SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_NTY, SP_ST_READY, 1)                                                   \
+	    SP_ROLE_BRK | SP_ROLE_VLT | SP_ROLE_NTY | SP_ROLE_SHP,            \
+	    SP_ST_READY, 1)                                                   \
 	M(stop, 0x0008, SP_ROLE_SUP, SP_ROLE_CHILDREN, SP_ST_ANY, 0)          \
 	M(reconfig, 0x0009, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)         \
 	/* -- children of a parent -- */                                      \
@@ -256,6 +258,20 @@ enum sp_link_state {
 	M(n_run_r, 0x019b, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 2)          \
 	M(n_run_failed, 0x019c, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 0)     \
 	M(n_checkpoint, 0x019d, SP_ROLE_NTY, SP_ROLE_SUP, SP_ST_READY, 0)     \
+	/* -- recordings to the store of objects, and their end: doc/retention.md -- */ \
+	M(start_ship, 0x01a0, SP_ROLE_SUP, SP_ROLE_SHP, SP_ST_NEW, 1)         \
+	M(ship_job, 0x01a1, SP_ROLE_BRK, SP_ROLE_SUP, SP_ST_READY, 0)         \
+	M(ship_file, 0x01a2, SP_ROLE_SUP, SP_ROLE_SHP, SP_ST_READY, 1)        \
+	M(ship_done, 0x01a3, SP_ROLE_SHP, SP_ROLE_SUP, SP_ST_READY, 0)        \
+	M(ship_result, 0x01a4, SP_ROLE_SUP, SP_ROLE_BRK, SP_ST_READY, 0)      \
+	M(ship_dial, 0x01a5, SP_ROLE_SHP, SP_ROLE_SUP, SP_ST_READY, 0)        \
+	M(ship_dialed, 0x01a6, SP_ROLE_SUP, SP_ROLE_SHP, SP_ST_READY, 1)      \
+	M(ship_dial_failed, 0x01a7, SP_ROLE_SUP, SP_ROLE_SHP, SP_ST_READY, 0) \
+	M(v_store_key, 0x01a8, SP_ROLE_SHP, SP_ROLE_VLT, SP_ST_READY, 0)      \
+	M(v_store_key_r, 0x01a9, SP_ROLE_VLT, SP_ROLE_SHP, SP_ST_READY, 0)    \
+	M(n_deleting, 0x01ab, SP_ROLE_NTY, SP_ROLE_SUP, SP_ST_READY, 0)       \
+	M(n_erase, 0x01ac, SP_ROLE_SUP, SP_ROLE_NTY, SP_ST_READY, 0)          \
+	M(ship_alive, 0x01ad, SP_ROLE_SHP, SP_ROLE_SUP, SP_ST_READY, 0)       \
 	/* -- ingress and vault: the host's signature over a key exchange -- */ \
 	M(host_sign, 0x0123, SP_ROLE_ING, SP_ROLE_VLT, SP_ST_READY, 0)        \
 	M(host_sign_r, 0x0124, SP_ROLE_VLT, SP_ROLE_ING, SP_ST_ANY, 0)        \
@@ -334,7 +350,8 @@ enum sp_link_state {
 	M(vc_ceremony_r, 0x0107, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)      \
 	M(vc_share, 0x0108, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)         \
 	M(vc_rotate, 0x0109, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)        \
-	M(vc_rotate_r, 0x010a, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)
+	M(vc_rotate_r, 0x010a, SP_ROLE_VLT, SP_ROLE_CLI, SP_ST_ANY, 0)        \
+	M(vc_store_key, 0x01aa, SP_ROLE_CLI, SP_ROLE_VLT, SP_ST_READY, 0)
 
 /* ------------------------------------------------------------------ fields
  * One macro a message: F(kind, name, cap). Descriptors are listed in the
@@ -820,6 +837,47 @@ enum sp_link_state {
 #define SP_FIELDS_n_run_failed(F) F(u64, id, 0) F(str, text, 256)
 /* For the system's log. */
 #define SP_FIELDS_n_checkpoint(F) F(str, line, 1024)
+
+/* fds: the authorities' certificates (PEM), read-only */
+#define SP_FIELDS_start_ship(F) F(str, config, 32768)
+/* what: enum sp_ship_what. sha256, size: what a recording that is fetched must be.
+ * started_us names its day in the store. The supervisor opens the file, and hands
+ * on no ERASE without the leaf. */
+#define SP_FIELDS_ship_job(F)                                                 \
+	F(u64, id, 0) F(u8, what, 0) F(uuid, session, 0)                      \
+	F(i64, started_us, 0) F(u64, size, 0) F(h32, sha256, 0)
+/* fds: the recording, read-only; of FETCH a new file, to be written; of ERASE
+ * nothing (/dev/null). */
+#define SP_FIELDS_ship_file(F)                                                \
+	F(u64, id, 0) F(u8, what, 0) F(uuid, session, 0)                      \
+	F(i64, started_us, 0) F(u64, size, 0) F(h32, sha256, 0)
+/* err SP_OK: of SEND and DROP the store has these bytes, compared by digest; of FETCH
+ * they are in the file; of ERASE they are gone there. how: enum sp_ship_how.
+ * sent: bytes that went to the store for it in this try. */
+#define SP_FIELDS_ship_done(F)                                                \
+	F(u64, id, 0) F(u8, err, 0) F(u8, how, 0) F(u64, size, 0)             \
+	F(h32, sha256, 0) F(u64, sent, 0) F(str, text, 256)
+/* As ship_done; of DROP, ERASE and FETCH the file on this disk has followed. */
+#define SP_FIELDS_ship_result(F)                                              \
+	F(u64, id, 0) F(u8, err, 0) F(u8, how, 0) F(u64, size, 0)             \
+	F(h32, sha256, 0) F(u64, sent, 0) F(str, text, 256)
+/* A connection to the store, at the address that the configuration names. */
+#define SP_FIELDS_ship_dial(F) F(u8, index, 0)
+/* fds: a socket that is being connected */
+#define SP_FIELDS_ship_dialed(F) F(u8, index, 0)
+#define SP_FIELDS_ship_dial_failed(F) F(str, text, 256)
+#define SP_FIELDS_v_store_key(F)
+/* err NOTFOUND: there is none */
+#define SP_FIELDS_v_store_key_r(F)                                            \
+	F(u8, err, 0) F(str, access, 256) F(bytes, secret, 256)
+/* access "": the key is forgotten. */
+#define SP_FIELDS_vc_store_key(F) F(str, access, 256) F(bytes, secret, 256)
+/* May that recording's file be removed? SP_OK: its leaf DELETE is under a signed head (the
+ * answer waits for that). DENIED: it is held there; NOTFOUND: there is no such leaf. */
+#define SP_FIELDS_n_erase(F) F(uuid, session, 0)
+#define SP_FIELDS_n_deleting(F) F(u8, err, 0) F(uuid, session, 0)
+/* The job goes on; each two seconds. */
+#define SP_FIELDS_ship_alive(F) F(u64, id, 0) F(u64, sent, 0)
 
 /* The key exchange as it is hashed (RFC 4253, 8; RFC 5656, 4): both versions, both
  * KEXINIT, the host key, both public values, the shared secret. The vault hashes

@@ -92,6 +92,12 @@ enum sp_file_op {		/* file_ask */
 	SP_FILE_DROP = 6,	/* .open is removed if it ends before its OPEN; else ENOTEMPTY */
 	SP_FILE_REMOVE = 7,	/* .open is removed: nothing was recorded */
 	SP_FILE_LIST = 8,	/* which .open there are */
+	SP_FILE_FINISHED = 9,	/* SESSION.spr */
+	SP_FILE_FETCH = 10,	/* SESSION.fetch, anew, to be written */
+	SP_FILE_FETCHED = 11,	/* .fetch becomes .spr, unless there is one */
+	SP_FILE_UNFETCH = 12,	/* .fetch is removed */
+	SP_FILE_FORGET = 13,	/* .spr is removed: the store has it */
+	SP_FILE_DESTROY = 14,	/* .spr ends: its header is overwritten, then removed */
 };
 enum sp_search_lane {
 	SP_SEARCH_SCREEN = 1 << 0,
@@ -130,6 +136,18 @@ enum sp_log_state {
 	SP_LOG_GOOD = 2,
 	SP_LOG_ALTERED = 3,	/* it is not the tree that was signed */
 	SP_LOG_BROKEN = 4,	/* it cannot be read or written */
+};
+enum sp_ship_what {		/* ship_job */
+	SP_SHIP_SEND = 1,	/* to the store, and compared there */
+	SP_SHIP_DROP = 2,	/* compared once more, then the copy here goes */
+	SP_SHIP_FETCH = 3,	/* back from the store */
+	SP_SHIP_ERASE = 4,	/* in the store and here, after its leaf */
+};
+enum sp_ship_how {		/* by what the store's copy was compared */
+	SP_SHIP_BY_NOTHING = 0,
+	SP_SHIP_BY_DIGEST = 1,	/* SHA-256 that the store has computed */
+	SP_SHIP_BY_READING = 2,	/* it was read back */
+	SP_SHIP_BY_ABSENCE = 3,	/* of ERASE: there is none, in any version */
 };
 /* What a verifier says of a recording. */
 enum sp_rec_verdict {

@@ -27,7 +27,7 @@ struct sp_syscall {
 extern const struct sp_syscall sp_syscalls_base[];
 extern const size_t sp_syscalls_n_base;
 /* What each program may do besides, in its calls.c (vault: syscalls.c). */
-#define SP_TABLES(X) X(front) X(auth) X(broker) X(vault) X(notary) X(recorder) X(egress) X(player) X(scribe) X(verify) X(files)
+#define SP_TABLES(X) X(front) X(auth) X(broker) X(vault) X(notary) X(recorder) X(egress) X(player) X(scribe) X(verify) X(files) X(ship)
 #define SP_TABLE_DECLARE(name)                                                \
 	extern const struct sp_syscall sp_##name##_syscalls[];                \
 	extern const size_t sp_##name##_n_syscalls;

@@ -3,7 +3,7 @@
 # $top is the source tree.
 
 PACKAGES="build-essential autoconf automake libtool pkg-config autoconf-archive bison flex libssh-dev libpam0g-dev libssl-dev
-libsodium-dev libpq-dev libzstd-dev libseccomp-dev libevent-dev libjson-c-dev libqrencode-dev libp11-kit-dev libyaml-dev postgresql-15
+libsodium-dev libpq-dev libzstd-dev libseccomp-dev libevent-dev libjson-c-dev libqrencode-dev libcurl4-openssl-dev libp11-kit-dev libyaml-dev postgresql-15
 openssh-client openssh-server oathtool"
 BUILD=${SALLYPORT_BUILD:-$top/build}
 

@@ -9,6 +9,7 @@
 const struct sp_syscall sp_notary_syscalls[] = {
     SP_CALL(openat, "tiles, checkpoints"),
     SP_CALL(pwrite64, "the journal, tiles"),
+    SP_CALL(pread64, "which leaves are holds and ends"),
     SP_CALL(fdatasync, "a leaf is safe before it is acknowledged"),
     SP_CALL(fsync, "tiles and checkpoints, and their names"),
     SP_CALL(mkdirat, "a tile's directory"),

@@ -71,6 +71,23 @@ sp_nfile_append(int fd, uint64_t off, struct sp_span b)
 }
 
 enum sp_err
+sp_nfile_read(int fd, uint64_t off, uint8_t *out, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = pread(fd, out, n, (off_t)off);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return SP_ERR_IO;
+		out += k;
+		n -= (size_t)k;
+		off += (uint64_t)k;
+	}
+	return SP_OK;
+}
+
+enum sp_err
 sp_nfile_write(int dir, const char *path, struct sp_span b, bool synced)
 {
 	enum sp_err e;

@@ -118,6 +118,8 @@ from_supervisor(struct sp_notary *n, struct sp_packet *p)
 				sp_run_end(n, &n->run[i], text);
 			}
 		return SP_OK;
+	case SP_MSG_n_erase:
+		return sp_notary_ends(n, p);
 	case SP_MSG_stop:
 		n->stop = true;
 		return SP_OK;
@@ -196,6 +198,7 @@ work(struct sp_notary *n, const struct pollfd *pf)
 		drop(&n->brk, "broker", serve(n, &n->brk, sp_notary_take));
 	if (n->is_dead)
 		return SP_ERR_IO;
+	SP_TRY(sp_notary_end_signed(n));
 	now = sp_boot_us();
 	if (n->n_waiting > 0 && (n->is_urgent || n->stop ||
 	    now - n->oldest_us >= SP_NOTARY_HOLD_US))

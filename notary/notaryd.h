@@ -64,6 +64,11 @@ struct sp_notary {
 	struct {
 		uint64_t corr, index;
 	} waiting[SP_NOTARY_WAITING_MAX];
+	struct {		/* the supervisor waits for a head over that leaf */
+		bool is_asked;
+		uint8_t session[16];
+		uint64_t index;
+	} ending;
 	bool is_urgent;
 	int64_t oldest_us;
 	/* witnesses */
@@ -83,6 +88,9 @@ void sp_notary_refuse(struct sp_notary *n, enum sp_log_state st, const char *why
 /* take.c: an error drops the broker's link, or, of commit, ends the process. */
 SP_MUST enum sp_err sp_notary_take(struct sp_notary *n, struct sp_packet *p);
 SP_MUST enum sp_err sp_notary_commit(struct sp_notary *n);
+/* May that recording's file go? An error ends the process. */
+SP_MUST enum sp_err sp_notary_ends(struct sp_notary *n, struct sp_packet *p);
+SP_MUST enum sp_err sp_notary_end_signed(struct sp_notary *n);
 
 /* sign.c: an error drops the vault's link. */
 void sp_notary_ask(struct sp_notary *n, int64_t now);

@@ -211,12 +211,14 @@ sp_nstore_open(int dirfd, struct sp_nstore **out, char *why, size_t cap)
 	if (s == NULL)
 		return SP_ERR_NOMEM;
 	s->dir = dirfd;
-	s->journal = -1;
+	s->journal = s->acts = -1;
 	s->bundle.max = SP_TLOG_BUNDLE_MAX + 8;
 	s->put.max = 4u * SP_TLOG_BUNDLE_MAX;
 	s->note.max = SP_NOTE_MAX + 8192;
 	s->full = sp_tlog_dir_new(dirfd, 0);
 	e = s->full == NULL ? SP_ERR_NOMEM : load(s, &y);
+	if (e == SP_OK)
+		e = sp_nacts_open(s);
 	if (e != SP_OK) {
 		if (e != SP_ERR_CRYPTO)
 			snprintf(why, cap, "it cannot be read or written: %s",

@@ -192,6 +192,12 @@ sp_nstore_size(const struct sp_nstore *s)
 	return s->tree.size;
 }
 
+uint64_t
+sp_nstore_next(const struct sp_nstore *s)
+{
+	return s->tree.size + s->n_put;
+}
+
 enum sp_err
 sp_nstore_root(struct sp_nstore *s, uint64_t size, uint8_t root[static 32])
 {
@@ -211,6 +217,31 @@ sp_nstore_consistency(struct sp_nstore *s, uint64_t size1, uint64_t size2,
 	if (size2 > s->tree.size)
 		return SP_ERR_INVAL;
 	return sp_tlog_prove_consistency(&src, size1, size2, p);
+}
+
+enum sp_err
+sp_nstore_bundle(struct sp_nstore *s, uint64_t n, struct sp_buf *out)
+{
+	struct sp_span mine = sp_buf_span(&s->bundle);
+
+	if (n < n_full(s, 0))
+		return sp_tlog_bundle(s->dir, n, s->tree.size, out);
+	return n > n_full(s, 0) ? SP_ERR_INVAL : sp_buf_put(out, mine.p, mine.n);
+}
+
+enum sp_err
+sp_nstore_entry(struct sp_nstore *s, uint64_t index, struct sp_buf *out)
+{
+	SP_BUF_AUTO b = {.max = SP_TLOG_BUNDLE_MAX + 8};
+	struct sp_span rest, e = sp_span_of(NULL, 0);
+
+	if (index >= s->tree.size)
+		return SP_ERR_NOTFOUND;
+	SP_TRY(sp_nstore_bundle(s, index / SP_TLOG_TILE, &b));
+	rest = sp_buf_span(&b);
+	for (uint64_t i = 0; i <= index % SP_TLOG_TILE; i++)
+		SP_TRY(sp_tlog_bundle_next(&rest, &e));
+	return sp_buf_put(out, e.p, e.n);
 }
 
 /* Of the bundle, the first n entries. */
@@ -291,6 +322,8 @@ sp_nstore_close(struct sp_nstore *s)
 		return;
 	if (s->journal >= 0)
 		close(s->journal);
+	if (s->acts >= 0)
+		close(s->acts);
 	sp_buf_fini(&s->bundle);
 	sp_buf_fini(&s->put);
 	sp_buf_fini(&s->note);

@@ -12,6 +12,7 @@
  *   checkpoints/    those that were published: SIZE with its cosignatures,
  *                   SIZE.tsr what the time stamp authority said of it
  *   journal         entries that are in no full tile yet
+ *   acts            which entries are holds and ends of recordings (acts.c)
  *
  * An entry is safe when it is in the journal and fdatasync(2) has returned.
  * Everything else can be made again from full tiles and journal:
@@ -32,6 +33,7 @@ SP_MUST enum sp_err sp_nstore_open(int dirfd, struct sp_nstore **s, char *why,
     size_t cap);
 void sp_nstore_close(struct sp_nstore *s);
 uint64_t sp_nstore_size(const struct sp_nstore *s);	/* safe entries */
+uint64_t sp_nstore_next(const struct sp_nstore *s);	/* the number of what is put */
 /* Of the first `size` of them. */
 SP_MUST enum sp_err sp_nstore_root(struct sp_nstore *s, uint64_t size,
     uint8_t root[static 32]);
@@ -52,6 +54,17 @@ SP_MUST enum sp_err sp_nstore_set_note(struct sp_nstore *s, struct sp_span note)
 /* checkpoints/SIZE and, with suffix, checkpoints/SIZE.suffix. */
 SP_MUST enum sp_err sp_nstore_keep(struct sp_nstore *s, uint64_t size,
     const char *suffix, struct sp_span bytes);
+/* What the log says of a recording's holds and end (acts.c), of entries that are safe.
+ * put: before the commit of that entry; of acts that are neither it does nothing.
+ * SP_ERR_FULL, SP_ERR_IO: the entry must not be committed. */
+struct sp_nacts {
+	bool is_held, is_ended;
+	uint64_t end;		/* the number of that leaf */
+};
+SP_MUST enum sp_err sp_nacts_put(struct sp_nstore *s, uint8_t act,
+    const uint8_t session[static 16], uint64_t index);
+SP_MUST enum sp_err sp_nacts_of(struct sp_nstore *s,
+    const uint8_t session[static 16], struct sp_nacts *out);
 /* Any other file below the directory, in the place of what was there. */
 SP_MUST enum sp_err sp_nstore_write(struct sp_nstore *s, const char *path,
     struct sp_span bytes);

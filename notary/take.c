@@ -91,6 +91,41 @@ on_point(struct sp_notary *n, struct sp_packet *p)
 	    answer(n, p->corr, e, 0);
 }
 
+/* A recording has one end, and none while it is held; what has ended is not held any
+ * more. The leaves say so, whatever the database has. SP_ERR_EXISTS: its end stands at
+ * `index`. */
+static enum sp_err
+check_act(struct sp_notary *n, const struct sp_leaf *l, uint64_t *index)
+{
+	struct sp_nacts a;
+
+	if (l->type != SP_LEAF_ACT || (l->act != SP_ACT_HOLD &&
+	    l->act != SP_ACT_DELETE))
+		return SP_OK;
+	if (n->n_waiting > 0)
+		SP_TRY(sp_notary_commit(n));
+	SP_TRY(sp_nacts_of(n->store, l->session, &a));
+	*index = a.end;
+	if (a.is_ended)
+		return l->act == SP_ACT_DELETE ? SP_ERR_EXISTS : SP_ERR_DENIED;
+	return l->act == SP_ACT_DELETE && a.is_held ? SP_ERR_DENIED : SP_OK;
+}
+
+static enum sp_err
+put_act(struct sp_notary *n, uint64_t corr, bool urgent, const struct sp_leaf *l)
+{
+	uint64_t index = sp_nstore_next(n->store);
+	enum sp_err e = check_act(n, l, &index);
+
+	if (e == SP_OK && l->type == SP_LEAF_ACT) {
+		index = sp_nstore_next(n->store);
+		e = sp_nacts_put(n->store, l->act, l->session, index);
+	}
+	if (e == SP_ERR_EXISTS)
+		return answer(n, corr, SP_OK, index);
+	return e == SP_OK ? put(n, corr, urgent, l) : answer(n, corr, e, 0);
+}
+
 static enum sp_err
 on_note(struct sp_notary *n, struct sp_packet *p)
 {
@@ -105,7 +140,7 @@ on_note(struct sp_notary *n, struct sp_packet *p)
 	if (n->state != SP_LOG_GOOD && n->state != SP_LOG_WAITS)
 		return answer(n, p->corr, SP_ERR_STATE, 0);
 	l.at_us = sp_now_us();
-	return put(n, p->corr, m.urgent == 1, &l);
+	return put_act(n, p->corr, m.urgent == 1, &l);
 }
 
 enum sp_err
@@ -119,6 +154,50 @@ sp_notary_take(struct sp_notary *n, struct sp_packet *p)
 	default:
 		return SP_ERR_PROTO;
 	}
+}
+
+static enum sp_err
+say_end(struct sp_notary *n, enum sp_err e)
+{
+	struct sp_msg_n_deleting m = {.err = (uint8_t)e};
+
+	memcpy(m.session, n->ending.session, 16);
+	n->ending.is_asked = false;
+	return sp_send_n_deleting(&n->sup, 0, &m, NULL);
+}
+
+/* A file may go when its end is under a signed head, and not before: who looks at
+ * the directory then finds why. */
+enum sp_err
+sp_notary_end_signed(struct sp_notary *n)
+{
+	if (!n->ending.is_asked || !n->has_head ||
+	    n->ending.index >= n->head.size)
+		return SP_OK;
+	return say_end(n, SP_OK);
+}
+
+/* The supervisor asks: may that recording's file be removed? */
+enum sp_err
+sp_notary_ends(struct sp_notary *n, struct sp_packet *p)
+{
+	struct sp_msg_n_erase ask;
+	struct sp_nacts a;
+	enum sp_err e;
+
+	SP_TRY(sp_dec_n_erase(p->body, &ask));
+	n->ending.is_asked = true;
+	memcpy(n->ending.session, ask.session, 16);
+	if (n->state != SP_LOG_GOOD && n->state != SP_LOG_WAITS)
+		return say_end(n, SP_ERR_STATE);
+	if (n->n_waiting > 0)
+		SP_TRY(sp_notary_commit(n));
+	e = sp_nacts_of(n->store, ask.session, &a);
+	if (e != SP_OK || a.is_held || !a.is_ended)
+		return say_end(n, e != SP_OK ? e : a.is_held ? SP_ERR_DENIED :
+		    SP_ERR_NOTFOUND);
+	n->ending.index = a.end;
+	return sp_notary_end_signed(n);
 }
 
 enum sp_err

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "vault/backup.h"
 #include "vault/kinds.h"
+#include "vault/storekey.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
 
@@ -189,6 +190,8 @@ dispatch(struct sp_vaultd *v, struct sp_control *c, struct sp_packet *p)
 		return on_totp_new(v, c, p);
 	case SP_MSG_vc_rule_set:
 		return sp_on_rule_set(v, c, p);
+	case SP_MSG_vc_store_key:
+		return sp_on_store_key(v, c, p);
 	case SP_MSG_vc_backup_key:
 		return sp_on_backup_key(v, c, p);
 	case SP_MSG_vc_reveal:

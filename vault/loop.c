@@ -11,11 +11,12 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "vault/storekey.h"
 #include "vault/vaultd.h"
 #include "vault/poison.h"
 
 #define STACK_BYTES 65536	/* more than any call of ours goes down */
-#define PF_MAX (5 + SP_CONTROLS_MAX + SP_PLAYS_MAX + 2 * SP_LEASES_MAX)
+#define PF_MAX (6 + SP_CONTROLS_MAX + SP_PLAYS_MAX + 2 * SP_LEASES_MAX)
 
 void
 sp_packet_wipe(struct sp_link *l, const struct sp_packet *p)
@@ -77,10 +78,11 @@ sp_vaultd_init(struct sp_vaultd *v)
 
 	*v = (struct sp_vaultd){.listen_fd = -1, .dir_fd = -1, .owner = geteuid(),
 	    .state_fault = "the vault has no state file: sallyport init"};
-	v->sup.fd = v->brk.fd = v->nty.fd = v->loghead.fd = -1;
+	v->sup.fd = v->brk.fd = v->nty.fd = v->shp.fd = v->loghead.fd = -1;
 	v->sup.tx_tail = &v->sup.tx_head;
 	v->brk.tx_tail = &v->brk.tx_head;
 	v->nty.tx_tail = &v->nty.tx_head;
+	v->shp.tx_tail = &v->shp.tx_head;
 	SP_TRY(sp_secret_init());
 	v->leases = sp_leases_new(&v->root, &ops);
 	v->plays = sp_plays_new(&v->root, &ops);
@@ -116,6 +118,7 @@ sp_vaultd_fini(struct sp_vaultd *v)
 	v->spent = NULL;
 	sp_link_fini(&v->brk);
 	sp_link_fini(&v->nty);
+	sp_link_fini(&v->shp);
 	sp_loghead_fini(&v->loghead);
 	sp_link_fini(&v->sup);
 	for (size_t i = 0; i < v->n_ctl; i++)
@@ -261,6 +264,17 @@ take_credential(struct sp_vaultd *v, int fd)
 	    sp_err_text(e));
 }
 
+static void
+attach(struct sp_vaultd *v, uint16_t role, int fd)
+{
+	if (role == SP_ROLE_NTY)
+		sp_notary_attach(v, fd);
+	else if (role == SP_ROLE_SHP)
+		sp_ship_attach(v, fd);
+	else
+		sp_broker_attach(v, fd);
+}
+
 static enum sp_err
 from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 {
@@ -273,12 +287,10 @@ from_supervisor(struct sp_vaultd *v, struct sp_packet *p)
 	switch (p->type) {
 	case SP_MSG_peer_link:
 		SP_TRY(sp_dec_peer_link(p->body, &pe));
-		if (pe.role != SP_ROLE_BRK && pe.role != SP_ROLE_NTY)
+		if (pe.role != SP_ROLE_BRK && pe.role != SP_ROLE_NTY &&
+		    pe.role != SP_ROLE_SHP)
 			return SP_ERR_PROTO;
-		if (pe.role == SP_ROLE_NTY)
-			sp_notary_attach(v, p->fds[0]);
-		else
-			sp_broker_attach(v, p->fds[0]);
+		attach(v, pe.role, p->fds[0]);
 		p->n_fds = 0;
 		return SP_OK;
 	case SP_MSG_egress_link:
@@ -413,7 +425,7 @@ enum sp_err
 sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 {
 	static struct pollfd pf[PF_MAX];
-	struct pollfd *const ctl = pf + 5;
+	struct pollfd *const ctl = pf + 6;
 	size_t n_ctl = v->n_ctl, n_play, n_lease;
 	struct pollfd *const play = ctl + n_ctl;
 	struct pollfd *lease;
@@ -425,12 +437,13 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	pf[2] = (struct pollfd){.fd = v->listen_fd, .events = POLLIN};
 	pf[3] = (struct pollfd){.fd = sp_fronts_fd(v->fronts), .events = POLLIN};
 	poll_link(&pf[4], &v->nty);
+	poll_link(&pf[5], &v->shp);
 	for (size_t i = 0; i < n_ctl; i++)
 		poll_link(&ctl[i], &v->ctl[i].link);
 	n_play = sp_plays_poll(v->plays, play, SP_PLAYS_MAX);
 	lease = play + n_play;
 	n_lease = sp_leases_poll(v->leases, lease, 2 * SP_LEASES_MAX);
-	if (poll(pf, 5 + n_ctl + n_play + n_lease, wait_ms(v, timeout_ms)) < 0)
+	if (poll(pf, 6 + n_ctl + n_play + n_lease, wait_ms(v, timeout_ms)) < 0)
 		return errno == EINTR ? SP_OK : SP_ERR_IO;
 	if (pf[0].revents != 0)
 		SP_TRY(serve_supervisor(v));
@@ -443,6 +456,9 @@ sp_vaultd_turn(struct sp_vaultd *v, int timeout_ms)
 	if (pf[4].revents != 0 && v->nty.fd == pf[4].fd &&
 	    sp_notary_serve(v) != SP_OK)
 		sp_notary_drop(v);
+	if (pf[5].revents != 0 && v->shp.fd == pf[5].fd &&
+	    sp_ship_serve(v) != SP_OK)
+		sp_ship_drop(v);
 	sp_plays_serve(v->plays, play, n_play);
 	sp_leases_serve(v->leases, lease, n_lease);
 	serve_controls(v, ctl, n_ctl);

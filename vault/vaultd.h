@@ -29,6 +29,7 @@
  *   control_slots.c  slots: listed, added, removed
  *   ceremony.c       shares are collected
  *   epochs.c         new epochs of keys, rows and secrets follow
+ *   storekey.c       the key of the store, for sallyport-ship
  *
  * The state file is read once at start and kept: sealing and unsealing need no
  * file. It is replaced when a slot or an epoch comes or goes, below the one
@@ -90,7 +91,7 @@ struct sp_vaultd {
 	struct sp_reveal *reveals;	/* reveal.c */
 	struct sp_kit_making *kit;	/* kit.c */
 	struct sp_fronts *fronts;
-	struct sp_link sup, brk, nty;
+	struct sp_link sup, brk, nty, shp;
 	struct sp_loghead loghead;
 	int listen_fd;
 	uid_t owner;

@@ -34,6 +34,8 @@ struct sp_sessions;
 struct sp_rotations;
 struct sp_krlpushes;
 struct sp_ledger;
+struct sp_shipping;
+struct sp_retention;
 struct sp_peer;
 
 struct sp_broker {
@@ -53,6 +55,8 @@ struct sp_broker {
 	struct sp_rotations *rotations;
 	struct sp_krlpushes *krlpushes;
 	struct sp_ledger *ledger;
+	struct sp_shipping *shipping;
+	struct sp_retention *retention;
 	bool stopping;
 };
 

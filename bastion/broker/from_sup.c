@@ -7,6 +7,8 @@
 #include "bastion/broker/ledger.h"
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
+#include "bastion/broker/retain.h"
+#include "bastion/broker/ship.h"
 #include "bastion/broker/search.h"
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/vault.h"
@@ -145,6 +147,7 @@ reconfig(struct sp_broker *b, const struct sp_msg_reconfig *m)
 	}
 	b->cfg = fresh;
 	sp_krlpushes_reread(b);
+	sp_retention_reread(b);
 	sp_log_init("broker", fresh.debug != 0);
 	sp_log(SP_INFO, "reconfigured", NULL, "");
 }
@@ -196,6 +199,7 @@ sp_broker_on_sup_packet(struct sp_peer *p, struct sp_packet *k, void *arg)
 	TAKE(play_spawned, sp_session_on_play_spawned(b, &m, k->fds))
 	TAKE(search_opened, sp_search_on_opened(b, &m, k->fds))
 	TAKE(scan_spawned, sp_session_on_scan_spawned(b, &m, k->fds[0]))
+	TAKE(ship_result, sp_ship_on_result(b, &m))
 	TAKE(spawn_failed, on_spawn_failed(b, &m))
 	TAKE(security_event, sp_session_on_security_event(b, "supervisor", &m))
 	TAKE(reconfig, reconfig(b, &m))

@@ -14,7 +14,9 @@
 #include "bastion/broker/login_int.h"
 #include "bastion/broker/main.h"
 #include "bastion/broker/krlpush.h"
+#include "bastion/broker/retain.h"
 #include "bastion/broker/rotate.h"
+#include "bastion/broker/ship.h"
 #include "bastion/broker/session_int.h"
 #include "bastion/broker/vault.h"
 #include "common/parent.h"
@@ -63,7 +65,8 @@ make_rooms(struct sp_broker *b, const char *db, int control)
 	    (b->approvals = sp_approvals_new(b)) == NULL ||
 	    (b->sessions = sp_sessions_new(b)) == NULL ||
 	    (b->rotations = sp_rotations_new(b)) == NULL ||
-	    sp_krlpushes_new(b) == NULL ||
+	    sp_krlpushes_new(b) == NULL || sp_shipping_new(b) == NULL ||
+	    sp_retention_new(b) == NULL ||
 	    (b->logins = sp_logins_new(b)) == NULL ||
 	    sp_control_new(b, control) == NULL)
 		return SP_ERR_NOMEM;

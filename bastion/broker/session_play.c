@@ -4,6 +4,7 @@
 #include "bastion/broker/session_masks.h"
 #include "bastion/broker/search.h"
 #include "bastion/broker/ledger.h"
+#include "bastion/broker/ship.h"
 #include "common/signed.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
  * second, and only then is there a process that can read a recording. */
 #define START_S 15
 #define KEYS (1u << SP_LANE_IN)
+#define FETCH_S 900	/* with the way from the store */
 
 enum play_state { PLAY_LOADING, PLAY_SPAWNING, PLAY_GRANTING, PLAY_RUNNING, PLAY_OVER };
 
@@ -30,6 +32,8 @@ struct play {
 	struct sp_buf rows;	/* of mode TIMELINE */
 	bool has_more_rows;
 	bool has_row_head, has_audit_head;
+	bool is_stored;		/* not on this disk */
+	struct sp_ship_wish wish;
 	uint8_t row_head[32], audit_head[32];
 	struct sp_peer *peer;
 	int stream;
@@ -381,21 +385,50 @@ play_spawn_failed(struct sp_broker *b, uint64_t id, uint32_t err_no,
 
 /* ------------------------------------------------------- before anything plays */
 
+static void
+spawn(struct play *v)
+{
+	struct sp_msg_play_spawn m = {.play = v->id};
+
+	v->state = PLAY_SPAWNING;
+	memcpy(m.session, v->session, 16);
+	sp_peer_sent(v->b->sup, sp_send_play_spawn(&v->b->sup->link, v->id, &m,
+	    NULL));
+}
+
+/* Back from the store: a file like any other, and judged like one. */
+static void
+fetched(void *arg, enum sp_err e, const char *text)
+{
+	struct play *v = arg;
+	char why[400];
+
+	snprintf(why, sizeof(why), "the recording is in the store, and cannot be "
+	    "fetched: %.250s", text);
+	if (v->state == PLAY_LOADING && e != SP_OK)
+		play_end(v, e == SP_ERR_NOTFOUND ? e : SP_ERR_IO, why);
+	else if (v->state == PLAY_LOADING)
+		spawn(v);
+	play_release(v);
+}
+
 /* The audit has it, and the transparency log. */
 static void
 logged(void *arg, enum sp_err e)
 {
 	struct play *v = arg;
-	struct sp_msg_play_spawn m = {.play = v->id};
 
 	if (v->state == PLAY_LOADING && e != SP_OK) {
 		play_end(v, e, "nothing is shown that the transparency log does not "
 		    "have first, and it takes nothing: sallyport doctor says why");
+	} else if (v->state == PLAY_LOADING && v->is_stored) {
+		struct timeval tv = {.tv_sec = FETCH_S};
+
+		event_add(v->deadline, &tv);
+		v->refs++;
+		sp_ship_wish(v->b, &v->wish, fetched, v);
 	} else if (v->state == PLAY_LOADING) {
-		v->state = PLAY_SPAWNING;
-		memcpy(m.session, v->session, 16);
-		sp_peer_sent(v->b->sup,
-		    sp_send_play_spawn(&v->b->sup->link, v->id, &m, NULL));
+		spawn(v);
 	}
 	play_release(v);
 }
@@ -483,7 +516,7 @@ static void
 got_row(void *arg, enum sp_err e, struct sp_rows *r)
 {
 	struct play *v = arg;
-	SP_BUF_AUTO head = {.max = 64};
+	SP_BUF_AUTO head = {.max = 64}, sha256 = {.max = 64};
 	char id[SP_UUID_TEXT];
 	const char *p[1] = {id};
 
@@ -498,6 +531,22 @@ got_row(void *arg, enum sp_err e, struct sp_rows *r)
 		play_release(v);
 		return;
 	}
+	if (sp_rows_get(r, 0, "decided_us") != NULL) {
+		char when[SP_TIME_TEXT], text[200];
+
+		sp_time_text(when, sp_rows_i64(r, 0, "decided_us"), false);
+		snprintf(text, sizeof(text), "it was deleted, as decided on %s", when);
+		play_end(v, SP_ERR_STATE, text);
+		play_release(v);
+		return;
+	}
+	v->is_stored = sp_rows_bool(r, 0, "stored");
+	v->wish = (struct sp_ship_wish){.what = SP_SHIP_FETCH,
+	    .started_us = sp_rows_i64(r, 0, "started_us"),
+	    .size = (uint64_t)sp_rows_i64(r, 0, "size")};
+	memcpy(v->wish.session, v->session, 16);
+	if (sp_rows_bytes(r, 0, "sha256", &sha256) == SP_OK && sha256.len == 32)
+		memcpy(v->wish.sha256, sp_buf_span(&sha256).p, 32);
 	if (sp_rows_bytes(r, 0, "head", &head) == SP_OK &&
 	    sp_buf_span(&head).n == 32) {
 		v->has_row_head = true;
@@ -573,7 +622,7 @@ sp_session_play_rows(struct sp_broker *b, const struct sp_actor *who,
     struct sp_span rows, bool more, sp_play_cb cb, void *arg)
 {
 	char id[SP_UUID_TEXT];
-	const char *p[1] = {id};
+	const char *p[2] = {id, b->node};
 	struct timeval tv = {.tv_sec = START_S};
 	struct play *v;
 
@@ -605,6 +654,9 @@ sp_session_play_rows(struct sp_broker *b, const struct sp_actor *who,
 	event_add(v->deadline, &tv);
 	v->refs++;
 	sp_uuid_text(id, session);
-	sp_store_query(b->store, "SELECT head FROM sessions WHERE id = $1::uuid",
-	    p, 1, got_row, v);
+	sp_store_query(b->store, "SELECT s.head, s.started_us, h.size, h.sha256, "
+	    "d.decided_us, h.shipped_us IS NOT NULL AND (NOT h.local OR h.node <> "
+	    "$2) AS stored FROM sessions s LEFT JOIN shipments h ON h.session_id = "
+	    "s.id LEFT JOIN deletions d ON d.session_id = s.id WHERE s.id = "
+	    "$1::uuid", p, 2, got_row, v);
 }

@@ -155,6 +155,8 @@ char *sp_call_detail(const char *name, ...) __attribute__((sentinel));
 	X(sessions) X(sessions_show) X(files) X(kill) X(steer) X(held)        \
 	X(watch) X(keys_ask) X(keys_list) X(keys_text) X(keys_approve)        \
 	X(replay) X(search) X(verify) X(export)                               \
+	X(recordings) X(recordings_status) X(recordings_fetch)                \
+	X(hold) X(hold_release) X(hold_list) X(retention_plan)                \
 	X(log_status) X(log_rows) X(evidence_rows) X(evidence_seal) X(audit) X(audit_verify)                                              \
 	X(policy_check) X(policy_load) X(policy_show) X(policy_explain)       \
 	X(users_list) X(users_show) X(users_add) X(users_disable)             \

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bastion/broker/flow.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_session.h"
@@ -300,6 +301,27 @@ walk_over(struct walk *w)
 	sp_call_end(c, bad == 0 ? SP_EXIT_OK : SP_EXIT_REFUSED);
 }
 
+/* What is not on this disk, and is not missing. */
+static void
+walk_past(struct walk *w)
+{
+	const struct sp_rows *r = w->c->rows[0];
+
+	for (; w->at < w->n; w->at++) {
+		bool deleted = sp_rows_bool(r, w->at, "deleted");
+
+		if (!deleted && !sp_rows_bool(r, w->at, "stored"))
+			return;
+		sp_list_add(w->list, (const char *[]){sp_rows_get(r, w->at, "id"),
+		    deleted ? "deleted" : "stored",
+		    sp_rows_get(r, w->at, "person_name"),
+		    sp_rows_get(r, w->at, "target_name"),
+		    sp_rows_get(r, w->at, "started_us"), deleted ?
+		    "its end is in the transparency log" :
+		    "in the store of objects: verify of it alone fetches it"});
+	}
+}
+
 static void
 walk_next(struct walk *w)
 {
@@ -309,6 +331,7 @@ walk_next(struct walk *w)
 	char line[80];
 	uint8_t id[16];
 
+	walk_past(w);
 	if (c->gone || w->at >= w->n) {
 		walk_over(w);
 		return;
@@ -343,9 +366,13 @@ sp_verb_verify(struct sp_call *c)
 	bool all = sp_call_has(c, "all");
 
 	if (c->started) {
-		sp_call_load(c, 0, (struct sp_need[]){{.sql = SP_SESSION_SELECT
-		    " WHERE ended_us IS NOT NULL ORDER BY started_us"}}, 1,
-		    walk_begin);
+		sp_call_load(c, 0, (struct sp_need[]){{.sql = "SELECT s.id, "
+		    "s.person_name, s.target_name, s.started_us, d.session_id IS NOT "
+		    "NULL AS deleted, h.shipped_us IS NOT NULL AND (NOT h.local OR "
+		    "h.node <> $1) AS stored FROM sessions s LEFT JOIN shipments h ON "
+		    "h.session_id = s.id LEFT JOIN deletions d ON d.session_id = s.id "
+		    "WHERE s.ended_us IS NOT NULL ORDER BY s.started_us",
+		    .p = {c->b->node}, .n = 1}}, 1, walk_begin);
 		return;
 	}
 	if (all == (c->n_pos == 1) || (all && sp_call_has(c, "screens"))) {

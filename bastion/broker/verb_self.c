@@ -8,6 +8,7 @@
 #include "bastion/broker/login.h"
 #include "bastion/broker/session.h"
 #include "bastion/broker/vault.h"
+#include "bastion/broker/ship.h"
 #include "bastion/broker/verb_int.h"
 #include "bastion/broker/verb_key.h"
 
@@ -133,6 +134,7 @@ status_print(void *arg, enum sp_err e, struct sp_packet *reply)
 		{"connections", "connections", SP_COL_NUMBER},
 		{"sessions", "running sessions", SP_COL_NUMBER},
 		{"rotations_failed", "rotations failed", SP_COL_NUMBER},
+		{"unshipped", "recordings to ship", SP_COL_NUMBER},
 		{"policy_rules", "rules of the policy", SP_COL_NUMBER},
 		{"policy_hash", "policy", SP_COL_TEXT},
 	};
@@ -140,17 +142,21 @@ status_print(void *arg, enum sp_err e, struct sp_packet *reply)
 	struct sp_call *c = s->c;
 	struct sp_msg_v_status_r v = {0};
 	struct sp_list *l = sp_list_new(cols, sizeof(cols) / sizeof(cols[0]));
-	char conns[24], rules[24];
+	char conns[24], rules[24], waiting[24];
+	const struct sp_ship_status *ship = sp_ship_status(c->b);
 	bool known = e == SP_OK && sp_dec_v_status_r(reply->body, &v) == SP_OK;
 
 	snprintf(conns, sizeof(conns), "%zu", sp_login_count(c->b));
+	snprintf(waiting, sizeof(waiting), "%llu",
+	    (unsigned long long)ship->waiting);
 	snprintf(rules, sizeof(rules), "%zu", c->b->policy == NULL ? 0 :
 	    sp_policy_n_rules(c->b->policy));
 	sp_list_add(l, (const char *[]){c->b->node,
 	    sp_store_is_up(c->b->store) ? "ok" : "away",
 	    !known ? "away" : v.sealed ? "sealed" : "open",
 	    v.demo ? "t" : "f", conns, s->running[0] != '\0' ? s->running : NULL,
-	    s->failed[0] != '\0' ? s->failed : NULL, rules, c->b->policy == NULL ? "none: everything is denied" :
+	    s->failed[0] != '\0' ? s->failed : NULL, ship->is_on ? waiting : NULL, rules,
+	    c->b->policy == NULL ? "none: everything is denied" :
 	    c->b->policy_hash});
 	print_one(c, l);
 }

@@ -92,7 +92,8 @@ int sp_cli_relay(int fd, const struct sp_open *open, int in,
 /* ------------------------------------------------------------------ layout */
 enum sp_cli_user { SP_U_INGRESS, SP_U_EGRESS, SP_U_SQL, SP_U_AUTH,
 	SP_U_BROKER, SP_U_VAULT, SP_U_RECORDER, SP_U_PLAYER, SP_U_DB,
-	SP_U_TOKEN, SP_U_SCRIBE, SP_U_NOTARY, SP_U_WITNESS, SP_U_COUNT };
+	SP_U_TOKEN, SP_U_SCRIBE, SP_U_NOTARY, SP_U_WITNESS, SP_U_SHIP,
+	SP_U_COUNT };
 /* Fills *w; without root it is the caller. SP_ERR_NOTFOUND: no such user. */
 SP_MUST enum sp_err sp_cli_user(enum sp_cli_user u, struct sp_who *w);
 const char *sp_cli_user_name(enum sp_cli_user u);
@@ -187,6 +188,8 @@ SP_MUST enum sp_err sp_cli_qr(const char *text);
 /* One line, from the terminal without echo or from standard input. */
 SP_MUST enum sp_err sp_cli_secret_line(const char *prompt, struct sp_buf *out);
 /* The vault's own socket; each says what went wrong. */
+int sp_cli_store_health(const struct sp_cli *c, char *text, size_t cap);
+int sp_cmd_store_key(const struct sp_cli *c, int argc, char **argv);
 int sp_cli_vault_reach(const struct sp_cli *c, struct sp_link *l);
 int sp_cli_vault_answer(struct sp_link *l, uint16_t type, struct sp_packet *p);
 /* Waits for vc_done and says it; state is for --json. */

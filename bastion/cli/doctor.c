@@ -409,6 +409,7 @@ sp_cmd_doctor(struct sp_cli *c, int argc, char **argv)
 		dr_rotation(&x);
 		dr_krl(&x);
 		dr_log(&x);
+		dr_store(&x);
 		dr_owed(&x);
 	}
 	if (c->json)

@@ -31,6 +31,7 @@ json_object *dr_ask(struct exam *x, const char *const *words, size_t n);
 void dr_seals(struct exam *x);
 void dr_targets(struct exam *x);
 void dr_log(struct exam *x);
+void dr_store(struct exam *x);
 void dr_krl(struct exam *x);
 void dr_host_key(struct exam *x);
 void dr_rotation(struct exam *x);

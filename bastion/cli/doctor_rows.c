@@ -160,3 +160,16 @@ dr_krl(struct exam *x)
 		    "certificates", all);
 }
 
+
+/* What is not in the store of objects yet, and why. */
+void
+dr_store(struct exam *x)
+{
+	char text[600];
+	int level = sp_cli_store_health(x->c, text, sizeof(text));
+
+	if (level > 0)
+		dr_say(x, level == 1 ? OK : level == 2 ? WARN : FAIL, "store",
+		    "recordings stay on this disk meanwhile; sallyport recordings "
+		    "--unshipped, sallyport vault store-key", "%s", text);
+}

@@ -44,6 +44,7 @@ static const char *const user_names[SP_U_COUNT] = {
 	[SP_U_PLAYER] = "sallyport-player", [SP_U_DB] = "sallyport-db",
 	[SP_U_TOKEN] = "sallyport-token", [SP_U_SCRIBE] = "sallyport-scribe",
 	[SP_U_NOTARY] = "sallyport-notary", [SP_U_WITNESS] = "sallyport-witness",
+	[SP_U_SHIP] = "sallyport-ship",
 };
 
 const char *

@@ -176,8 +176,8 @@ static const struct command {
 	{"identity", sp_cmd_identity, "identity new|show FILE"},
 	{"doctor", sp_cmd_doctor, "doctor [--json | --repair "
 	    "[TABLE/ID=accept|drop]...]"},
-	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share "
-	    "[--json]"},
+	{"vault", sp_cmd_vault, "vault status|unseal|seal|ca-key|slots|rotate|share|"
+	    "store-key [--json]"},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 

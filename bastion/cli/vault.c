@@ -230,6 +230,8 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 		return sp_cmd_slots(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "rotate") == 0)
 		return sp_cmd_rotate(c, argc, argv);
+	if (argc >= 2 && strcmp(argv[1], "store-key") == 0)
+		return sp_cmd_store_key(c, argc, argv);
 	if (argc >= 2 && strcmp(argv[1], "share") == 0)
 		return sp_cmd_share(c, argc, argv);
 	if (argc == 2 && strcmp(argv[1], "status") == 0)
@@ -243,7 +245,8 @@ sp_cmd_vault(struct sp_cli *c, int argc, char **argv)
 	    "       sallyport vault unseal [--shares | --credential FILE | --token]\n"
 	    "       sallyport vault slots [add|verify|remove ...]\n"
 	    "       sallyport vault rotate [--json]\n"
-	    "       sallyport vault share");
+	    "       sallyport vault share\n"
+	    "       sallyport vault store-key [--forget]");
 }
 
 /* -------------------------------------------------------------------- totp */

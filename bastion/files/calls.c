@@ -14,6 +14,8 @@ const struct sp_syscall sp_files_syscalls[] = {
     SP_CALL(unlinkat, "one in which nothing was recorded"),
     SP_CALL(newfstatat, "is it there?"),
     SP_CALL(pread64, "does it hold anything?"),
+    SP_CALL(pwrite64, "the end of a recording: over its sealed keys"),
+    SP_CALL(fsync, "that, and names that go"),
     SP_CALL(faccessat, "is it closed already?"),
 #ifdef __NR_faccessat2
     SP_CALL(faccessat2, "the same"),

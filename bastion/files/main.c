@@ -22,6 +22,7 @@
 #define LENGTH_AT 12
 #define HEADER_MAX 61060
 #define OPEN_BYTES 220
+#define KEYS_MAX 65536u		/* a header with all its boxes is smaller */
 #define LIST_MAX 1000		/* recordings without an end, to a new broker */
 
 struct files {
@@ -144,6 +145,66 @@ close_name(const struct files *f, const uint8_t *id)
 	return bad;
 }
 
+/* ------------------------------------------------------ to the store, and the end */
+
+static int
+remove_one(const struct files *f, const uint8_t *id, const char *ext)
+{
+	char name[NAME_BYTES];
+
+	name_of(name, id, ext);
+	if (unlinkat(f->dir, name, 0) != 0 && errno != ENOENT)
+		return errno;
+	return fsync(f->dir) == 0 ? 0 : errno;
+}
+
+static int
+open_fetch(const struct files *f, const uint8_t *id)
+{
+	int bad = remove_one(f, id, "fetch");
+
+	errno = bad;
+	return bad != 0 ? -1 : open_one(f, id, "fetch", O_WRONLY | O_CREAT | O_EXCL);
+}
+
+/* It was synced by who wrote it. */
+static int
+keep_fetched(const struct files *f, const uint8_t *id)
+{
+	char from[NAME_BYTES], to[NAME_BYTES];
+
+	name_of(from, id, "fetch");
+	name_of(to, id, "spr");
+	if (is_closed(f, id))
+		return remove_one(f, id, "fetch");
+	if (renameat(f->dir, from, f->dir, to) != 0)
+		return errno;
+	return fsync(f->dir) == 0 ? 0 : errno;
+}
+
+/* The keys of the lanes are in the header, sealed, and nowhere else: they are
+ * overwritten before the name goes. Whoever has the file open, or finds its blocks on a
+ * disk that is written in place, does not have them any more. */
+static int
+destroy(const struct files *f, const uint8_t *id)
+{
+	static const uint8_t zero[KEYS_MAX];
+	int fd = open_one(f, id, "spr", O_WRONLY), bad = 0;
+	struct stat st;
+	size_t n;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : errno;
+	if (fstat(fd, &st) != 0)
+		bad = errno;
+	n = bad == 0 && st.st_size < (off_t)sizeof(zero) ? (size_t)st.st_size :
+	    sizeof(zero);
+	if (bad == 0 && (pwrite(fd, zero, n, 0) != (ssize_t)n || fsync(fd) != 0))
+		bad = errno != 0 ? errno : EIO;
+	close(fd);
+	return bad != 0 ? bad : remove_one(f, id, "spr");
+}
+
 /* ------------------------------------------------------------------- answers */
 
 static enum sp_err
@@ -247,6 +308,18 @@ serve(struct files *f, const struct sp_packet *k)
 		    SP_FILE_DROP));
 	case SP_FILE_LIST:
 		return list(f);
+	case SP_FILE_FINISHED:
+		return opened(f, open_one(f, m.sessions.p, "spr", O_RDONLY));
+	case SP_FILE_FETCH:
+		return opened(f, open_fetch(f, m.sessions.p));
+	case SP_FILE_FETCHED:
+		return done(f, keep_fetched(f, m.sessions.p));
+	case SP_FILE_UNFETCH:
+		return done(f, remove_one(f, m.sessions.p, "fetch"));
+	case SP_FILE_FORGET:
+		return done(f, remove_one(f, m.sessions.p, "spr"));
+	case SP_FILE_DESTROY:
+		return done(f, destroy(f, m.sessions.p));
 	default:
 		return SP_ERR_PROTO;
 	}

@@ -194,7 +194,8 @@ unlink_job(struct sp_files *f, struct sp_file_job **at)
 static bool
 is_question(const struct sp_file_job *j)
 {
-	return j->op <= SP_FILE_READ_MANY;
+	return j->op <= SP_FILE_READ_MANY || j->op == SP_FILE_FINISHED ||
+	    j->op == SP_FILE_FETCH;
 }
 
 static void

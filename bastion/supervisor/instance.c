@@ -2,6 +2,7 @@
 #include "bastion/supervisor/sup.h"
 #include "common/keysrule.h"
 #include "common/sealto.h"
+#include "common/storeurl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 const struct sp_role_row sp_role_rows[SP_RX_COUNT] = {
     [SP_RX_VAULT] = {SP_ROLE_VLT, "sallyport-vault", false},
     [SP_RX_NOTARY] = {SP_ROLE_NTY, "sallyport-notary", false},
+    [SP_RX_SHIP] = {SP_ROLE_SHP, "sallyport-ship", false},
     [SP_RX_BROKER] = {SP_ROLE_BRK, "sallyport-broker", false},
     [SP_RX_RECORDER] = {SP_ROLE_REC, "sallyport-recorder", true},
     [SP_RX_EGRESS] = {SP_ROLE_EGR, "sallyport-egress", true},
@@ -209,6 +211,25 @@ check_keys_rule(struct sp_instance *in)
 }
 
 static enum sp_err
+check_store(struct sp_instance *in)
+{
+	struct sp_storeurl u;
+	char bad[200];
+	enum sp_err e = sp_storeurl_parse(&in->cfg, &u, bad, sizeof(bad));
+
+	if (e == SP_OK && access(in->cfg.ship_ca, R_OK) != 0) {
+		sp_say(in, "cannot read %s (ship_ca): %s", in->cfg.ship_ca,
+		    strerror(errno));
+		return SP_ERR_IO;
+	}
+	if (e == SP_ERR_NOTFOUND)
+		return SP_OK;	/* there is none */
+	if (e != SP_OK)
+		sp_say(in, "%s", bad);
+	return e;
+}
+
+static enum sp_err
 name_proxies(struct sp_instance *in)
 {
 	char bad[128];
@@ -289,6 +310,8 @@ find_users(struct sp_instance *in)
 		if (!in->as_root)
 			continue;
 		pw = getpwnam(sp_role_rows[i].exe);
+		if (pw == NULL && !sp_role_is_wanted(in, (enum sp_rx)i))
+			continue;	/* of an instance of before */
 		if (pw == NULL || pw->pw_uid == 0 || pw->pw_gid == 0) {
 			sp_say(in, "the user %s does not exist, or is root:"
 			    " `sallyport init` as root makes it",
@@ -351,7 +374,8 @@ find_libexec(struct sp_instance *in)
 			break;	/* asked for: never another one instead */
 	}
 	for (size_t i = 0; in->libexec >= 0 && i < SP_RX_COUNT; i++)
-		if (faccessat(in->libexec, sp_role_rows[i].exe, X_OK, 0) != 0) {
+		if (sp_role_is_wanted(in, (enum sp_rx)i) && faccessat(in->libexec,
+		    sp_role_rows[i].exe, X_OK, 0) != 0) {
 			sp_say(in, "no executable %s in %s", sp_role_rows[i].exe,
 			    in->libexec_path);
 			return SP_ERR_NOTFOUND;
@@ -390,6 +414,7 @@ sp_instance_reread(struct sp_instance *in)
 	if ((e = read_conf(t)) == SP_OK && (e = name_proxies(t)) == SP_OK &&
 	    (e = check_sealto(t)) == SP_OK &&
 	    (e = check_keys_rule(t)) == SP_OK &&
+	    (e = find_users(t)) == SP_OK && (e = check_store(t)) == SP_OK &&
 	    (e = check_fixed(t, in)) == SP_OK && !in->is_activated)
 		e = sp_instance_relisten(t);
 	if (e != SP_OK) {
@@ -428,6 +453,7 @@ sp_instance_open(struct sp_instance *in, const char *dir)
 	SP_TRY(name_proxies(in));
 	SP_TRY(check_sealto(in));
 	SP_TRY(check_keys_rule(in));
+	SP_TRY(check_store(in));
 	SP_TRY(name_node(in));
 	SP_TRY(name_db(in));
 	SP_TRY(find_users(in));

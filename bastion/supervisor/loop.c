@@ -78,7 +78,7 @@ advance_start(struct sp_sup *s)
 		s->has_failed = true;
 	}
 	for (enum sp_rx i = 0; i < SP_RX_COUNT && !s->has_failed; i++) {
-		if (sp_proc_ready(s, i) != NULL)
+		if (sp_proc_ready(s, i) != NULL || !sp_role_is_wanted(&s->in, i))
 			continue;
 		if (s->slots[i].cur == NULL && sp_proc_start(s, i) != SP_OK) {
 			sp_say(&s->in, "cannot start %s", sp_role_rows[i].exe);
@@ -141,6 +141,7 @@ tick(struct sp_sup *s)
 	sp_run_tick(s, now, &next);
 	sp_files_tick(s, now, &next);
 	sp_proc_tick(s, now, &next);
+	sp_ship_tick(s, now, &next);
 	sp_reload_tick(s);
 	sp_sooner(&next, s->phase_until_us);
 	return next;

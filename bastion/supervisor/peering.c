@@ -111,6 +111,8 @@ sp_proc_say_start(struct sp_sup *s, struct sp_proc *p)
 		return start_vault(s, p);
 	case SP_RX_NOTARY:
 		return start_notary(s, p);
+	case SP_RX_SHIP:
+		return sp_ship_start(s, p);
 	case SP_RX_BROKER:
 		return start_broker(s, p);
 	case SP_RX_INGRESS:

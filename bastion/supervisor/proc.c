@@ -260,6 +260,12 @@ on_packet(struct sp_sup *s, struct sp_proc *p, struct sp_packet *k)
 	case SP_MSG_n_run:
 		SP_TRY(sp_dec_n_run(k->body, &run));
 		return sp_run_ask(s, p, &run);
+	case SP_MSG_n_deleting:
+		return sp_ship_deleting(s, p, k);
+	case SP_MSG_ship_done:
+	case SP_MSG_ship_dial:
+	case SP_MSG_ship_alive:
+		return sp_ship_packet(s, p, k);
 	case SP_MSG_n_checkpoint:
 		SP_TRY(sp_dec_n_checkpoint(k->body, &line));
 		sp_run_syslog(line.line);
@@ -343,6 +349,8 @@ sp_proc_reaped(struct sp_sup *s, struct sp_proc *p, int status)
 			restart_later(s, p);
 	}
 	sp_kid_parent_gone(s, p);
+	if (p->rx == SP_RX_SHIP)
+		sp_ship_gone(s, p);
 	if (p->rx == SP_RX_BROKER) {
 		sp_kid_broker_gone(s);
 		sp_dial_drop_all(s);
@@ -360,6 +368,10 @@ restart_due(struct sp_sup *s, enum sp_rx rx, int64_t now)
 
 	if (slot->restart_us == 0 || slot->restart_us > now)
 		return;
+	if (!sp_role_is_wanted(&s->in, rx)) {
+		slot->restart_us = 0;
+		return;
+	}
 	e = sp_proc_start(s, rx);
 	if (e == SP_OK)
 		return;

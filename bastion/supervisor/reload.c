@@ -62,6 +62,8 @@ sp_reload(struct sp_sup *s)
 	for (enum sp_rx i = 0; i < SP_RX_COUNT; i++) {
 		struct sp_proc *n = s->slots[i].next;
 
+		if (i == SP_RX_SHIP)
+			sp_ship_reread(s);
 		if (!sp_role_rows[i].is_parent)
 			continue;
 		s->slots[i].next = NULL;

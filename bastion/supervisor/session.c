@@ -259,6 +259,8 @@ sp_session_packet(struct sp_sup *s, struct sp_packet *p)
 		return sp_recording_packet(s, p);
 	case SP_MSG_search_spawn:
 		return sp_on_search_spawn(s, p);
+	case SP_MSG_ship_job:
+		return sp_ship_ask(s, p);
 	case SP_MSG_scan_key:
 		return on_scan_key(s, p);
 	default:

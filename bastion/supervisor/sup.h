@@ -30,6 +30,7 @@
  *   recording.* what is done when it has answered
  *   dial.*      connecting to targets
  *   run.*       commands of witnesses; the system's log
+ *   ship.*      recordings to the store of objects, and their end
  *   reload.*    new configuration and executables, while all goes on
  *   loop.*      poll, signals, deadlines, the end
  */
@@ -45,6 +46,7 @@
 enum sp_rx {
 	SP_RX_VAULT,
 	SP_RX_NOTARY,
+	SP_RX_SHIP,			/* only where a store is configured */
 	SP_RX_BROKER,
 	SP_RX_RECORDER,
 	SP_RX_EGRESS,
@@ -272,6 +274,26 @@ struct sp_command {
 	int64_t deadline_us;
 };
 
+/* The one job of sallyport-ship. */
+enum sp_ship_step {
+	SP_SHIP_NONE,
+	SP_SHIP_LEAF,			/* the notary is asked whether it may */
+	SP_SHIP_ROLE,			/* sallyport-ship is being started */
+	SP_SHIP_FILE,			/* sallyport-files opens it */
+	SP_SHIP_OUT,			/* sallyport-ship has it */
+	SP_SHIP_AFTER,			/* the file follows */
+};
+struct sp_shipping {
+	enum sp_ship_step step;
+	bool was_given;			/* to one that ended: once more */
+	const struct sp_proc *by;	/* who has it; not followed */
+	struct sp_msg_ship_job job;
+	uint64_t corr, serial;		/* serial: of what is asked of files */
+	struct sp_msg_ship_done done;	/* its text: */
+	char text[257];
+	int64_t due_us;
+};
+
 enum sp_phase {
 	SP_PHASE_STARTING,
 	SP_PHASE_RUNNING,
@@ -302,6 +324,7 @@ struct sp_sup {
 	size_t n_undialed;
 	struct sp_command runs[SP_RUNS_MAX];
 	struct sp_files files;
+	struct sp_shipping ship;
 	struct sp_dial *dials;
 	size_t n_dials;
 	struct sp_source *sources[1024];
@@ -477,6 +500,19 @@ void sp_run_tick(struct sp_sup *s, int64_t now, int64_t *next);
 void sp_run_kill_all(struct sp_sup *s);
 /* A checkpoint, into the system's log. */
 void sp_run_syslog(struct sp_span line);
+
+/* ship.c */
+bool sp_role_is_wanted(const struct sp_instance *in, enum sp_rx rx);
+SP_MUST enum sp_err sp_ship_start(struct sp_sup *s, struct sp_proc *p);
+SP_MUST enum sp_err sp_ship_ask(struct sp_sup *s, struct sp_packet *p);
+SP_MUST enum sp_err sp_ship_packet(struct sp_sup *s, struct sp_proc *p,
+    const struct sp_packet *k);
+SP_MUST enum sp_err sp_ship_deleting(struct sp_sup *s, struct sp_proc *p,
+    const struct sp_packet *k);
+void sp_ship_reread(struct sp_sup *s);	/* another configuration */
+void sp_ship_tick(struct sp_sup *s, int64_t now, int64_t *next);
+/* It ended: so did its job. */
+void sp_ship_gone(struct sp_sup *s, const struct sp_proc *p);
 
 /* reload.c */
 void sp_reload(struct sp_sup *s);

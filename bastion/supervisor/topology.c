@@ -51,6 +51,7 @@ const struct sp_peering sp_topology_peers[] = {
     {SP_ROLE_BRK, SP_ROLE_VLT},
     {SP_ROLE_NTY, SP_ROLE_VLT},
     {SP_ROLE_NTY, SP_ROLE_BRK},
+    {SP_ROLE_SHP, SP_ROLE_VLT},
 };
 const size_t sp_topology_n_peers =
     sizeof(sp_topology_peers) / sizeof(sp_topology_peers[0]);

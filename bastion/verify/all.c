@@ -26,8 +26,10 @@ struct run {
 	size_t n_files, n_problems, n_printed, n_verdict[8];
 	uint64_t bytes, all_bytes, step;
 	struct row *row;
-	size_t n_rows, cap_rows, n_session_rows;
+	size_t n_rows, cap_rows, n_session_rows, n_stored, n_deleted;
 	uint64_t rows_at;	/* the log's size when the rows were asked for */
+	struct book newer;	/* of a later head; has_newer: it was looked for */
+	bool has_newer;
 	size_t n_late;
 	char late[LATE_MAX][42];	/* files that no signed head covers */
 };
@@ -127,8 +129,12 @@ one_file(struct run *x, int dir, const char *name)
 	}
 	file_judge(&x->book, fd, &r);
 	close(fd);
-	x->n_files++;
 	x->bytes += (uint64_t)st.st_size;
+	/* Its keys were destroyed, its name comes next. */
+	if (!r.has_header && sp_uuid_parse(id, sp_span_of(name, 36)) == SP_OK &&
+	    (s = book_find(&x->book, id)) != NULL && s->is_deleted)
+		return;
+	x->n_files++;
 	if (sp_uuid_parse(id, sp_span_of(name, 36)) != SP_OK ||
 	    (r.has_header && memcmp(id, r.session, 16) != 0)) {
 		problem(x, name, "forged", "it is another session's recording under "
@@ -349,8 +355,49 @@ is_there(const char *dir, const char *id)
 	return access(path, F_OK) == 0;
 }
 
+/* Not on this disk, which the log explains: what to compare once it is fetched. */
 static void
-check_sessions(struct run *x, const char *dir, bool has_rows)
+stored(struct run *x, const struct book_session *s, const char *id)
+{
+	char text[200], hex[65];
+
+	x->n_stored++;
+	sp_hex(hex, s->shipped, 32);
+	snprintf(text, sizeof(text), "in the store of objects, SHA-256 %s: it was not "
+	    "looked at", hex);
+	if (x->json)
+		print_json(x, id, "stored", text);
+}
+
+static void
+deleted(struct run *x, const char *id)
+{
+	x->n_deleted++;
+	if (x->json)
+		print_json(x, id, "deleted", "its end is in the transparency log");
+}
+
+/* What went while we looked: the head that says so is newer than ours. Read once. */
+static bool
+went_since(struct run *x, const char *log, const uint8_t id[static 16])
+{
+	struct book_session *s;
+	uint64_t now = 0;
+
+	if (!x->has_newer) {
+		x->has_newer = true;
+		x->newer.dir = -1;
+		if (book_size(log, x->book.key, &now) != SP_OK ||
+		    now <= x->book.head.size ||
+		    book_open(&x->newer, log, x->book.key, NULL) != SP_OK)
+			x->newer.n_sessions = 0;
+	}
+	s = x->newer.n_sessions == 0 ? NULL : book_find(&x->newer, id);
+	return s != NULL && (s->is_deleted || s->is_shipped);
+}
+
+static void
+check_sessions(struct run *x, const char *dir, const char *log, bool has_rows)
 {
 	for (size_t i = 0; i < x->book.n_sessions; i++) {
 		struct book_session *s = &x->book.session[i];
@@ -359,9 +406,14 @@ check_sessions(struct run *x, const char *dir, bool has_rows)
 		if (!s->has_open)
 			continue;	/* an act alone */
 		sp_uuid_text(id, s->id);
-		if (!s->has_file && !s->is_deleted && !is_there(dir, id))
+		if (!s->has_file && s->is_shipped && !s->is_deleted)
+			stored(x, s, id);
+		else if (!s->has_file && !s->is_deleted && !is_there(dir, id) &&
+		    !went_since(x, log, s->id))
 			problem(x, id, "missing", "the transparency log has this "
 			    "recording, and there is no file");
+		if (s->is_deleted && !s->has_file)
+			deleted(x, id);
 		if (s->is_deleted && s->is_held)
 			problem(x, id, "forged", "it was deleted under a legal hold");
 		if (has_rows && !s->has_row && s->has_point &&
@@ -387,10 +439,10 @@ summary(const struct run *x, const char *why)
 		json_text(stdout, "text", why);
 		printf(",\"leaves\":%" PRIu64 ",\"checkpoints\":%" PRIu64
 		    ",\"recordings\":%zu,\"intact\":%zu,\"recovered\":%zu,"
-		    "\"open\":%zu,\"bytes\":%" PRIu64 ",\"rows\":%zu,\"events\":%zu}]\n",
+		    "\"open\":%zu,\"bytes\":%" PRIu64 ",\"rows\":%zu,\"events\":%zu,\"stored\":%zu,\"deleted\":%zu}]\n",
 		    b->head.size, b->n_checkpoints, x->n_files, v[SP_REC_INTACT],
 		    v[SP_REC_RECOVERED], v[SP_REC_OPEN], x->bytes,
-		    x->n_session_rows, x->n_rows);
+		    x->n_session_rows, x->n_rows, x->n_stored, x->n_deleted);
 		return;
 	}
 	printf("%s: %" PRIu64 " leaves, %" PRIu64 " kept checkpoints, %zu "
@@ -399,6 +451,9 @@ summary(const struct run *x, const char *why)
 	    b->head.size, b->n_checkpoints, x->n_files, v[SP_REC_INTACT],
 	    v[SP_REC_RECOVERED], v[SP_REC_OPEN], x->n_session_rows, x->n_rows,
 	    x->n_problems == 0 ? "all as it should be" : "NOT as it should be");
+	if (x->n_stored + x->n_deleted > 0)
+		printf("%zu more are in the store of objects, %zu were deleted\n",
+		    x->n_stored, x->n_deleted);
 }
 
 int
@@ -445,9 +500,11 @@ verify_all(int argc, char **argv)
 		check_events(&x);
 	}
 	if (e == SP_OK)
-		check_sessions(&x, dir, f != NULL);
+		check_sessions(&x, dir, log, f != NULL);
 	summary(&x, x.book.why);
 	book_close(&x.book);
+	if (x.has_newer)
+		book_close(&x.newer);
 	free(x.row);
 	return fflush(stdout) != 0 ? 2 : x.n_problems == 0 ? 0 : 1;
 }

@@ -187,6 +187,10 @@ take(struct book *b, struct sp_span entry, uint64_t index)
 	if (l.type != SP_LEAF_ACT)
 		return take_chunk(b, s, &l, index);
 	s->is_deleted = s->is_deleted || l.act == SP_ACT_DELETE;
+	if (l.act == SP_ACT_SHIP) {
+		s->is_shipped = true;
+		memcpy(s->shipped, l.hash, 32);
+	}
 	s->is_held = l.act == SP_ACT_HOLD || (s->is_held && l.act != SP_ACT_RELEASE);
 	return SP_OK;
 }

@@ -29,7 +29,8 @@ struct book_session {
 	int64_t opened_us;
 	uint8_t end;			/* enum sp_leaf_type: CLOSE, RECOVERED; 0 */
 	bool has_open, has_point, is_deleted, is_held, is_torn;
-	bool has_row, has_file;
+	bool has_row, has_file, is_shipped;
+	uint8_t shipped[32];		/* SHA-256 of what the store has */
 };
 struct book_event {
 	uint64_t seq, index;

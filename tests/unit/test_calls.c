@@ -131,6 +131,7 @@ Test(calls, recorder, .timeout = 300) { check(&tables[5]); }
 Test(calls, egress, .timeout = 300) { check(&tables[6]); }
 Test(calls, player, .timeout = 300) { check(&tables[7]); }
 Test(calls, files, .timeout = 300) { check(&tables[10]); }
+Test(calls, ship, .timeout = 300) { check(&tables[11]); }
 
 Test(calls, each_row_says_why)
 {
@@ -138,7 +139,7 @@ Test(calls, each_row_says_why)
 		for (size_t i = 0; i < *tables[k].n; i++)
 			cr_expect_gt(strlen(tables[k].rows[i].reason), 3, "%s, row %zu",
 			    tables[k].name, i);
-	cr_assert_eq(N_TABLES, 11);
+	cr_assert_eq(N_TABLES, 12);
 }
 
 Test(calls, no_table_opens_a_way_out)
@@ -154,6 +155,8 @@ Test(calls, no_table_opens_a_way_out)
 	/* Who meets strangers reaches nobody else. */
 	cr_expect(!may(&tables[0], __NR_connect) && !may(&tables[0], __NR_socket) &&
 	    !may(&tables[0], __NR_openat));
+	cr_expect(!may(&tables[11], __NR_connect) && !may(&tables[11], __NR_socket) &&
+	    !may(&tables[11], __NR_openat));
 	cr_expect(!may(&tables[6], __NR_connect) && !may(&tables[6], __NR_socket) &&
 	    !may(&tables[6], __NR_openat));
 }

@@ -211,7 +211,9 @@ Test(ipc, there_is_no_path_but_those_of_the_architecture)
 	    {SP_ROLE_ING, SP_ROLE_VLT},
 	    /* the workers of one search, forked from the child that leads it */
 	    {SP_ROLE_PLY, SP_ROLE_PLY},
-	    {SP_ROLE_NTY, SP_ROLE_BRK}, {SP_ROLE_NTY, SP_ROLE_VLT}};
+	    {SP_ROLE_NTY, SP_ROLE_BRK}, {SP_ROLE_NTY, SP_ROLE_VLT},
+	    /* the key of the store, while a job lasts */
+	    {SP_ROLE_SHP, SP_ROLE_VLT}};
 
 	for (size_t r = 0; r < sp_ipc_n_rows; r++)
 		for (uint32_t from = 1; from <= SP_ROLE_FIL; from <<= 1)

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/tlog_leaf.h"
 #include "notary/store.h"
 #include "tests/support/tmp.h"
 
@@ -363,4 +364,97 @@ Test(notary, half_a_record_at_the_end_is_cut_off)
 	is_tree_of(s, 310);
 	sp_nstore_close(s);
 	close(dir);
+}
+
+/* ------------------------------------------------------------- holds and ends */
+
+static const uint8_t one[16] = {1}, two[16] = {2};
+
+static uint64_t
+put_act(struct sp_nstore *s, uint8_t act, const uint8_t session[static 16],
+    bool known)
+{
+	struct sp_leaf l = {.type = SP_LEAF_ACT, .act = act, .at_us = 5,
+	    .actor = sp_span_str("carol"), .detail = sp_span_str("case 7")};
+	SP_BUF_AUTO b = {.max = SP_TLOG_ENTRY_MAX};
+	uint64_t index = 0;
+
+	memcpy(l.session, session, 16);
+	OK(sp_leaf_encode(&l, &b));
+	if (known)
+		OK(sp_nacts_put(s, act, session, sp_nstore_next(s)));
+	OK(sp_nstore_put(s, sp_buf_span(&b), &index));
+	return index;
+}
+
+static struct sp_nacts
+acts_of(struct sp_nstore *s, const uint8_t session[static 16])
+{
+	struct sp_nacts a;
+
+	OK(sp_nacts_of(s, session, &a));
+	return a;
+}
+
+/* Over tiles, restarts and a file of acts that is gone: what counts are the leaves. */
+Test(notary, a_hold_is_a_leaf)
+{
+	int d = dir_of("acts");
+	struct sp_nstore *s = open_good(d);
+	uint64_t end = 0;
+
+	cr_expect(!acts_of(s, one).is_held);
+	put_act(s, SP_ACT_HOLD, one, true);
+	cr_expect(!acts_of(s, one).is_held, "it is not safe yet");
+	OK(sp_nstore_commit(s));
+	cr_expect(acts_of(s, one).is_held);
+	cr_expect(!acts_of(s, two).is_held);
+	/* Never committed: another leaf takes its number. */
+	OK(sp_nacts_put(s, SP_ACT_RELEASE, one, sp_nstore_next(s)));
+	for (unsigned i = 0; i < 600; i++)
+		put_act(s, SP_ACT_REPLAY, i % 2 == 0 ? one : two, false);
+	put_act(s, SP_ACT_HOLD, two, true);
+	put_act(s, SP_ACT_RELEASE, two, true);
+	end = put_act(s, SP_ACT_DELETE, two, true);
+	OK(sp_nstore_commit(s));
+	sign(s);
+	for (unsigned round = 0; round < 3; round++) {
+		cr_expect(acts_of(s, one).is_held, "round %u", round);
+		cr_expect(!acts_of(s, one).is_ended);
+		cr_expect(!acts_of(s, two).is_held);
+		cr_expect(acts_of(s, two).is_ended);
+		cr_expect_eq(acts_of(s, two).end, end);
+		sp_nstore_close(s);
+		if (round == 1)		/* somebody took it away */
+			cr_assert_eq(unlinkat(d, "acts", 0), 0);
+		s = open_good(d);
+	}
+	/* A record of a leaf that is none says nothing. */
+	OK(sp_nacts_put(s, SP_ACT_RELEASE, one, 3));
+	OK(sp_nacts_put(s, SP_ACT_RELEASE, one, UINT64_MAX));
+	cr_expect(acts_of(s, one).is_held);
+	sp_nstore_close(s);
+	close(d);
+}
+
+Test(notary, half_a_record_is_written_over)
+{
+	int d = dir_of("half");
+	struct sp_nstore *s = open_good(d);
+	int fd;
+
+	put_act(s, SP_ACT_HOLD, one, true);
+	OK(sp_nstore_commit(s));
+	sp_nstore_close(s);
+	fd = openat(d, "acts", O_WRONLY | O_APPEND | O_CLOEXEC);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(write(fd, "\005half", 5), 5);
+	close(fd);
+	s = open_good(d);
+	put_act(s, SP_ACT_HOLD, two, true);
+	OK(sp_nstore_commit(s));
+	cr_expect(acts_of(s, one).is_held);
+	cr_expect(acts_of(s, two).is_held);
+	sp_nstore_close(s);
+	close(d);
 }
