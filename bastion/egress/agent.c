@@ -13,7 +13,8 @@
  * libssh's agent asks the target first whether it would take the key. With one
  * key that gains nothing and costs a round trip in which OpenSSH's sshd, to tell
  * nothing by its timing, takes at least 5 to 9 ms. libssh has no call for it: the
- * request stands in for a password's (common/glass.h).
+ * request stands in for a password's (common/glass.h). Not so for RSA, where libssh
+ * asks as it always did.
  */
 #define REQUEST_IDENTITIES 11
 #define IDENTITIES_ANSWER 12
@@ -164,18 +165,38 @@ signed_request(struct sp_egress *g, const char *user, struct sp_buf *request,
 	return sp_buf_put_ssh_string(request, signature);
 }
 
+/* RSA: which of its two algorithms the target takes, libssh knows (RFC 8308). */
+static int
+by_libssh(struct sp_egress *g, int64_t deadline)
+{
+	int rc;
+
+	/* libssh owns the descriptor from here. */
+	if (ssh_set_agent_socket(g->ssh, g->agent) != SSH_OK)
+		return SSH_AUTH_ERROR;
+	g->agent = -1;
+	while ((rc = ssh_userauth_agent(g->ssh, NULL)) == SSH_AUTH_AGAIN)
+		if (sp_egress_wait(g, deadline) != SP_OK)
+			return SSH_AUTH_ERROR;
+	return rc;
+}
+
 int
 sp_egress_by_agent(struct sp_egress *g, int64_t deadline)
 {
 	SP_BUF_AUTO request = {.max = MESSAGE_MAX};
 	int rc = SSH_AUTH_ERROR;
+	enum sp_err err;
 	char *user = NULL;
 
 	if (ssh_options_get(g->ssh, SSH_OPTIONS_USER, &user) != SSH_OK)
 		return rc;
-	if (signed_request(g, user, &request, deadline) != SP_OK) {
-		g->why = "the vault did not sign the login";
+	err = signed_request(g, user, &request, deadline);
+	if (err != SP_OK) {
 		ssh_string_free_char(user);
+		if (err == SP_ERR_UNSUPPORTED)
+			return by_libssh(g, deadline);
+		g->why = "the vault did not sign the login";
 		return rc;
 	}
 	close(g->agent);	/* one identity, one signature: both were had */
