@@ -49,7 +49,8 @@ CREATE TRIGGER evidence BEFORE DELETE ON shipments
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER evidence_truncate BEFORE TRUNCATE ON shipments
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-GRANT SELECT, INSERT, UPDATE ON shipments TO sallyport_broker;
+GRANT SELECT, INSERT, UPDATE (tries, error, size, sha256, how, shipped_us, local, drop_us)
+    ON shipments TO sallyport_broker;
 
 -- Who holds a recording, and until when: it is not deleted meanwhile. Released by
 -- two people where the configuration says so.

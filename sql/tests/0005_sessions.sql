@@ -26,4 +26,4 @@ SELECT t.refused('SPD02', 'UPDATE sallyport.sessions SET person_name = $$bob$$')
 SELECT t.refused('SPD02', 'UPDATE sallyport.leases SET serial = 7');
 SELECT t.refused('SPD01', 'DELETE FROM sallyport.leases');
 SELECT t.refused('SPD01', 'DELETE FROM sallyport.sessions');
-SELECT t.refused('SPD01', 'TRUNCATE sallyport.sessions, sallyport.leases');
+SELECT t.refused('SPD01', 'TRUNCATE sallyport.sessions CASCADE');

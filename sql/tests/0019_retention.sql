@@ -13,7 +13,7 @@ INSERT INTO shipments (session_id, node, tries, error) VALUES (t.id('s'), 'n', 1
 UPDATE shipments SET size = 10, sha256 = t.seal(), how = 1, shipped_us = 5, error = NULL;
 SELECT t.refused('SPD30', 'UPDATE shipments SET size = 11');
 SELECT t.refused('SPD30', 'UPDATE shipments SET shipped_us = NULL, local = true');
-SELECT t.refused('SPD02', 'UPDATE shipments SET node = $$m$$');
+SELECT t.refused('42501', 'UPDATE shipments SET node = $$m$$');
 UPDATE shipments SET local = false;
 SELECT t.refused('42501', 'DELETE FROM shipments');
 -- A session that runs has no end of its recording; a held one neither.
@@ -43,3 +43,4 @@ SELECT t.refused('SPD01', 'DELETE FROM sallyport.deletions');
 SELECT t.refused('SPD01', 'DELETE FROM sallyport.shipments');
 SELECT t.refused('SPD02', 'UPDATE sallyport.holds SET reason = $$x$$');
 SELECT t.refused('SPD02', 'UPDATE sallyport.deletions SET rule = $$x$$');
+SELECT t.refused('SPD02', 'UPDATE sallyport.shipments SET node = $$m$$');

@@ -506,6 +506,9 @@ class TheSchema(unittest.TestCase):
         "sessions": "what ran: decides nothing; in the audit as well",
         "leases": "what is held: decides who waits, never who may; in the audit as well",
         "session_roles": "what is to be removed from databases; the names follow from sessions' ids, it can name nothing else",
+        "shipments": "what the store has: a copy on the disk goes after it was compared with the store once more",
+        "holds": "the bastion's log has each one and its release: the notary logs no end of a recording that its log holds",
+        "deletions": "a recording goes after the leaf of its end, and the notary has its own judgement of that",
         "audit": "a chain of hashes with signed heads",
         "audit_heads": "signatures of the vault",
     }
