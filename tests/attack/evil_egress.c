@@ -14,17 +14,25 @@
 
 #include "bastion/egress/egress.h"
 #include "bastion/egress/tap.h"
+#include "common/config.h"
 #include "common/parent.h"
 #include "tests/attack/puppet.h"
 
 enum { OP_START = 16, OP_KEX, OP_LOGIN };
 enum { SLOT_TCP, SLOT_REC, SLOT_BROKER, SLOT_VAULT, SLOT_AGENT };
 
+static struct sp_config cfg;
+
 static enum sp_err
 start(void *ctx, struct sp_packet *p)
 {
+	struct sp_config_diag diag;
+	struct sp_msg_start_parent m;
+
 	(void)ctx;
 	sp_packet_close_fds(p);
+	SP_TRY(sp_dec_start_parent(p->body, &m));
+	SP_TRY(sp_config_parse(&cfg, m.config, &diag));
 	SP_TRY(sp_tap_init());
 	SP_TRY(sp_glass_init());
 	return ssh_init() == SSH_OK ? sp_egress_warm() : SP_ERR_CRYPTO;
@@ -117,6 +125,7 @@ take(struct sp_egress *g, struct sp_packet *p, struct puppet *t)
 
 	SP_TRY(sp_dec_spawn_egress(p->body, &m));
 	memcpy(g->session, m.session, 16);
+	g->cfg = &cfg;
 	g->tcp = p->fds[0];
 	g->agent = p->fds[4];
 	/* Copies: the real login closes what it is done with. */

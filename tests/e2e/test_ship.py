@@ -521,4 +521,4 @@ class Ending(Faults):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    support.main()
