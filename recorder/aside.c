@@ -201,10 +201,12 @@ one_message(struct sp_aside *a, struct sp_span s, uint64_t *until)
 {
 	struct sp_span at = s;
 	struct sp_rec_record d;
+	bool is_next;		/* d is a record that is not in the message */
 	size_t n = 0;
 
 	*until = 0;
-	while (sp_rec_record_get(&at, &d) == SP_OK && s.n - at.n <= MESSAGE_MAX) {
+	while ((is_next = sp_rec_record_get(&at, &d) == SP_OK) &&
+	    s.n - at.n <= MESSAGE_MAX) {
 		struct sp_aside_term *t = sp_aside_term(a, d.chan);
 
 		n = s.n - at.n;
@@ -214,8 +216,9 @@ one_message(struct sp_aside *a, struct sp_span s, uint64_t *until)
 		if (t != NULL && d.kind == SP_RECORD_CLOSE)
 			t->closed_us = d.at_us;
 	}
-	if (sp_rec_record_get(&at, &d) == SP_OK && d.at_us == *until)
-		*until = 0;
+	if ((is_next && d.at_us == *until) ||
+	    (a->skipped > 0 && a->skip_from_us == *until))
+		*until = 0;	/* the rest of it follows, or was left out */
 	return sp_span_of(s.p, n);
 }
 

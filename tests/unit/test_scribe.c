@@ -674,6 +674,79 @@ Test(scribe, hostile_harms_nothing)
 	finish(&g);
 }
 
+/* ------------------------------------------------- records in two pieces */
+
+static void
+note_want(struct rig *g)
+{
+	(void)g;
+}
+
+static void
+pour(struct rig *g, size_t n)
+{
+	static uint8_t text[65536];
+
+	memset(text, 'x', sizeof(text));
+	cr_assert_eq(sp_buf_put(&sent, text, n), SP_OK);
+	rig_send_target(g, SP_FRAME_DATA, 1, 1, sp_span_of(text, n));
+}
+
+/* Up to which moment it was read is said when all of that moment was sent: a screen
+ * in the middle of a record would be taken for a false one. */
+static void
+expect_whole_moments(size_t bytes)
+{
+	uint64_t until = 0, at = 0;
+	struct sp_msg_scribe_copy m;
+	struct sp_rec_record d;
+	struct sp_packet p;
+	unsigned split = 0;
+	size_t got = 0;
+
+	while (got < bytes) {
+		cr_assert_eq(sp_link_wait(&scr.fake, &p, LONG_MS), SP_OK);
+		if (p.type != SP_MSG_scribe_copy) {
+			scr.fake.state = SP_ST_READY;
+			continue;
+		}
+		cr_assert_eq(sp_dec_scribe_copy(p.body, &m), SP_OK);
+		for (bool first = true; sp_rec_record_get(&m.records, &d) == SP_OK;
+		    first = false) {
+			split += first && at == d.at_us && d.kind == SP_RECORD_OUT;
+			cr_expect(!first || until == 0 || d.at_us > until,
+			    "the rest of a moment that was said to be over");
+			at = d.at_us;
+			got += d.kind == SP_RECORD_OUT ? d.data.n : 0;
+		}
+		until = m.until;
+	}
+	cr_assert(split > 0, "no record was in two messages");
+}
+
+Test(scribe, hears_that_a_moment_is_over_when_it_is)
+{
+	static struct rig g;
+
+	begin(&g);
+	g.on_want = note_want;
+	sent = (struct sp_buf){.max = 1 << 20};
+	rig_session(&g, &usual);
+	rig_open(&g, 1, SP_OPEN_SHELL, "");
+	for (int i = 0; i < 4; i++) {
+		pour(&g, 20000);
+		rig_pump(&g, all_came, LONG_MS);
+		pour(&g, 56000);
+		rig_pump(&g, all_came, LONG_MS);
+	}
+	give_fake(&g);
+	expect_whole_moments(sent.len);
+	g.on_want = give_dead;
+	close_session(&g);
+	sp_buf_fini(&sent);
+	finish(&g);
+}
+
 /* ------------------------------------------- keyframes prove themselves */
 
 struct frames {
