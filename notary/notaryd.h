@@ -67,6 +67,7 @@ struct sp_notary {
 	struct {		/* the supervisor waits for a head over that leaf */
 		bool is_asked;
 		uint8_t session[16];
+		uint64_t corr;	/* its question, and of the answer */
 		uint64_t index;
 	} ending;
 	bool is_urgent;

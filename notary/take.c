@@ -163,7 +163,7 @@ say_end(struct sp_notary *n, enum sp_err e)
 
 	memcpy(m.session, n->ending.session, 16);
 	n->ending.is_asked = false;
-	return sp_send_n_deleting(&n->sup, 0, &m, NULL);
+	return sp_send_n_deleting(&n->sup, n->ending.corr, &m, NULL);
 }
 
 /* A file may go when its end is under a signed head, and not before: who looks at
@@ -187,6 +187,7 @@ sp_notary_ends(struct sp_notary *n, struct sp_packet *p)
 
 	SP_TRY(sp_dec_n_erase(p->body, &ask));
 	n->ending.is_asked = true;
+	n->ending.corr = p->corr;
 	memcpy(n->ending.session, ask.session, 16);
 	if (n->state != SP_LOG_GOOD && n->state != SP_LOG_WAITS)
 		return say_end(n, SP_ERR_STATE);

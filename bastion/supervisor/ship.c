@@ -222,7 +222,7 @@ ask_notary(struct sp_sup *s)
 	memcpy(m.session, s->ship.job.session, 16);
 	s->ship.step = SP_SHIP_LEAF;
 	s->ship.due_us = sp_boot_us() + WAIT_US;
-	sp_proc_sent(s, n, sp_send_n_erase(&n->link, 0, &m, NULL));
+	sp_proc_sent(s, n, sp_send_n_erase(&n->link, s->ship.serial, &m, NULL));
 }
 
 enum sp_err
@@ -233,8 +233,8 @@ sp_ship_deleting(struct sp_sup *s, struct sp_proc *p, const struct sp_packet *k)
 	if (p->rx != SP_RX_NOTARY)
 		return SP_ERR_PROTO;
 	SP_TRY(sp_dec_n_deleting(k->body, &m));
-	if (s->ship.step != SP_SHIP_LEAF || memcmp(m.session, s->ship.job.session,
-	    16) != 0)
+	if (s->ship.step != SP_SHIP_LEAF || k->corr != s->ship.serial ||
+	    memcmp(m.session, s->ship.job.session, 16) != 0)
 		return SP_OK;	/* nobody waits for it any more */
 	if (m.err == SP_OK)
 		go_on(s);

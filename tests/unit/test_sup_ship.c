@@ -10,6 +10,7 @@
 #include "tests/unit/test_sup_rig.h"
 
 static const uint8_t id[16] = {0x11, 0x22, [15] = 0x33};
+static uint64_t asked;		/* the number of the last question */
 
 static void
 make_file(void)
@@ -60,8 +61,9 @@ say(uint8_t err, const uint8_t of[static 16])
 	expect(&rig.p[NTY].link, SP_MSG_n_erase, &k);
 	cr_assert_eq(sp_dec_n_erase(k.body, &m), SP_OK);
 	cr_expect_eq(memcmp(m.session, id, 16), 0);
+	asked = k.corr;
 	memcpy(d.session, of, 16);
-	cr_assert_eq(sp_send_n_deleting(&rig.p[NTY].link, 0, &d, NULL), SP_OK);
+	cr_assert_eq(sp_send_n_deleting(&rig.p[NTY].link, asked, &d, NULL), SP_OK);
 }
 
 Test(sup_ship, an_end_needs_its_leaf, .timeout = 120)
@@ -85,9 +87,11 @@ Test(sup_ship, an_end_needs_its_leaf, .timeout = 120)
 	ask(3, SP_SHIP_ERASE);
 	say(SP_OK, other);
 	cr_expect(has_file(id, "spr", &st));
+	/* Nor is an answer to an earlier question. */
 	memcpy(d.session, id, 16);
+	cr_assert_eq(sp_send_n_deleting(&rig.p[NTY].link, asked - 1, &d, NULL), SP_OK);
 	d.err = SP_ERR_STATE;
-	cr_assert_eq(sp_send_n_deleting(&rig.p[NTY].link, 0, &d, NULL), SP_OK);
+	cr_assert_eq(sp_send_n_deleting(&rig.p[NTY].link, asked, &d, NULL), SP_OK);
 	cr_expect_eq(result(3), SP_ERR_STATE);
 	cr_expect(has_file(id, "spr", &st));
 	ask(4, SP_SHIP_ERASE);
