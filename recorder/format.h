@@ -31,7 +31,7 @@
 #define SP_REC_SEGMENT_US INT64_C(60000000)
 #define SP_REC_CHECKPOINT_BYTES (1u << 20)
 #define SP_REC_CHECKPOINT_US INT64_C(5000000)
-#define SP_REC_WINDOW_LOG 21	/* before version 4: 15 */
+#define SP_REC_WINDOW_LOG 22	/* in version 4: 21, before: 15 */
 #define SP_REC_REASON_MAX 512
 #define SP_REC_TIME_MAX (INT64_C(1) << 53) /* us; sums cannot overflow */
 

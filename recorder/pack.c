@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "recorder/format.h"
 
@@ -23,18 +24,32 @@ static const struct {
 	{ZSTD_c_windowLog, SP_REC_WINDOW_LOG, 18, 18, 17},
 	{ZSTD_c_hashLog, 14, 15, 17, 14},
 	{ZSTD_c_chainLog, 14, 15, 18, 15},
-	/* The lines of bulk are told up to 1 MiB after it was said. */
+	/* The lines of bulk are told more than 1 MiB after it was said, and both
+	 * go through one window. */
 	{ZSTD_c_enableLongDistanceMatching, 1, 0, 0, 0},
 	{ZSTD_c_ldmHashLog, 16, 0, 0, 0},
 	{ZSTD_c_ldmMinMatch, 32, 0, 0, 0},
 };
 
 #define SIZE_ROOM 16		/* before each block; keeps malloc's alignment */
+#define MAP_FROM (256u << 10)	/* pages of its own: they go without a wipe */
+
+static uint8_t *
+room(size_t n)
+{
+	void *p;
+
+	if (n < MAP_FROM)
+		return malloc(n);
+	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	    -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
 
 static void *
 take(void *ctx, size_t n)
 {
-	uint8_t *p = n > SIZE_MAX - SIZE_ROOM ? NULL : malloc(n + SIZE_ROOM);
+	uint8_t *p = n > SIZE_MAX - SIZE_ROOM ? NULL : room(n + SIZE_ROOM);
 
 	(void)ctx;
 	if (p == NULL)
@@ -43,7 +58,7 @@ take(void *ctx, size_t n)
 	return p + SIZE_ROOM;
 }
 
-/* A compressor holds the last MiB that went through it in clear. */
+/* A compressor holds the last MiBs that went through it in clear. */
 static void
 give_back(void *ctx, void *at)
 {
@@ -54,8 +69,12 @@ give_back(void *ctx, void *at)
 	if (p == NULL)
 		return;
 	memcpy(&n, p - SIZE_ROOM, sizeof(n));
-	explicit_bzero(p, n);
-	free(p - SIZE_ROOM);
+	if (n + SIZE_ROOM < MAP_FROM) {
+		explicit_bzero(p, n);
+		free(p - SIZE_ROOM);
+	} else if (munmap(p - SIZE_ROOM, n + SIZE_ROOM) != 0) {
+		explicit_bzero(p, n);
+	}
 }
 
 void
