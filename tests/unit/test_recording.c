@@ -550,6 +550,62 @@ Test(recording, a_checkpoint_each_5_s_or_mebibyte)
 	close(fd);
 }
 
+/* A record's time is the clock's, no two have the same, and each is read back as it
+ * was told, whatever stands between: checkpoints, bulk, a packed tail. */
+Test(recording, times_are_the_clocks, .timeout = 60)
+{
+	enum { N = 4000 };
+	static uint8_t block[20000];
+	static uint64_t told[N];
+	uint8_t session[16] = {1};
+	struct sp_rec_lane_keys keys;
+	struct sp_rec_decoder *d = NULL;
+	struct sp_rec_record r;
+	struct rec_vault v;
+	struct sp_rec_writer *w;
+	int64_t t0, again, wait;
+	int fd = rec_file();
+	size_t n = 0;
+
+	rec_vault_make(&v);
+	w = rec_begin(&v, fd, session);
+	t0 = sp_rec_writer_header(w)->t0_boot_us;
+	for (size_t i = 0; i < N; i++) {
+		size_t len = rnd(300) == 0 ? sizeof(block) : 1 + rnd(20);
+		int64_t before, after;
+
+		for (wait = sp_boot_us() + rnd(60); sp_boot_us() < wait;)
+			;
+		before = sp_boot_us();
+		cr_assert_eq(sp_rec_writer_put(w, rnd(2) + 1, rnd(2) == 0 ?
+		    SP_RECORD_OUT : SP_RECORD_ERR, 1, sp_span_of(block, len)), SP_OK);
+		after = sp_boot_us();
+		told[i] = sp_rec_writer_last_us(w);
+		cr_assert_geq(t0 + (int64_t)told[i], before);
+		cr_assert_lt(t0 + (int64_t)told[i], after + 16);
+		cr_assert(i == 0 || told[i] > told[i - 1]);
+		if (rnd(3) == 0)
+			cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+		if (rnd(20) == 0)
+			cr_assert_eq(sp_rec_writer_tick(w, sp_boot_us() + (rnd(9) == 0 ?
+			    61000000 : 5000000), &again), SP_OK);
+	}
+	cr_assert_eq(sp_rec_writer_close(w, 0, sp_span_str("")), SP_OK);
+	sp_rec_writer_free(w);
+	keys = rec_keys(&v, fd);
+	cr_assert_eq(sp_rec_decoder_new(fd, &keys, &d), SP_OK);
+	while (sp_rec_decoder_next(d, &r) == SP_OK) {
+		if (r.lane == SP_LANE_META)
+			continue;
+		cr_assert_lt(n, (size_t)N);
+		cr_assert_eq(r.at_us, told[n], "record %zu", n);
+		n++;
+	}
+	cr_assert_eq(n, (size_t)N);
+	sp_rec_decoder_free(d);
+	close(fd);
+}
+
 /* What is on the disk does not open with the key that is in memory later: the
  * state of a segment gives nothing of those before it. */
 Test(recording, keys_do_not_go_back)

@@ -260,13 +260,34 @@ Test(scribe, says_what_a_person_saw)
 	finish(&g);
 }
 
+static size_t due_there, due_here;	/* bytes that are to come out */
+
+static bool
+has_come(struct rig *g)
+{
+	return g->at_target.len >= due_there && g->at_user.len >= due_here;
+}
+
+static void
+prompts(struct rig *g, const char *text)
+{
+	due_here = g->at_user.len + strlen(text);
+	due_there = g->at_target.len;
+	target_says(g, text);
+	rig_pump(g, has_come, LONG_MS);
+	rig_pump(g, NULL, 20);
+}
+
+/* The target answers when it has the key, and not before. */
 static void
 types(struct rig *g, const char *keys, const char *echo)
 {
+	due_there = g->at_target.len + strlen(keys);
+	due_here = g->at_user.len;
 	user_says(g, keys);
-	rig_pump(g, NULL, 40);
-	target_says(g, echo);
-	rig_pump(g, NULL, 40);
+	rig_pump(g, has_come, LONG_MS);
+	rig_pump(g, NULL, 20);
+	prompts(g, echo);
 }
 
 Test(scribe, finds_commands_and_secrets)
@@ -277,8 +298,7 @@ Test(scribe, finds_commands_and_secrets)
 	begin(&g);
 	rig_session(&g, &usual);
 	rig_open(&g, 1, SP_OPEN_SHELL, "");
-	target_says(&g, "host$ ");
-	rig_pump(&g, NULL, 40);
+	prompts(&g, "host$ ");
 	for (const char *k = "sudo id"; *k != '\0'; k++)
 		types(&g, (char[]){*k, 0}, (char[]){*k, 0});
 	types(&g, "\r", "\r\n[sudo] password: ");
