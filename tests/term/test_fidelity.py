@@ -45,27 +45,29 @@ def screens(argv):
 
 
 def compare(path):
-    """How many rows, differing texts, attributes and cursors; the first difference in words."""
+    """How many rows, differing texts, attributes and cursors, and different lines that were shown; the first difference in words."""
     ours = screens([ROWS, path])
     theirs = screens(["node", os.path.join(HERE, "rows.js"), path, JUDGE])
     n = {"rows": 0, "text": 0, "looks": 0, "cursor": 0}
-    first = ""
+    first, shown = "", set()
     assert len(ours) == len(theirs) > 0, (len(ours), len(theirs))
     for (head, rows), (other, judged) in zip(ours, theirs):
         assert len(rows) == len(judged) > 0
         n["cursor"] += head != other
         for a, b in zip(rows, judged):
             n["rows"] += 1
+            shown.add(b[0].strip("| "))
             n["text"] += a[0] != b[0]
             n["looks"] += a[1] != b[1]
             if a != b and not first:
                 first = f"{head}: {a} where the judge has {b}"
-    return n, first
+    return dict(n, shown=len(shown - {""})), first
 
 
 # What a program sends that knows its terminal. Left out, because the judge itself departs from the manuals
 # (doc/terminal.md): CBT while the wrap waits, DECSC of the charsets, DECALN in colour, LNM after a reset,
 # modes 47 and 1047 (what was on the alternate screen stays there), SD in colour, wide characters without wrapping.
+SHOWN = 20          # different lines of each program: one that did not come up is no judge of anything
 FINALS = "ABCDEFGHIJKLMPSX@`adefbms"
 
 
@@ -111,6 +113,7 @@ class Fidelity(unittest.TestCase):
         for path in self.paths:
             n, first = compare(path)
             print(f"{os.path.basename(path)}: {os.path.getsize(path)} bytes, {n} {first}")
+            self.assertGreaterEqual(n["shown"], SHOWN, "%s showed next to nothing" % path)
             for key in total:
                 total[key] += n[key]
         print(f"in all {total}: {100 * (1 - total['text'] / total['rows']):.3f} % of the texts, "
