@@ -401,7 +401,7 @@ Test(store_down, frozen_server_times_out_and_comes_back)
 	t0 = sp_boot_us();
 	load_people(&l);
 	cr_assert_eq(l.e, SP_ERR_TIMEOUT);
-	cr_assert_lt(sp_boot_us() - t0, 1000000);
+	cr_assert_lt(sp_boot_us() - t0, 20000000);
 	cr_assert_eq(fix_person(&f, "bob", id, NULL), SP_ERR_DB); /* at once */
 	kill(master, SIGCONT);
 	kill(backend, SIGCONT);
@@ -432,7 +432,7 @@ Test(store_down, change_in_a_frozen_server)
 		 * with the same statements and must not do it again. */
 		e = fix_person(&f, name, id, i % 2 == 0 ? "person_add" : NULL);
 		cr_assert(e == SP_OK || e == SP_ERR_TIMEOUT, "%s", sp_err_text(e));
-		cr_assert_lt(sp_boot_us() - t0, 2000000);
+		cr_assert_lt(sp_boot_us() - t0, 20000000);
 		kill(backend, SIGCONT);
 		fix_wait_up(&f);
 		cr_assert_eq(fix_audit(&f, "between"), SP_OK);
