@@ -11,6 +11,7 @@
 #include "ship/shipd.h"
 
 #define VERSIONS_MAX 1000u
+#define VERSION_MAX 1025	/* S3: an id has up to 1,024 bytes */
 
 static enum sp_err
 ask(struct sp_ship *s, struct sp_job *j, const struct sp_s3_ask *a,
@@ -181,7 +182,7 @@ fetch(struct sp_ship *s, struct sp_job *j)
 static enum sp_err
 erase_one(struct sp_ship *s, struct sp_job *j, const char *version)
 {
-	char query[700];
+	char query[16 + 3 * VERSION_MAX];
 	char *q = curl_easy_escape(s->s3.curl, version, 0);
 	struct sp_s3_ask a = {.method = "DELETE", .key = j->key, .fd = -1};
 	struct sp_s3_told t;
@@ -190,7 +191,7 @@ erase_one(struct sp_ship *s, struct sp_job *j, const char *version)
 	if (q == NULL)
 		return SP_ERR_NOMEM;
 	if (version[0] != '\0' && strcmp(version, "null") != 0) {
-		snprintf(query, sizeof(query), "versionId=%.600s", q);
+		snprintf(query, sizeof(query), "versionId=%s", q);
 		a.query = query;
 	}
 	curl_free(q);
@@ -204,7 +205,7 @@ static enum sp_err
 erase_versions(struct sp_ship *s, struct sp_job *j, unsigned *n)
 {
 	static const char *const tags[] = {"Version", "DeleteMarker"};
-	char query[600], key[sizeof(j->key)], version[200];
+	char query[600], key[sizeof(j->key)], version[VERSION_MAX];
 	struct sp_s3_ask a = {.method = "GET", .fd = -1, .query = query};
 	struct sp_s3_told t;
 	SP_BUF_AUTO all = {.max = SP_S3_ANSWER_MAX};
@@ -222,9 +223,14 @@ erase_versions(struct sp_ship *s, struct sp_job *j, unsigned *n)
 	for (size_t i = 0; i < 2; i++)
 		for (rest = sp_buf_span(&all); sp_xml_next(&rest, tags[i], &one);) {
 			if (!sp_xml_text(one, "Key", key, sizeof(key)) ||
-			    strcmp(key, j->key) != 0 ||
-			    !sp_xml_text(one, "VersionId", version, sizeof(version)))
+			    strcmp(key, j->key) != 0)
 				continue;
+			if (!sp_xml_text(one, "VersionId", version,
+			    sizeof(version))) {
+				snprintf(j->text, sizeof(j->text), "the store has a "
+				    "version of it without an id that can be read");
+				return SP_ERR_PROTO;
+			}
 			SP_TRY(erase_one(s, j, version));
 			(*n)++;
 		}
@@ -252,6 +258,11 @@ erase(struct sp_ship *s, struct sp_job *j)
 		snprintf(j->text, sizeof(j->text), "the store does not let it be "
 		    "deleted: its object lock or its policy keeps it");
 	SP_TRY(e);
+	if (n > 0 && all >= VERSIONS_MAX) {
+		snprintf(j->text, sizeof(j->text), "the store had %u versions of it, "
+		    "and has more", all);
+		return SP_ERR_AGAIN;
+	}
 	e = ask(s, j, &a, &t);
 	if (e == SP_OK)
 		snprintf(j->text, sizeof(j->text), "it still stands in the store");

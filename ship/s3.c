@@ -321,16 +321,22 @@ sp_s3_do(struct sp_s3 *s, const struct sp_s3_ask *a, struct sp_s3_told *t)
 {
 	struct going g = {.s = s, .a = a, .t = t};
 	struct curl_slist *headers = headers_of(a);
-	char url[1200];
+	char url[1200 + 3 * 1024];	/* and a version's id, escaped */
 	curl_off_t len = -1;
 	CURLcode c;
 
 	*t = (struct sp_s3_told){.length = -1};
 	s->fault[0] = '\0';
 	sp_buf_reset(&s->answer);
-	snprintf(url, sizeof(url), "%s/%s%s%s%s%s", s->origin, s->url.bucket,
-	    a->key == NULL ? "" : "/", a->key == NULL ? "" : a->key,
-	    a->query == NULL ? "" : "?", a->query == NULL ? "" : a->query);
+	if ((size_t)snprintf(url, sizeof(url), "%s/%s%s%s%s%s", s->origin,
+	    s->url.bucket, a->key == NULL ? "" : "/", a->key == NULL ? "" : a->key,
+	    a->query == NULL ? "" : "?", a->query == NULL ? "" : a->query) >=
+	    sizeof(url)) {
+		snprintf(t->text, sizeof(t->text), "an address longer than any that "
+		    "a store takes");
+		curl_slist_free_all(headers);
+		return SP_ERR_TOOBIG;
+	}
 	set_method(s, a);
 	curl_easy_setopt(s->curl, CURLOPT_URL, url);
 	curl_easy_setopt(s->curl, CURLOPT_HTTPHEADER, headers);

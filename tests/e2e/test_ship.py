@@ -497,6 +497,24 @@ class Ending(Faults):
         wait_for(lambda: leaves(s) and "hold" in leaves(s), 150, "its leaf")
         wait_for(lambda: sp.psql("SELECT logged FROM sallyport.holds WHERE session_id = '%s'" % s) == "1", 60, "the row to know")
 
+    def test_older_versions_go_too(self):
+        """One with the longest id that S3 has, and one whose id nobody can read: as long as that is there it is not called gone."""
+        s = session()
+        self.whole(s)
+        k = in_store(s)[0]
+        v, data, info = store.versions[k][0]
+        free = dict(info, until=None, hold=None)
+        unreadable = "x" * 1500
+        store.versions[k] = [("y" * 1024, b"older", free), (unreadable, b"older still", free), (v, data, free)]
+        old(s)
+        rules("* 400")
+        wait_for(lambda: "version" in (row(s)["error"] or ""), LONG, "the store's odd version to be seen")
+        self.assertEqual(row(s)["where"], "being deleted")
+        self.assertTrue(os.path.exists(file_of(s)))
+        store.versions[k] = [x for x in store.versions[k] if x[0] != unreadable]
+        sp.psql("UPDATE sallyport.deletions SET next_us = 0 WHERE session_id = '%s'" % s)
+        self.deleted(s)
+
     def test_a_locked_object_stays_and_says_so(self):
         sp.configure(ship_lock="compliance 400")
         sp.host("reload", check=True, timeout=120)
