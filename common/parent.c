@@ -166,11 +166,10 @@ loop(struct life *f)
 			return 0;
 		if (poll(pf, 2, -1) < 0 && errno != EINTR)
 			return 1;
-		if (reap(f) != SP_OK)
-			return 1;
-		e = sp_link_flush(&f->sup);
+		if ((e = reap(f)) == SP_OK)
+			e = sp_link_flush(&f->sup);
 		if (e != SP_OK && e != SP_ERR_AGAIN)
-			return 1;
+			return e == SP_ERR_EOF ? 0 : 1;	/* it is gone */
 		/* A flood of spawns does not hide who has ended. */
 		e = SP_OK;
 		for (int i = 0; i < PACKETS_A_TURN && e == SP_OK; i++)

@@ -3,7 +3,9 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -229,6 +231,41 @@ Test(parent, without_supervisor_all_end)
 	cr_assert(poll(&pf, 1, WAIT_MS) == 1 && read(pf.fd, &c, 1) <= 0,
 	    "the child goes with its parent");
 	close(pf.fd);
+}
+
+/* Is that process a zombie, or stopped? */
+static bool
+is_in_state(uint32_t pid, char state)
+{
+	char path[64], text[256] = "", *at;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/stat", pid);
+	if ((f = fopen(path, "r")) == NULL)
+		return false;
+	at = fgets(text, sizeof(text), f) == NULL ? NULL : strrchr(text, ')');
+	fclose(f);
+	return at != NULL && at[2] == state;
+}
+
+/* A child's end cannot be told to a supervisor that is gone: no failure of ours. */
+Test(parent, a_child_that_ends_with_the_supervisor)
+{
+	uint32_t pid;
+	int st, fd;
+
+	begin_ready();
+	fd = spawn(3, &pid);
+	kill(parent, SIGSTOP);
+	while (!is_in_state((uint32_t)parent, 'T'))
+		sched_yield();
+	close(fd);
+	while (!is_in_state(pid, 'Z'))
+		sched_yield();
+	sp_link_fini(&sup);
+	kill(parent, SIGCONT);
+	cr_assert(waitpid(parent, &st, 0) == parent);
+	cr_assert(WIFEXITED(st) && WEXITSTATUS(st) == 0, "status 0x%x", st);
 }
 
 Test(parent, a_start_that_fails_ends_it)
