@@ -59,6 +59,20 @@ sp_rec_to_columns(struct sp_span s, struct sp_buf *out)
 	return SP_OK;
 }
 
+void
+sp_rec_columns_cut(struct sp_span columns, size_t cut[static 2])
+{
+	size_t all = columns.n;
+	uint64_t n = 0;
+
+	cut[0] = cut[1] = 0;
+	if (sp_rec_varint_get(&columns, SP_REC_RAW_MAX, &n) != SP_OK ||
+	    n > columns.n / RECORD_MIN)
+		return;
+	cut[0] = all - columns.n + 2 * (size_t)n;
+	cut[1] = cut[0] + 2 * (size_t)n;
+}
+
 static enum sp_err
 skip_varints(struct sp_span *s, uint64_t n, uint64_t max, struct sp_span *of,
     uint64_t *sum)

@@ -144,6 +144,8 @@ struct sp_rec_sieve {
  * wants, of that lane; NULL: all. */
 SP_MUST enum sp_err sp_rec_to_columns(struct sp_span records,
     struct sp_buf *out);
+/* Where the two lower bytes of the times begin and end: they are like noise. */
+void sp_rec_columns_cut(struct sp_span columns, size_t cut[static 2]);
 SP_MUST enum sp_err sp_rec_from_columns(struct sp_span columns, uint8_t lane,
     const struct sp_rec_sieve *sieve, struct sp_buf *out);
 

@@ -14,6 +14,7 @@
 #define UNPACK_STEP (64u << 10)
 #define SMALL_STREAM (16u << 10)	/* of one that begins with less, small tables */
 #define WINDOW_LEAST 10		/* zstd's */
+#define CUT_FROM 96		/* bytes: a block more costs some ten */
 /* Bulk must not wait; what was gathered may take its time: 10 ms for all that a
  * tail holds, or 40 ms. */
 static const struct {
@@ -152,11 +153,33 @@ start(struct sp_rec_pack *k, size_t first)
 	return bad == 0 ? SP_OK : SP_ERR_IO;
 }
 
+/* The bound leaves room for a whole flush: anything left is a bug. */
+static bool
+push(struct sp_rec_pack *k, ZSTD_outBuffer *o, struct sp_span in, size_t from,
+    size_t to)
+{
+	ZSTD_inBuffer i = {in.p, to, from};
+
+	return from >= to || (ZSTD_compressStream2(k->z, o, &i, ZSTD_e_flush) ==
+	    0 && i.pos == to);
+}
+
+/* Bytes of times are like noise; in a block with text they spoil its code. */
+static bool
+push_all(struct sp_rec_pack *k, ZSTD_outBuffer *o, struct sp_span in)
+{
+	size_t a = k->cut[0], b = k->cut[1];
+
+	if (b <= a || b > in.n || b - a < CUT_FROM)
+		return push(k, o, in, 0, in.n);
+	return push(k, o, in, 0, a) && push(k, o, in, a, b) &&
+	    push(k, o, in, b, in.n);
+}
+
 enum sp_err
 sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
     bool *packed)
 {
-	ZSTD_inBuffer i = {in.p, in.n, 0};
 	ZSTD_outBuffer o;
 	uint8_t *at;
 
@@ -172,9 +195,7 @@ sp_rec_pack(struct sp_rec_pack *k, struct sp_span in, struct sp_buf *out,
 		SP_TRY(start(k, in.n));
 	SP_TRY(sp_buf_reserve(out, ZSTD_compressBound(in.n) + 64, &at));
 	o = (ZSTD_outBuffer){at, ZSTD_compressBound(in.n) + 64, 0};
-	/* The bound leaves room for a whole flush: anything left is a bug. */
-	if (ZSTD_compressStream2(k->z, &o, &i, ZSTD_e_flush) != 0 ||
-	    i.pos != i.size)
+	if (!push_all(k, &o, in))
 		return SP_ERR_IO;
 	sp_buf_commit(out, o.pos);
 	if (in.n >= JUDGE_FROM) {

@@ -16,6 +16,7 @@ struct sp_rec_pack {
 	ZSTD_CCtx *z;
 	/* Of the stream that begins next. */
 	enum sp_rec_effort { SP_REC_QUICK, SP_REC_GOOD, SP_REC_BEST } effort;
+	size_t cut[2];		/* of the next text: what is like noise begins, ends */
 	unsigned skip, backoff;	/* chunks to leave alone */
 	bool is_started;	/* something of this segment went through it */
 	/* Nothing comes after so many bytes: a smaller context does. 0: not known. */

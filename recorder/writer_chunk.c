@@ -108,6 +108,9 @@ squeeze(struct sp_rec_writer *w, size_t l, struct sp_span text,
 
 	k->effort = how == SP_REC_SLOW ? SP_REC_BEST :
 	    how == SP_REC_THOROUGH ? SP_REC_GOOD : SP_REC_QUICK;
+	k->cut[0] = k->cut[1] = 0;
+	if ((*flags & SP_REC_F_COLUMNS) != 0)
+		sp_rec_columns_cut(text, k->cut);
 	SP_TRY(sp_rec_pack(k, text, &w->packed, &packed));
 	*out = packed ? sp_buf_span(&w->packed) : text;
 	if (packed)

@@ -509,6 +509,43 @@ Test(recording, noise_is_not_compressed)
 	sp_rec_pack_fini(&k);
 }
 
+/* Times of keys are like noise: in a block of their own they do not spoil the code of
+ * the text, and a reader sees one stream. */
+Test(recording, times_do_not_spoil_the_text)
+{
+	struct sp_buf text = {.max = 1 << 20}, columns = text, out = text, back = text;
+	const char *words = "ls -l /etc | head; cd /usr/share; grep -r root /etc";
+	struct sp_rec_pack k[2] = {{.effort = SP_REC_BEST}, {.effort = SP_REC_BEST}};
+	struct sp_rec_unpack u = {0};
+	size_t size[2], cut[2];
+	bool is_packed;
+
+	for (size_t i = 0; i < 400; i++)
+		cr_assert_eq(sp_rec_record_put(&text, 50000 + rnd(200000),
+		    SP_RECORD_OUT, 1, sp_span_of(words + i % 50, 1)), SP_OK);
+	cr_assert_eq(sp_rec_to_columns(sp_buf_span(&text), &columns), SP_OK);
+	sp_rec_columns_cut(sp_buf_span(&columns), cut);
+	cr_assert_eq(cut[0], 2u + 800u);
+	cr_assert_eq(cut[1], cut[0] + 800u);
+	memcpy(k[1].cut, cut, sizeof(cut));
+	for (size_t i = 0; i < 2; i++) {
+		cr_assert_eq(sp_rec_pack(&k[i], sp_buf_span(&columns), &out,
+		    &is_packed), SP_OK);
+		cr_assert(is_packed);
+		size[i] = out.len;
+		sp_rec_pack_fini(&k[i]);
+	}
+	cr_assert_lt(size[1], size[0]);
+	cr_assert_eq(sp_rec_unpack_new_segment(&u), SP_OK);
+	cr_assert_eq(sp_rec_unpack(&u, sp_buf_span(&out), &back), SP_OK);
+	cr_assert(sp_span_eq(sp_buf_span(&back), sp_buf_span(&columns)));
+	sp_rec_unpack_fini(&u);
+	sp_buf_fini(&text);
+	sp_buf_fini(&columns);
+	sp_buf_fini(&out);
+	sp_buf_fini(&back);
+}
+
 /* Signed 5 s after the first byte that no signature covers, or after 1 MiB. */
 Test(recording, a_checkpoint_each_5_s_or_mebibyte)
 {
