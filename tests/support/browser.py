@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -47,7 +48,27 @@ class Browser:
         self.p.wait()
         os.close(self.to)
         os.close(self.frm)
-        shutil.rmtree(self.home, ignore_errors=True)
+        end = time.monotonic() + 60
+        while self._kill_children() or os.path.exists(self.home):  # they outlive it by a moment, and write into the folder until then
+            shutil.rmtree(self.home, ignore_errors=True)
+            if time.monotonic() > end:
+                raise AssertionError("a browser would not end; its folder is %s" % self.home)
+
+    def _kill_children(self):
+        """Kills whatever is left of this browser's session, or was given its folder; says how many there were."""
+        n = 0
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/stat" % pid) as f:
+                    state, _, _, sid = f.read().rsplit(")", 1)[1].split()[:4]
+                with open("/proc/%s/cmdline" % pid, "rb") as f:
+                    args = f.read()
+                if state not in "ZX" and (int(sid) == self.p.pid or self.home.encode() in args):
+                    os.kill(int(pid), signal.SIGKILL)
+                    n += 1
+            except (OSError, ValueError):
+                pass  # it ended meanwhile
+        return n
 
     def _read(self, seconds=120):
         end = time.monotonic() + seconds
