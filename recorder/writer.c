@@ -136,23 +136,27 @@ sp_rec_write_out(struct sp_rec_writer *w, const struct sp_rec_cursor *before,
 
 /* A batch of its own in the body. */
 static enum sp_err
-commit_large(struct sp_rec_writer *w, bool with_checkpoint)
+commit_large(struct sp_rec_writer *w, bool with_checkpoint,
+    enum sp_rec_how how)
 {
 	struct sp_rec_cursor before = w->cur;
 	enum sp_err e = SP_OK;
 
 	for (size_t l = 0; e == SP_OK && l < SP_REC_LANES; l++)
 		e = sp_rec_add_lane(w, l, sp_buf_span(&w->raw[l]),
-		    l == SP_LANE_VIEW - 1 ? w->keyframe : 0, SP_REC_FAST);
+		    l == SP_LANE_VIEW - 1 ? w->keyframe : 0, how);
 	if (e == SP_OK && with_checkpoint)
 		e = sp_rec_add_checkpoint(w);
 	return sp_rec_write_out(w, &before, SP_REC_BODY, e);
 }
 
-/* Bulk is not written twice; nor what comes between its batches. */
+/* Bulk is not written twice; nor what comes between its batches. What was derived
+ * is none, however much it is: a keyframe would begin a stream that packs quickly
+ * and badly for a minute. */
 static bool
-is_bulk(struct sp_rec_writer *w, size_t n, int64_t now, bool *begins)
+is_bulk(struct sp_rec_writer *w, int64_t now, bool *begins)
 {
+	size_t n = sp_rec_writer_waiting(w) - w->raw[SP_LANE_VIEW - 1].len;
 	bool was = w->bulk_us != 0 && now - w->bulk_us < BULK_US;
 
 	if (n >= BULK_FROM)
@@ -165,12 +169,13 @@ static enum sp_err
 build_batch(struct sp_rec_writer *w, int64_t now)
 {
 	size_t n = sp_rec_writer_waiting(w);
-	bool begins = false, large = is_bulk(w, n, now, &begins), sign;
+	bool begins = false, bulk = is_bulk(w, now, &begins), large, sign;
 
 	if (segment_is_due(w, now) || (begins && w->segment_bytes > 0))
 		SP_TRY(end_segment(w));
-	if (large || !sp_rec_tail_has_room(w))
+	if (bulk || !sp_rec_tail_has_room(w))
 		SP_TRY(sp_rec_tail_pack(w, false));
+	large = bulk || !sp_rec_tail_has_room(w);
 	w->cur.bytes_in += w->put_in;
 	w->cur.bytes_out += w->put_out;
 	w->put_in = w->put_out = 0;
@@ -181,7 +186,8 @@ build_batch(struct sp_rec_writer *w, int64_t now)
 	w->segment_bytes += n;
 	w->unsigned_bytes += n;
 	sign = checkpoint_is_due(w, now);
-	return large ? commit_large(w, sign) : sp_rec_tail_commit(w, sign);
+	return large ? commit_large(w, sign, bulk ? SP_REC_FAST : SP_REC_THOROUGH) :
+	    sp_rec_tail_commit(w, sign);
 }
 
 static void

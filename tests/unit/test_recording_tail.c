@@ -102,6 +102,22 @@ body_end(struct sp_span s, uint64_t *tail)
 	return end;
 }
 
+static uint32_t
+last_segment(struct sp_span s)
+{
+	int fd = rec_memfd(s);
+	struct sp_rec_file *f = NULL;
+	struct sp_rec_chunk c;
+	uint32_t segment = 0;
+
+	cr_assert_eq(sp_rec_file_open(fd, &f), SP_OK);
+	while (sp_rec_file_next(f, &c) == SP_REC_STEP_CHUNK)
+		segment = c.h.segment;
+	sp_rec_file_close(f);
+	close(fd);
+	return segment;
+}
+
 Test(recording_tail, small_pieces_cost_little_and_stay_whole)
 {
 	int fd = (rec_vault_make(&v), rec_file());
@@ -277,6 +293,40 @@ Test(recording_tail, bulk_is_written_once)
 	check_all(sp_buf_span(&end), 18, SP_REC_INTACT);
 	sp_rec_writer_free(w);
 	close(fd);
+}
+
+/* A screen of a few letters, as large as bulk: it is neither written at once nor does
+ * what follows it stand in another segment. */
+Test(recording_tail, a_large_keyframe_is_no_bulk)
+{
+	static const size_t sizes[] = {50u << 10, 300u << 10};
+	static uint8_t screen[300u << 10];
+	uint64_t tail;
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int fd = (rec_vault_make(&v), rec_file());
+		struct sp_rec_writer *w = rec_begin(&v, fd, session);
+
+		say(w, 0, 10, 1);
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_VIEW, SP_RECORD_META, 1,
+		    sp_span_of(screen, sizes[i])), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+		say(w, 10, 20, 1);
+		{
+			SP_BUF_AUTO b = rec_slurp(fd);
+
+			body_end(sp_buf_span(&b), &tail);
+			cr_assert_gt(tail, 0);
+		}
+		cr_assert_eq(sp_rec_writer_close(w, SP_END_NORMAL,
+		    sp_span_str("over")), SP_OK);
+		SP_BUF_AUTO end = rec_slurp(fd);
+		cr_assert_lt(end.len, 8192);
+		cr_assert_eq(last_segment(sp_buf_span(&end)), 0);
+		check_all(sp_buf_span(&end), 20, SP_REC_INTACT);
+		sp_rec_writer_free(w);
+		close(fd);
+	}
 }
 
 /* Who follows a running one sees each record once, whatever is packed under it. */
