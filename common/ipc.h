@@ -90,8 +90,9 @@ struct sp_link {
 	uint32_t state;		/* enum sp_link_state, set by the owner */
 	struct sp_link_packet *tx_head, **tx_tail;
 	size_t tx_bytes;
-	uint8_t *rx;
-	size_t rx_wet;		/* bytes of it that were ever written */
+	bool is_open;		/* between init and fini */
+	uint8_t *rx;		/* what was received; NULL: nothing waits */
+	size_t rx_wet;		/* bytes of it that were written */
 	char fault[160];
 };
 #define SP_LINK_TX_MAX (4u << 20)	/* bytes waiting; more ends the link */
@@ -99,7 +100,7 @@ struct sp_link {
 struct sp_packet {
 	uint16_t type;
 	uint64_t corr;
-	struct sp_span body;	/* until the next receive on this link */
+	struct sp_span body;	/* until the next receive on this link, whatever comes */
 	int fds[SP_IPC_FDS_MAX]; /* owned by the caller; n_fds of them */
 	size_t n_fds;
 };

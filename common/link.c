@@ -37,14 +37,42 @@ sp_link_init(struct sp_link *l, int fd, uint32_t self, uint32_t peer,
 	*l = (struct sp_link){.fd = fd, .self = self, .peer = peer,
 	    .state = state};
 	l->tx_tail = &l->tx_head;
-	l->rx = malloc(HEADER_BYTES + SP_IPC_BODY_MAX);
+	l->is_open = true;
 	fl = fcntl(fd, F_GETFL);
-	if (l->rx == NULL || fl < 0 || fcntl(fd, F_SETFL, fl | O_NONBLOCK) < 0 ||
+	if (fl < 0 || fcntl(fd, F_SETFL, fl | O_NONBLOCK) < 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
 		sp_link_fini(l);
-		return l->rx == NULL ? SP_ERR_NOMEM : SP_ERR_IO;
+		return SP_ERR_IO;
 	}
 	return SP_OK;
+}
+
+/* A link on which nothing comes needs no buffer, and most links are quiet most of
+ * the time: they pass one around. No process receives in two threads. */
+static uint8_t *spare;
+
+static bool
+take_rx(struct sp_link *l)
+{
+	if (l->rx != NULL)
+		return true;
+	l->rx = spare != NULL ? spare : malloc(HEADER_BYTES + SP_IPC_BODY_MAX);
+	spare = NULL;
+	return l->rx != NULL;
+}
+
+static void
+give_rx_back(struct sp_link *l)
+{
+	if (l->rx == NULL)
+		return;
+	explicit_bzero(l->rx, l->rx_wet);
+	if (spare == NULL)
+		spare = l->rx;
+	else
+		free(l->rx);
+	l->rx = NULL;
+	l->rx_wet = 0;
 }
 
 void
@@ -63,12 +91,8 @@ sp_link_fini(struct sp_link *l)
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
-	if (l->rx != NULL) {
-		explicit_bzero(l->rx, l->rx_wet);
-		free(l->rx);
-	}
-	l->rx = NULL;
-	l->rx_wet = 0;
+	give_rx_back(l);
+	l->is_open = false;
 }
 
 static enum sp_err
@@ -251,8 +275,7 @@ sp_link_recv(struct sp_link *l, struct sp_packet *p)
 		struct cmsghdr align;
 		uint8_t room[CMSG_SPACE(sizeof(int) * 16)];
 	} c;
-	struct iovec iov = {.iov_base = l->rx,
-	    .iov_len = HEADER_BYTES + SP_IPC_BODY_MAX};
+	struct iovec iov = {.iov_len = HEADER_BYTES + SP_IPC_BODY_MAX};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1,
 	    .msg_control = c.room, .msg_controllen = sizeof(c.room)};
 	ssize_t n;
@@ -260,14 +283,19 @@ sp_link_recv(struct sp_link *l, struct sp_packet *p)
 	*p = (struct sp_packet){0};
 	if (l->fd < 0)
 		return SP_ERR_EOF;
+	if (!take_rx(l))
+		return SP_ERR_NOMEM;
+	iov.iov_base = l->rx;
 	do
 		n = recvmsg(l->fd, &mh, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN ? SP_ERR_AGAIN :
-		    errno == ECONNRESET ? SP_ERR_EOF : SP_ERR_IO;
-	if (n == 0)
-		return SP_ERR_EOF;
+	if (n <= 0) {
+		enum sp_err e = n == 0 || errno == ECONNRESET ? SP_ERR_EOF :
+		    errno == EAGAIN ? SP_ERR_AGAIN : SP_ERR_IO;
+
+		give_rx_back(l);
+		return e;
+	}
 	if ((size_t)n > l->rx_wet)
 		l->rx_wet = (size_t)n;
 	p->n_fds = take_fds(&mh, p->fds);

@@ -22,7 +22,7 @@
 static bool
 has_link(const struct sp_aside *a)
 {
-	return a->link.rx != NULL;
+	return a->link.is_open;
 }
 
 static bool

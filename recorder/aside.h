@@ -43,7 +43,7 @@ struct sp_aside_term {
 
 struct sp_aside {
 	struct sp_aside_term t[SP_ASIDE_TERMS];
-	struct sp_link link;	/* rx NULL: there is none */
+	struct sp_link link;	/* not open: there is none */
 	bool is_stopping, is_last, is_done;
 	struct sp_buf copies;	/* records that were not sent yet */
 	size_t safe;		/* so many bytes of them are */

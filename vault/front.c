@@ -398,7 +398,7 @@ with_link(struct sp_vaultd *v, struct front *k)
 	struct sp_packet p;
 	enum sp_err e = SP_OK;
 
-	if (l->rx == NULL)
+	if (!l->is_open)
 		e = sp_link_init(l, k->fd, SP_ROLE_VLT, SP_ROLE_ING, SP_ST_READY);
 	l->fd = k->fd;
 	if (e == SP_OK && (e = sp_link_recv(l, &p)) == SP_OK) {

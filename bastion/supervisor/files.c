@@ -59,7 +59,7 @@ drop(struct sp_sup *s, const char *why)
 	    (int)f->pid, sp_vis_str(why));
 	f->is_up = false;
 	f->deadline_us = 0;
-	if (f->link.rx != NULL)
+	if (f->link.is_open)
 		sp_link_fini(&f->link);
 	f->link.fd = -1;
 	if (f->pid > 0)
@@ -138,7 +138,7 @@ sp_files_stop(struct sp_sup *s)
 	struct sp_files *f = &s->files;
 	struct sp_file_job *j;
 
-	if (f->link.rx != NULL)
+	if (f->link.is_open)
 		sp_link_fini(&f->link);
 	f->link.fd = -1;
 	while ((j = f->first) != NULL) {

@@ -310,3 +310,28 @@ Test(link, descriptors_are_non_blocking_and_close_on_exec, .init = pair,
 	cr_assert((fcntl(broker.fd, F_GETFL) & O_NONBLOCK) != 0);
 	cr_assert((fcntl(broker.fd, F_GETFD) & FD_CLOEXEC) != 0);
 }
+
+/* What waits on no link is in no memory, and a thousand quiet links cost nothing. */
+Test(link, a_quiet_link_has_no_buffer, .init = pair, .fini = unpair)
+{
+	const uint8_t *was;
+	struct sp_packet p;
+	struct sp_span secret = sp_span_str("a secret in a body");
+	uint8_t zeros[32] = {0};
+
+	cr_assert_eq(sp_link_recv(&broker, &p), SP_ERR_AGAIN);
+	cr_assert_null(broker.rx);
+	raw(sup.fd, SP_MSG_conn_end, 0, (uint32_t)secret.n, secret.p,
+	    secret.n, 0);
+	cr_assert_eq(sp_link_recv(&broker, &p), SP_OK);
+	was = p.body.p;
+	cr_assert(memcmp(was, secret.p, secret.n) == 0);
+	cr_assert_eq(sp_link_recv(&broker, &p), SP_ERR_AGAIN);
+	cr_assert_null(broker.rx);
+	/* The one that it had goes to whom the next packet comes, wiped. */
+	cr_assert(memcmp(was, zeros, secret.n) == 0);
+	raw(broker.fd, SP_MSG_conn_kill, 0, 8, zeros, 8, 0);
+	cr_assert_eq(sp_link_recv(&sup, &p), SP_OK);
+	cr_assert(sup.rx != NULL && was == sup.rx + 16);
+	cr_assert_null(broker.rx);
+}

@@ -307,7 +307,7 @@ wait_end(pid_t pid)
 void
 puppet_down(struct puppet *p)
 {
-	if (p->link.rx != NULL)
+	if (p->link.is_open)
 		sp_link_fini(&p->link);
 	sp_close_fds(&p->ctl, 1);
 	p->ctl = -1;
