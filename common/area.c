@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #define PAGE 4096u
+#define STACK (128u << 10)	/* deeper than any of ours goes */
 #define LEAST (4 * PAGE)	/* less is not worth the call */
 
 void
@@ -17,6 +18,18 @@ sp_pages_drop(void *p, size_t n)
 	if (to >= from + LEAST)
 		(void)!madvise((uint8_t *)p + (from - (uintptr_t)p), to - from,
 		    MADV_DONTNEED);
+}
+
+__attribute__((noinline)) void
+sp_stack_drop(void)
+{
+	uint8_t here;
+	uintptr_t at = (uintptr_t)&here, to = at & ~(uintptr_t)(PAGE - 1);
+
+	/* One more stays, for the call below. What is not mapped yet is passed
+	 * over by the kernel. */
+	to -= PAGE;
+	(void)!madvise(&here - (at - to) - STACK, STACK, MADV_DONTNEED);
 }
 
 void

@@ -26,5 +26,8 @@ void sp_area_emptied(struct sp_area *a);
 void sp_area_drop(struct sp_area *a);
 /* The pages that lie wholly within these bytes; what stood there is lost. */
 void sp_pages_drop(void *p, size_t n);
+/* The pages of the stack that the caller's callees used before: what they left
+ * there is lost. For who is about to wait for long. */
+void sp_stack_drop(void);
 
 #endif

@@ -3,6 +3,7 @@
  * must be what was typed and shown in it. */
 #include <malloc.h>
 
+#include "common/area.h"
 #include "recorder/pack.h"
 #include "recorder/relay.h"
 
@@ -40,6 +41,7 @@ sp_relay_forget(struct sp_relay *r)
 		sp_stream_trim(&r->user);
 		sp_stream_trim(&r->target);
 		malloc_trim(0);
+		sp_stack_drop();
 	}
 	r->has_rested = rests;
 }

@@ -57,6 +57,7 @@ struct sp_broker {
 	struct sp_ledger *ledger;
 	struct sp_shipping *shipping;
 	struct sp_retention *retention;
+	uint64_t packets;		/* from all peers */
 	bool stopping;
 };
 

@@ -100,6 +100,7 @@ on_read(evutil_socket_t fd, short what, void *arg)
 			end_peer(in, e);
 			return;
 		}
+		in->p.b->packets++;
 		in->p.on_packet(&in->p, &k, in->p.arg);
 		if (in->p.dead || in->ending)
 			return;

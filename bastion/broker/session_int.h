@@ -142,6 +142,8 @@ struct sp_sessions {
 	struct sp_session *list;
 	size_t n;
 	struct event *tick;
+	unsigned ticks;
+	uint64_t packets;	/* when it last gave memory back */
 	struct recovery *recoveries;
 	struct play *plays;
 	struct sp_search_run *searches;

@@ -2,11 +2,13 @@
 #include "bastion/broker/session_int.h"
 #include "policy/rules.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define MINUTE_US (60LL * 1000000)
+#define REST_TICKS (10 * 1000 / SESS_TICK_MS)
 
 /* --------------------------------------------------------------- judged again */
 
@@ -178,6 +180,19 @@ look_at_clock(struct sp_session *s)
 	}
 }
 
+/* A login needs much that a session does not: idle ones should cost little. */
+static void
+rest(struct sp_broker *b)
+{
+	struct sp_sessions *a = b->sessions;
+
+	if (++a->ticks < REST_TICKS || a->packets == b->packets)
+		return;
+	a->ticks = 0;
+	a->packets = b->packets;
+	malloc_trim(0);
+}
+
 /* One clock for all: timers of the event loop stand still while the machine
  * sleeps, the boot clock does not. */
 static void
@@ -189,6 +204,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	sess_roles_tick(b);
+	rest(b);
 	for (struct sp_session *s = b->sessions->list; s != NULL; s = next) {
 		sess_hold(s);
 		if (s->state >= SESS_DIAL && s->state <= SESS_LIVE)

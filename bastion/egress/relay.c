@@ -7,6 +7,7 @@
 
 #include "bastion/egress/ahead.h"
 #include "bastion/egress/egress.h"
+#include "common/area.h"
 
 /*
  * Pull style: nothing is written from a libssh callback. A pass moves what can
@@ -235,6 +236,7 @@ rest(struct sp_egress *g, bool heard)
 	if ((ssh_get_status(g->ssh) & SSH_WRITE_PENDING) == 0)
 		sp_ahead_trim();
 	malloc_trim(0);
+	sp_stack_drop();
 }
 
 static int

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "bastion/ingress/front.h"
+#include "common/area.h"
 
 #define ACKS_MAX 60		/* set-up is answered without delayed ACKs */
 #define END_US 1500000		/* for what the user should still read */
@@ -395,6 +396,7 @@ rest(struct sp_conn *c, bool heard)
 			rest_ctx(c->inner[i]);
 	sp_leg_trim();
 	malloc_trim(0);
+	sp_stack_drop();
 }
 
 static void

@@ -84,3 +84,46 @@ Test(area, one_that_moved_is_left_alone_until_it_begins_anew)
 	free(p);
 	free(q);
 }
+
+#define DEEP (64u << 10)
+
+/* How many pages below here have memory behind them. */
+static int
+deep_pages(const uint8_t *here)
+{
+	uintptr_t low = ((uintptr_t)here & ~(uintptr_t)4095) - DEEP;
+	unsigned char is_there[DEEP / 4096];
+	int n = 0;
+
+	cr_assert_eq(mincore((void *)low, DEEP, is_there), 0);
+	for (size_t i = 0; i < sizeof(is_there); i++)
+		n += is_there[i] & 1;
+	return n;
+}
+
+/* n frames of 8 KiB. */
+static __attribute__((noinline)) int
+go_deep(int n)
+{
+	volatile uint8_t b[8192];
+
+	for (size_t i = 0; i < sizeof(b); i += 512)
+		b[i] = 7;
+	return n == 0 ? b[512] : go_deep(n - 1) + b[1024] - 7;
+}
+
+Test(area, what_deep_calls_used_goes_and_the_caller_stays)
+{
+	volatile uint64_t mine = 77;
+	uint8_t here = 8;
+	int before;
+
+	cr_assert_eq(go_deep(8), 7);
+	before = deep_pages(&here);
+	sp_stack_drop();
+	cr_assert_geq(before, 15);
+	cr_assert_leq(deep_pages(&here), 4);
+	cr_assert_eq(mine, 77);
+	cr_assert_eq(here, 8);
+	cr_assert_eq(go_deep(8), 7);
+}
