@@ -50,7 +50,8 @@ enum sp_rec_chunk_type {
 #define SP_REC_F_COLUMNS 16u	/* its records stand in columns */
 /* A tail stands so far behind the end of the body; what is packed fits between. */
 #define SP_REC_GAP (128u << 10)
-#define SP_REC_HEAD 16	/* bytes that name a chain */
+#define SP_REC_HEAD 8	/* bytes that name a chain: found again, not proven */
+#define SP_REC_HEAD_V4 16
 #define SP_REC_HEADS_MAX 16	/* signed in a tail, named when it is packed */
 
 /* Kinds of records inside a lane. The bytes of each are in the document. */

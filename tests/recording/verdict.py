@@ -51,7 +51,7 @@ def judge_totals(c, h, before):
 
 def judge_checkpoint(c):
     named = len(c.body) - 64 - 24 - 8
-    must(named == -8 or (0 <= named <= 16 * 16 and named % 16 == 0))
+    must(named == -8 or (0 <= named <= 16 * 8 and named % 8 == 0))
 
 
 def judge_close(c):
@@ -82,7 +82,7 @@ def judge(data, audit_key, known):
         elif c.type in (CHECKPOINT, CLOSE):
             judge_totals(c, h, totals)
             (judge_checkpoint if c.type == CHECKPOINT else judge_close)(c)
-            seen = seen or c.type == CHECKPOINT and known[:16] in [c.body[i:i + 16] for i in range(32, len(c.body) - 64, 16)]
+            seen = seen or c.type == CHECKPOINT and known[:8] in [c.body[i:i + 8] for i in range(32, len(c.body) - 64, 8)]
         elif c.type == RECOVERED:
             judge_recovered(c, h, audit_key, before)
         elif c.type == HASHES:
