@@ -16,6 +16,8 @@
 #define HASH_ROOM 48	/* bytes kept for each hash that is owed */
 #define KEEP_BYTES (64u << 10)	/* buffers larger than this go with a segment */
 #define QUIET_US INT64_C(2000000)	/* then all that can be made again goes */
+/* Packing takes up to 40 ms: rather between two keys than before one. */
+#define LULL_US INT64_C(30000)
 #define BULK_FROM (16u << 10)	/* a batch that goes into the body at once */
 #define BULK_US INT64_C(1000000)	/* and so do those that come so soon after */
 
@@ -429,13 +431,25 @@ old_segment(struct sp_rec_writer *w)
 	return SP_OK;
 }
 
+/* When a lull is one: packing is not far, and nothing came for a moment. 0: never. */
+static int64_t
+lull_due(const struct sp_rec_writer *w)
+{
+	return w->spoke_us != 0 && w->kept_us != 0 &&
+	    sp_rec_tail_is_nearly_full(w) ? w->spoke_us + LULL_US : 0;
+}
+
 static enum sp_err
 do_what_is_due(struct sp_rec_writer *w, int64_t now)
 {
+	int64_t lull = lull_due(w);
+
 	if (w->unsigned_us != 0 && checkpoint_is_due(w, now))
 		SP_TRY(sign(w));
 	if (w->segment_us != 0 && now - w->segment_us >= SP_REC_SEGMENT_US)
 		SP_TRY(old_segment(w));
+	else if (lull != 0 && now >= lull)
+		SP_TRY(sp_rec_tail_pack(w, false));
 	SP_TRY(sp_rec_writer_hash(w, now));
 	return w->spoke_us != 0 && now - w->spoke_us >= QUIET_US ? rest(w) :
 	    SP_OK;
@@ -464,6 +478,7 @@ sp_rec_writer_tick(struct sp_rec_writer *w, int64_t now, int64_t *again_us)
 	again = sp_rec_writer_hash_due(w);
 	again = earlier(again, w->spoke_us, QUIET_US);
 	again = earlier(again, w->unsigned_us, SP_REC_CHECKPOINT_US);
+	again = earlier(again, lull_due(w), 0);
 	*again_us = earlier(again, w->segment_us, SP_REC_SEGMENT_US);
 	return SP_OK;
 }

@@ -86,6 +86,8 @@ SP_MUST enum sp_err sp_rec_write_out(struct sp_rec_writer *w,
 
 /* ---- writer_tail.c */
 bool sp_rec_tail_has_room(const struct sp_rec_writer *w);
+/* One more screen and it has none. */
+bool sp_rec_tail_is_nearly_full(const struct sp_rec_writer *w);
 /* The batch at hand goes to the end of the tail. */
 SP_MUST enum sp_err sp_rec_tail_commit(struct sp_rec_writer *w,
     bool with_checkpoint);

@@ -8,6 +8,7 @@
 #include "recorder/writer_int.h"
 
 #define KEPT_MAX (112u << 10)	/* records; packed they fit into the gap */
+#define NEARLY (20u << 10)
 #define CHUNKS_ROOM 1024	/* what the chunks of one batch add to it */
 #define SLOW_BYTES (32u << 10)	/* few ms, however often */
 #define SLOW_US INT64_C(5000000)
@@ -29,6 +30,13 @@ sp_rec_tail_has_room(const struct sp_rec_writer *w)
 
 	return w->n_heads < SP_REC_HEADS_MAX && kept_bytes(w) + n <= KEPT_MAX &&
 	    w->disk.tail + n + CHUNKS_ROOM <= SP_REC_GAP;
+}
+
+bool
+sp_rec_tail_is_nearly_full(const struct sp_rec_writer *w)
+{
+	return kept_bytes(w) > KEPT_MAX - NEARLY ||
+	    w->disk.tail + CHUNKS_ROOM > SP_REC_GAP - NEARLY;
 }
 
 /* The record at the beginning of s was us after `from`: now it is after `base`. */

@@ -329,6 +329,55 @@ Test(recording_tail, a_large_keyframe_is_no_bulk)
 	}
 }
 
+static uint64_t
+tail_of(int fd)
+{
+	SP_BUF_AUTO b = rec_slurp(fd);
+	uint64_t tail;
+
+	body_end(sp_buf_span(&b), &tail);
+	return tail;
+}
+
+/* 100 KiB in small pieces: less than a tail holds, more than it should hold when
+ * the next key comes. */
+static void
+fill_most(struct sp_rec_writer *w)
+{
+	static const uint8_t page[10u << 10];
+
+	for (int i = 0; i < 10; i++) {
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_OUT, SP_RECORD_META, 1,
+		    sp_span_of(page, sizeof(page))), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+	}
+}
+
+/* What would hold up the next key is done before it comes, when nobody waits. */
+Test(recording_tail, a_lull_is_used_for_packing)
+{
+	int fd = (rec_vault_make(&v), rec_file());
+	struct sp_rec_writer *w = rec_begin(&v, fd, session);
+	int64_t again;
+
+	say(w, 0, 10, 1);
+	pass_time(w, 100000);
+	cr_assert_neq(tail_of(fd), 0, "it holds little: nothing is packed");
+	fill_most(w);
+	cr_assert_eq(sp_rec_writer_tick(w, sp_boot_us(), &again), SP_OK);
+	cr_assert_neq(tail_of(fd), 0, "somebody is at it");
+	cr_assert_leq(again, sp_boot_us() + 30000);
+	pass_time(w, 30000);
+	cr_assert_eq(tail_of(fd), 0);
+	say(w, 10, 20, 1);
+	cr_assert_eq(sp_rec_writer_close(w, SP_END_NORMAL, sp_span_str("over")),
+	    SP_OK);
+	SP_BUF_AUTO end = rec_slurp(fd);
+	check_all(sp_buf_span(&end), 20, SP_REC_INTACT);
+	sp_rec_writer_free(w);
+	close(fd);
+}
+
 /* Who follows a running one sees each record once, whatever is packed under it. */
 Test(recording_tail, a_follower_sees_each_once)
 {
