@@ -23,13 +23,12 @@ sp_pages_drop(void *p, size_t n)
 __attribute__((noinline)) void
 sp_stack_drop(void)
 {
-	uint8_t here;
-	uintptr_t at = (uintptr_t)&here, to = at & ~(uintptr_t)(PAGE - 1);
+	uint8_t *here = __builtin_frame_address(0);
+	size_t of_page = (uintptr_t)here & (PAGE - 1);
 
-	/* One more stays, for the call below. What is not mapped yet is passed
-	 * over by the kernel. */
-	to -= PAGE;
-	(void)!madvise(&here - (at - to) - STACK, STACK, MADV_DONTNEED);
+	/* One page more stays, for the call below. What is not mapped yet is
+	 * passed over by the kernel. */
+	(void)!madvise(here - of_page - PAGE - STACK, STACK, MADV_DONTNEED);
 }
 
 void
