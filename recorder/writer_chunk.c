@@ -64,12 +64,13 @@ sp_rec_add_chunk(struct sp_rec_writer *w, const struct sp_rec_chunk_header *h,
 	return SP_OK;
 }
 
-/* Seals straight into the out buffer: no copy of what may be 512 KiB. */
+/* Seals straight into the out buffer: no copy of what may be 512 KiB. What stands in
+ * the tail does not stay there: it cannot be read back for its hash later. */
 static enum sp_err
 add_sealed(struct sp_rec_writer *w, struct sp_rec_chunk_header *h,
-    struct sp_span text)
+    struct sp_span text, bool stays)
 {
-	bool is_late = text.n >= SP_REC_BEHIND_FROM &&
+	bool is_late = stays && text.n >= SP_REC_BEHIND_FROM &&
 	    sp_rec_behind_has_room(&w->behind, text.n + SP_REC_SEAL);
 	uint8_t *at, key[32], chain[32];
 	enum sp_err e;
@@ -138,7 +139,7 @@ add_text(struct sp_rec_writer *w, size_t l, struct sp_span text, uint16_t flags,
 	if (how != SP_REC_AS_IT_IS)
 		SP_TRY(squeeze(w, l, text, how, &flags, &body));
 	h.flags = flags;
-	return add_sealed(w, &h, body);
+	return add_sealed(w, &h, body, how != SP_REC_AS_IT_IS);
 }
 
 enum sp_err

@@ -388,6 +388,43 @@ Test(recording_late, a_crash_leaves_nothing_unhashed, .timeout = 120)
 	close(fd);
 }
 
+/* What stands in a tail is moved, so its hash never waits: also a screen of more than
+ * 64 KiB, which is no bulk, and whoever dies behind it loses none of it. */
+Test(recording_late, a_large_screen_in_a_tail_is_hashed_at_once, .timeout = 120)
+{
+	static uint8_t screen[100u << 10];
+	struct rec_vault v;
+	struct sp_rec_report r;
+	struct sp_buf b;
+	uint64_t bytes;
+
+	randombytes_buf(screen, sizeof(screen));
+	for (int dies = 0; dies < 2; dies++) {
+		int fd = rec_file();
+		struct sp_rec_writer *w = (rec_vault_make(&v),
+		    rec_begin(&v, fd, session));
+
+		cr_assert_eq(sp_rec_writer_put(w, SP_LANE_VIEW, SP_RECORD_OUT, 1,
+		    sp_span_of(screen, sizeof(screen))), SP_OK);
+		cr_assert_eq(sp_rec_writer_commit(w), SP_OK);
+		cr_assert_eq(sp_rec_writer_owes(w), 0);
+		if (dies == 0)
+			cr_assert_eq(sp_rec_writer_close(w, SP_END_NORMAL,
+			    sp_span_str("over")), SP_OK);
+		sp_rec_writer_free(w);
+		if (dies != 0)
+			recover(&v, fd);
+		b = rec_slurp(fd);
+		cr_assert_eq(judge(&v, &b, &r), dies != 0 ? SP_REC_RECOVERED :
+		    SP_REC_INTACT, "%s", r.text);
+		cr_assert_eq(r.late, 0);
+		cr_assert_eq(decode_all(&v, &b, &bytes), SP_ERR_EOF);
+		cr_assert_eq(bytes, sizeof(screen));
+		sp_buf_fini(&b);
+		close(fd);
+	}
+}
+
 /* A file of the first version, made by hand: header, OPEN, CLOSE. */
 Test(recording_late, the_first_version_is_still_read)
 {

@@ -299,7 +299,7 @@ Test(recording_tail, bulk_is_written_once)
  * what follows it stand in another segment. */
 Test(recording_tail, a_large_keyframe_is_no_bulk)
 {
-	static const size_t sizes[] = {50u << 10, 300u << 10};
+	static const size_t sizes[] = {50u << 10, 100u << 10, 300u << 10};
 	static uint8_t screen[300u << 10];
 	uint64_t tail;
 
