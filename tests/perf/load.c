@@ -12,6 +12,8 @@
  *                    microseconds to OUT as u32; prints `echo N bad M`
  *   bulk down COMMAND   a further channel on every session in turn reads all
  *   bulk up COMMAND MIB    that COMMAND writes, or writes MIB MiB of noise to it
+ *   rest SECONDS     says nothing for so long, but answers what is asked of a
+ *                    client (keepalives); prints `rested N` of those that live
  *   close            ends them all
  *
  * Every session has a terminal, and a remote command that gives back what it
@@ -19,6 +21,7 @@
  */
 #include <errno.h>
 #include <libssh/libssh.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -315,6 +318,26 @@ do_bulk(bool up, const char *command, size_t mib)
 }
 
 static void
+do_rest(unsigned seconds)
+{
+	int64_t end = now_ns() + seconds * 1000000000LL;
+	size_t n;
+
+	for (;;) {
+		n = 0;
+		for (size_t i = 0; i < n_open; i++)
+			if (all[i].up && ssh_channel_poll(all[i].c, 0) >= 0 &&
+			    ssh_is_connected(all[i].s) &&
+			    !ssh_channel_is_eof(all[i].c))
+				n++;
+		if (now_ns() >= end)
+			break;
+		poll(NULL, 0, 500);
+	}
+	printf("rested %zu\n", n);
+}
+
+static void
 do_close(void)
 {
 	for (size_t i = 0; i < n_all; i++) {
@@ -371,6 +394,8 @@ obey(char *line)
 		do_echo(number(f[1]), number(f[2]), number(f[3]));
 	else if (strcmp(f[0], "bulk") == 0 && n >= 3)
 		do_bulk(strcmp(f[1], "up") == 0, f[2], number(f[3]));
+	else if (strcmp(f[0], "rest") == 0)
+		do_rest(number(f[1]));
 	else if (strcmp(f[0], "close") == 0)
 		do_close();
 	else

@@ -11,6 +11,7 @@ from systems import Load
 
 ECHO = "stty raw -echo; printf !; exec cat"
 NULL = subprocess.DEVNULL
+RESTED = 25	# seconds: all that is given back when nothing is said is given back
 
 
 def settle(seconds=1.0):
@@ -146,18 +147,25 @@ def hold(w, s, n, bulk_mib):
     first.open(w.load_specs(s, ECHO, 1))	# what the first one alone costs is not a session's
     settle(2)
     before, done = w.memory(s), 0
+
+    def rest(seconds):
+        """All of them live on: one that is silent is ended by the bastion."""
+        lives = load.say("rest\t%d" % seconds), first.say("rest\t0")
+        if lives != ("rested %d" % done, "rested 1"):
+            raise SystemExit("bench: %d sessions of %s are held, and %s" % (done, s, lives))
     while done < n:
         some = min(n - done, w.o.people if s == "sallyport" else 100)
         load.open(w.load_specs(s, ECHO, some))
         done += some
-    settle(3)
+        rest(0)
+    rest(RESTED)
     out = per_session(before, w.memory(s), n)
     if bulk_mib:
         for line in ("bulk\tdown\thead -c %d %s/random" % (bulk_mib << 20, w.work), "bulk\tup\tcat >/dev/null\t%d" % bulk_mib):
             r = load.say(line)
             if not r.startswith("bulk ") or int(r.split()[1]) < n * (bulk_mib << 20):
                 raise SystemExit("bench: %s: %s" % (line, r))
-        settle(3)
+        rest(RESTED)
         out["after_bulk"] = per_session(before, w.memory(s), n)
     out["n"] = n
     for x in (load, first):
