@@ -51,7 +51,7 @@ enum sp_rec_chunk_type {
 /* A tail stands so far behind the end of the body; what is packed fits between. */
 #define SP_REC_GAP (128u << 10)
 #define SP_REC_HEAD 8	/* bytes that name a chain: found again, not proven */
-#define SP_REC_HEAD_V4 16
+#define SP_REC_HEAD_OLD 16	/* version 4, and the first writers of 5 */
 #define SP_REC_HEADS_MAX 16	/* signed in a tail, named when it is packed */
 
 /* Kinds of records inside a lane. The bytes of each are in the document. */

@@ -122,11 +122,11 @@ static bool
 take_packed(struct judge *j, struct sp_span body)
 {
 	uint8_t version = sp_rec_file_header(j->f)->version;
-	size_t n = version < 5 ? SP_REC_HEAD_V4 : SP_REC_HEAD;
+	size_t n = version < 5 ? SP_REC_HEAD_OLD : SP_REC_HEAD;
 	uint64_t from = 0;
 
 	if (version < 4 || sp_get_u64(&body, &from) != SP_OK || body.n % n != 0 ||
-	    body.n > n * SP_REC_HEADS_MAX)
+	    body.n > SP_REC_HEAD_OLD * SP_REC_HEADS_MAX)
 		return false;
 	for (; body.n > 0; body = sp_span_of(body.p + n, body.n - n))
 		if (j->known != NULL && memcmp(j->known, body.p, n) == 0)

@@ -51,7 +51,7 @@ def judge_totals(c, h, before):
 
 def judge_checkpoint(c):
     named = len(c.body) - 64 - 24 - 8
-    must(named == -8 or (0 <= named <= 16 * 8 and named % 8 == 0))
+    must(named == -8 or (0 <= named <= 32 * 8 and named % 8 == 0))
 
 
 def judge_close(c):

@@ -5,6 +5,7 @@
 
 #include "common/text.h"
 #include "recorder/view.h"
+#include "recorder/writer_int.h"
 #include "tests/unit/rec_support.h"
 
 #define ITEMS 400
@@ -262,6 +263,39 @@ Test(recording_tail, a_head_of_a_packed_tail_is_known)
 		    SP_REC_CUT, "%s", r.text);
 		close(old);
 	}
+	sp_rec_writer_free(w);
+	close(fd);
+}
+
+/* Recordings of the first weeks of version 5 name chains by 16 bytes, up to 16 of
+ * them: they stay what they were, and what they name is still known. */
+Test(recording_tail, sixteen_long_names_are_good)
+{
+	int fd = (rec_vault_make(&v), rec_file());
+	struct sp_rec_writer *w = rec_begin(&v, fd, session);
+	struct sp_rec_cursor before;
+	SP_BUF_AUTO body = {.max = 640};
+	uint8_t names[16][16], known[32], other[32];
+	struct sp_rec_report r;
+
+	randombytes_buf(names, sizeof(names));
+	randombytes_buf(known, sizeof(known));
+	randombytes_buf(other, sizeof(other));
+	memcpy(known, names[15], 16);
+	say(w, 0, 10, 1);
+	cr_assert_eq(sp_rec_tail_pack(w, false), SP_OK);
+	before = w->cur;
+	cr_assert_eq(sp_buf_put_u64(&body, (uint64_t)sp_now_us()), SP_OK);
+	cr_assert_eq(sp_buf_put_u64(&body, w->cur.bytes_in), SP_OK);
+	cr_assert_eq(sp_buf_put_u64(&body, w->cur.bytes_out), SP_OK);
+	cr_assert_eq(sp_buf_put_u64(&body, w->disk.off + SP_REC_GAP), SP_OK);
+	cr_assert_eq(sp_buf_put(&body, names, sizeof(names)), SP_OK);
+	cr_assert_eq(sp_rec_write_out(w, &before, SP_REC_BODY,
+	    sp_rec_add_signed(w, SP_REC_CHECKPOINT_CHUNK, &body)), SP_OK);
+	cr_assert_eq(sp_rec_verify(fd, v.audit_pk, known, &r), SP_REC_OPEN, "%s",
+	    r.text);
+	cr_assert_eq(sp_rec_verify(fd, v.audit_pk, other, &r), SP_REC_CUT, "%s",
+	    r.text);
 	sp_rec_writer_free(w);
 	close(fd);
 }
